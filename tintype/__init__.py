@@ -1,0 +1,3 @@
+"""Tintype: an event-sourced image service for virtual machines."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,570 @@
+"""Every way in which Tintype refuses or fails, in one tree.
+
+A class stands for one stable, machine-readable ``reason``. ``retryable`` says whether the same call may succeed later
+without any change by the caller; ``hint`` tells the user what to do. The gRPC status of each *category* (the direct
+children of :class:`TintypeError`) stands in :mod:`tintype.runtime.error_table`.
+
+    TintypeError
+    ├── InvalidArgumentError      the request itself is wrong
+    ├── NotFoundError             no such thing, or not yours to see
+    ├── AlreadyExistsError        it is there already
+    ├── PreconditionError         not in this state
+    ├── ConflictError             somebody else was faster
+    ├── RefusedContentError       the bytes are not what they should be
+    ├── SourceError               the place the bytes come from
+    ├── NotPermittedError         not allowed
+    ├── ExhaustedError            a limit is reached
+    ├── UnavailableError          a part that Tintype needs does not answer
+    ├── AbandonedError            ended on request
+    └── InternalError             a defect of Tintype, or damage
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class TintypeError(Exception):
+    """Root of the tree; ``str()`` is one sentence for the user."""
+
+    reason: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+    hint: ClassVar[str] = ""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+# --- the request ------------------------------------------------------------------------------------------------------
+
+
+class InvalidArgumentError(TintypeError):
+    """A field of the request is missing, malformed or out of bounds."""
+
+    reason = "INVALID_ARGUMENT"
+    hint = "Correct the field that the message names."
+
+
+class InvalidIdentifierError(InvalidArgumentError):
+    """An id is not of its form."""
+
+    reason = "INVALID_IDENTIFIER"
+
+
+class InvalidDigestError(InvalidArgumentError):
+    """A digest is not ``ALGORITHM:HEX``."""
+
+    reason = "INVALID_DIGEST"
+
+
+class InvalidNameError(InvalidArgumentError):
+    """A name is too long or has control characters."""
+
+    reason = "INVALID_NAME"
+
+
+class InvalidTagError(InvalidArgumentError):
+    """A tag is empty, too long, or there are too many."""
+
+    reason = "INVALID_TAG"
+
+
+class InvalidPropertyError(InvalidArgumentError):
+    """A property's key or value is too long, or there are too many."""
+
+    reason = "INVALID_PROPERTY"
+
+
+class PropertyTypeError(InvalidArgumentError):
+    """A property's value is not of the type that is known for its key."""
+
+    reason = "PROPERTY_TYPE"
+    hint = "Known properties have a type; all others take a string."
+
+
+class InvalidFormatError(InvalidArgumentError):
+    """A disk or container format is unknown, or the two do not go together."""
+
+    reason = "INVALID_FORMAT"
+
+
+class InvalidSizeError(InvalidArgumentError):
+    """A size is negative or beyond the site's limit."""
+
+    reason = "INVALID_SIZE"
+
+
+class InvalidUriError(InvalidArgumentError):
+    """A source URI is not an absolute http or https URL, or is too long."""
+
+    reason = "INVALID_URI"
+    hint = "Give an absolute http:// or https:// URL."
+
+
+class InvalidFilterError(InvalidArgumentError):
+    """A list's filter, order or page token cannot be read."""
+
+    reason = "INVALID_FILTER"
+
+
+class InvalidUpdateMaskError(InvalidArgumentError):
+    """An update mask names a field that does not exist or cannot be changed."""
+
+    reason = "INVALID_UPDATE_MASK"
+
+
+class WrongOffsetError(InvalidArgumentError):
+    """Bytes were sent for another offset than the committed size."""
+
+    reason = "WRONG_OFFSET"
+    retryable = True
+    hint = "Ask QueryWriteStatus for the committed size, and go on from there."
+
+
+class RangeNotSatisfiableError(InvalidArgumentError):
+    """A read begins beyond the end of the image."""
+
+    reason = "RANGE_NOT_SATISFIABLE"
+
+
+# --- state ------------------------------------------------------------------------------------------------------------
+
+
+class NotFoundError(TintypeError):
+    """The named thing does not exist, or the caller may not see it."""
+
+    reason = "NOT_FOUND"
+
+
+class ImageNotFoundError(NotFoundError):
+    """No such image."""
+
+    reason = "IMAGE_NOT_FOUND"
+
+
+class OperationNotFoundError(NotFoundError):
+    """No such operation."""
+
+    reason = "OPERATION_NOT_FOUND"
+
+
+class UploadNotFoundError(NotFoundError):
+    """No such upload, or it has been finished, cancelled or swept."""
+
+    reason = "UPLOAD_NOT_FOUND"
+    hint = "Start a new upload."
+
+
+class BlobNotFoundError(NotFoundError):
+    """A store has no bytes under that key."""
+
+    reason = "BLOB_NOT_FOUND"
+
+
+class AlreadyExistsError(TintypeError):
+    """The thing to be made is there already."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class ImageExistsError(AlreadyExistsError):
+    """An image of that id exists, or has existed: ids are never used twice."""
+
+    reason = "IMAGE_EXISTS"
+    hint = "Choose another id, or leave it out to have one chosen."
+
+
+class RequestIdReusedError(AlreadyExistsError):
+    """A request id was used before for another command."""
+
+    reason = "REQUEST_ID_REUSED"
+    hint = "Use a new request id for each new request."
+
+
+class PreconditionError(TintypeError):
+    """The image is not in a state that allows this."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class ImageProtectedError(PreconditionError):
+    """A protected image cannot be deleted."""
+
+    reason = "IMAGE_PROTECTED"
+    hint = "Clear `protected` first."
+
+
+class ImageHasDataError(PreconditionError):
+    """The image has its bytes already: they never change."""
+
+    reason = "IMAGE_HAS_DATA"
+    hint = "Create a new image for new bytes."
+
+
+class ImageHasNoDataError(PreconditionError):
+    """The image has no bytes to read yet."""
+
+    reason = "IMAGE_HAS_NO_DATA"
+    retryable = True
+    hint = "Wait until its status is active."
+
+
+class ImageBusyError(PreconditionError):
+    """Bytes of the image are being processed."""
+
+    reason = "IMAGE_BUSY"
+    retryable = True
+    hint = "Wait for the running operation, or cancel it."
+
+
+class FormatMissingError(PreconditionError):
+    """The image has no disk or container format, which bytes need."""
+
+    reason = "FORMAT_MISSING"
+    hint = "Set disk_format and container_format first."
+
+
+class FormatFixedError(PreconditionError):
+    """The formats of an image cannot change once its bytes are on their way."""
+
+    reason = "FORMAT_FIXED"
+
+
+class SignaturePropertiesFixedError(PreconditionError):
+    """The signature properties of an image cannot change once its bytes are on their way."""
+
+    reason = "SIGNATURE_PROPERTIES_FIXED"
+
+
+class NothingStagedError(PreconditionError):
+    """An import of staged bytes was asked for, and none are staged."""
+
+    reason = "NOTHING_STAGED"
+    hint = "Stage bytes first: start an upload with purpose STAGE."
+
+
+class OperationDoneError(PreconditionError):
+    """The operation has ended, and cannot be cancelled."""
+
+    reason = "OPERATION_DONE"
+
+
+class ConflictError(TintypeError):
+    """Somebody else changed the same thing meanwhile."""
+
+    reason = "CONFLICT"
+    retryable = True
+    hint = "Read the image again, and repeat what still applies."
+
+
+class ConcurrencyConflictError(ConflictError):
+    """The image's log has gone on since it was read."""
+
+    reason = "CONCURRENT_CHANGE"
+
+
+class EtagMismatchError(ConflictError):
+    """The image is no longer what the caller's etag says."""
+
+    reason = "ETAG_MISMATCH"
+    retryable = False
+
+
+class StaleStepError(ConflictError):
+    """A worker finished a step that is no longer the image's next one; its result is dropped."""
+
+    reason = "STALE_STEP"
+    retryable = False
+
+
+class UploadBusyError(ConflictError):
+    """Another stream is writing to the same upload."""
+
+    reason = "UPLOAD_BUSY"
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+class RefusedContentError(TintypeError):
+    """The bytes are not what was promised, or are not safe."""
+
+    reason = "CONTENT_REFUSED"
+
+
+class EmptyImageError(RefusedContentError):
+    """There was not one byte."""
+
+    reason = "EMPTY_IMAGE"
+
+
+class SizeMismatchError(RefusedContentError):
+    """More or fewer bytes came than were announced."""
+
+    reason = "SIZE_MISMATCH"
+
+
+class DigestMismatchError(RefusedContentError):
+    """The bytes' digest is not the expected one."""
+
+    reason = "DIGEST_MISMATCH"
+
+
+class FormatMismatchError(RefusedContentError):
+    """The bytes are of another format than was declared."""
+
+    reason = "FORMAT_MISMATCH"
+    hint = "Declare the format that the bytes are in; `qemu-img info` of a file you trust tells."
+
+
+class TruncatedError(RefusedContentError):
+    """The format's own tables point beyond the end of the bytes."""
+
+    reason = "TRUNCATED"
+
+
+class MalformedImageError(RefusedContentError):
+    """The format's header contradicts itself, or uses what is not known to be safe."""
+
+    reason = "MALFORMED_IMAGE"
+
+
+class UnsafeBackingFileError(RefusedContentError):
+    """The image names a backing file, which the host would open."""
+
+    reason = "UNSAFE_BACKING_FILE"
+    hint = "Flatten it first: `qemu-img convert` makes a file that stands alone."
+
+
+class UnsafeDataFileError(RefusedContentError):
+    """The image keeps its data in an external file, which the host would open."""
+
+    reason = "UNSAFE_DATA_FILE"
+    hint = "Flatten it first: `qemu-img convert` makes a file that stands alone."
+
+
+class UnsafeExtentError(RefusedContentError):
+    """A VMDK descriptor names another file, which the host would open."""
+
+    reason = "UNSAFE_EXTENT"
+    hint = "Convert it to a single file: monolithicSparse or streamOptimized."
+
+
+class DifferencingDiskError(RefusedContentError):
+    """The image holds only the difference to a parent disk."""
+
+    reason = "DIFFERENCING_DISK"
+    hint = "Merge it with its parent first."
+
+
+class EncryptedImageError(RefusedContentError):
+    """The disk is encrypted, so it cannot be converted."""
+
+    reason = "ENCRYPTED_IMAGE"
+
+
+class VirtualSizeTooLargeError(RefusedContentError):
+    """The guest's disk is larger than the site allows."""
+
+    reason = "VIRTUAL_SIZE_TOO_LARGE"
+
+
+class ConversionFailedError(RefusedContentError):
+    """qemu-img could not convert the image."""
+
+    reason = "CONVERSION_FAILED"
+
+
+class SignatureIncompleteError(RefusedContentError):
+    """Some of the four signature properties are set, but not all."""
+
+    reason = "SIGNATURE_INCOMPLETE"
+    hint = (
+        "Set img_signature, img_signature_hash_method, img_signature_key_type and img_signature_certificate_uuid, "
+        "or none of them."
+    )
+
+
+class SignatureMissingError(RefusedContentError):
+    """The site wants signed images only, and this one has no signature."""
+
+    reason = "SIGNATURE_MISSING"
+
+
+class SignatureUnsupportedError(RefusedContentError):
+    """The signature's hash method or key type is not known here."""
+
+    reason = "SIGNATURE_UNSUPPORTED"
+
+
+class SignatureMalformedError(RefusedContentError):
+    """The signature is not base64, or not of a possible length."""
+
+    reason = "SIGNATURE_MALFORMED"
+
+
+class SignatureInvalidError(RefusedContentError):
+    """The signature does not match the bytes and the certificate."""
+
+    reason = "SIGNATURE_INVALID"
+
+
+class CertificateNotFoundError(RefusedContentError):
+    """No certificate of that id is known here."""
+
+    reason = "CERTIFICATE_NOT_FOUND"
+
+
+class CertificateInvalidError(RefusedContentError):
+    """The certificate is expired, not yet valid, or holds another kind of key."""
+
+    reason = "CERTIFICATE_INVALID"
+
+
+class SourceError(TintypeError):
+    """The bytes could not be had from where they should come."""
+
+    reason = "SOURCE_FAILED"
+
+
+class SourceForbiddenError(SourceError):
+    """The URL leads to an address, port or host that this site does not fetch from."""
+
+    reason = "SOURCE_FORBIDDEN"
+    hint = "Only public addresses are fetched; an operator can allow more with importer.allowed_hosts."
+
+
+class SourceUnreachableError(SourceError):
+    """The host's name does not resolve, or the host does not answer."""
+
+    reason = "SOURCE_UNREACHABLE"
+    retryable = True
+
+
+class SourceNotFoundError(SourceError):
+    """The server answered that it has no such file, or will not give it."""
+
+    reason = "SOURCE_NOT_FOUND"
+
+
+class SourceServerError(SourceError):
+    """The server answered with an error of its own."""
+
+    reason = "SOURCE_SERVER_ERROR"
+    retryable = True
+
+
+class SourceRedirectError(SourceError):
+    """The server redirects too often, or to what is no URL."""
+
+    reason = "SOURCE_REDIRECTS"
+
+
+class SourceInterruptedError(SourceError):
+    """The connection ended before all bytes were there."""
+
+    reason = "SOURCE_INTERRUPTED"
+    retryable = True
+
+
+# --- surroundings -----------------------------------------------------------------------------------------------------
+
+
+class NotPermittedError(TintypeError):
+    """The caller may not do this."""
+
+    reason = "NOT_PERMITTED"
+
+
+class ExhaustedError(TintypeError):
+    """A limit is reached."""
+
+    reason = "EXHAUSTED"
+
+
+class ImageTooLargeError(ExhaustedError):
+    """There are more bytes than the site allows for one image."""
+
+    reason = "IMAGE_TOO_LARGE"
+
+
+class StoreFullError(ExhaustedError):
+    """The store has no room for the bytes."""
+
+    reason = "STORE_FULL"
+    retryable = True
+    hint = "An operator must make room in the store."
+
+
+class UnavailableError(TintypeError):
+    """A part that Tintype needs does not answer; the same call may succeed later."""
+
+    reason = "UNAVAILABLE"
+    retryable = True
+    hint = "Try again; if it lasts, an operator should look at the service's log."
+
+
+class EventLogUnavailableError(UnavailableError):
+    """The event log does not answer."""
+
+    reason = "EVENT_LOG_UNAVAILABLE"
+
+
+class StoreUnavailableError(UnavailableError):
+    """A store does not answer, or answers with an error of its own."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class ProjectionLagError(UnavailableError):
+    """The catalog has not yet seen the position that the read asks for."""
+
+    reason = "PROJECTION_LAG"
+
+
+class AbandonedError(TintypeError):
+    """The work was ended on request."""
+
+    reason = "CANCELLED"
+
+
+class RetriesExhaustedError(UnavailableError):
+    """A step was begun several times and never ended, as if it brought its worker down."""
+
+    reason = "RETRIES_EXHAUSTED"
+
+
+class InternalError(TintypeError):
+    """A defect of Tintype, or damage to what it keeps."""
+
+    reason = "INTERNAL"
+    hint = "Please report it, with the service's log."
+
+
+class BlobDamagedError(InternalError):
+    """Stored bytes are not what was written."""
+
+    reason = "BLOB_DAMAGED"
+
+
+class LogCorruptError(InternalError):
+    """An event cannot be decoded, or the chain of hashes is broken."""
+
+    reason = "LOG_CORRUPT"
+
+
+class ConfigurationError(InternalError):
+    """A setting is missing or wrong; the service does not start."""
+
+    reason = "CONFIGURATION"
+    hint = "Correct the setting that the message names; --help lists all of them."
+
+
+def every_error() -> Iterator[type[TintypeError]]:
+    """All classes of the tree, parents first."""
+    found: list[type[TintypeError]] = [TintypeError]
+    for parent in found:
+        found.extend(parent.__subclasses__())
+        yield parent

@@ -1,0 +1,165 @@
+"""Small immutable values that the whole of Tintype shares: identifiers, digests, places of bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+from tintype.domain.errors import InvalidDigestError, InvalidIdentifierError
+
+ImageId = NewType("ImageId", str)
+"""A lower-case UUID with hyphens."""
+
+ProjectId = NewType("ProjectId", str)
+"""The tenant that owns an image: 1 to 64 characters of ``[A-Za-z0-9_-]``."""
+
+OperationId = NewType("OperationId", str)
+"""A lower-case UUID: one upload or one import of one image."""
+
+CommandId = NewType("CommandId", str)
+"""Names one command for ever; the same id twice is the same command, and appends one event."""
+
+PropertyValue = str | int | bool
+
+DIGEST_ALGORITHMS: Mapping[str, int] = {
+    name: hashlib.new(name, usedforsecurity=False).digest_size
+    for name in ("md5", "sha1", "sha224", "sha256", "sha384", "sha512")
+}
+"""Accepted digest algorithms and their size in bytes; md5 and sha1 only ever compare with what a publisher lists."""
+
+_PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class DiskFormat(StrEnum):
+    """How the bytes of an image encode a disk (or a part of a machine), in Glance's names."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+    VMDK = "vmdk"
+    VDI = "vdi"
+    VHD = "vhd"
+    VHDX = "vhdx"
+    ISO = "iso"
+    AKI = "aki"
+    AMI = "ami"
+    ARI = "ari"
+    PLOOP = "ploop"
+    OVA = "ova"
+    DOCKER = "docker"
+
+
+class ContainerFormat(StrEnum):
+    """What wraps the disk, in Glance's names; ``bare`` is no wrapper at all."""
+
+    BARE = "bare"
+    OVF = "ovf"
+    OVA = "ova"
+    AKI = "aki"
+    AMI = "ami"
+    ARI = "ari"
+    DOCKER = "docker"
+    COMPRESSED = "compressed"
+
+
+class Visibility(StrEnum):
+    """Who besides the owner may see an image."""
+
+    PRIVATE = "private"
+    SHARED = "shared"
+    COMMUNITY = "community"
+    PUBLIC = "public"
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A hash of some bytes: ``algorithm`` of :data:`DIGEST_ALGORITHMS`, ``hex`` in lower case."""
+
+    algorithm: str
+    hex: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``sha256:0123…``.
+
+        Raises:
+            InvalidDigestError: for an unknown algorithm, a wrong length or a character that is not hexadecimal.
+        """
+        algorithm, colon, value = text.partition(":")
+        size = DIGEST_ALGORITHMS.get(algorithm)
+        if not colon or size is None or not re.fullmatch(rf"[0-9a-fA-F]{{{size * 2}}}", value):
+            raise InvalidDigestError(
+                f"{text[:80]!r} is not a digest: write ALGORITHM:HEX, with one of {', '.join(DIGEST_ALGORITHMS)}"
+            )
+        return cls(algorithm, value.lower())
+
+    def __str__(self) -> str:
+        return f"{self.algorithm}:{self.hex}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Where some bytes are: the configured name of a store, and a key inside it."""
+
+    store: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that were written, hashed and inspected in one pass.
+
+    ``digests`` maps an algorithm to lower-case hex. ``virtual_size`` is the size of the guest's disk in bytes, where
+    the format holds a disk. ``facts`` is what the inspection read from the bytes.
+    """
+
+    ref: BlobRef
+    size: int
+    digests: Mapping[str, str]
+    disk_format: DiskFormat
+    virtual_size: int | None
+    facts: Mapping[str, str]
+
+
+def image_id(text: str) -> ImageId:
+    """Check and normalise an image id.
+
+    Raises:
+        InvalidIdentifierError: if ``text`` is no UUID.
+    """
+    return ImageId(_uuid(text, "image id"))
+
+
+def operation_id(text: str) -> OperationId:
+    """Check and normalise an operation id.
+
+    Raises:
+        InvalidIdentifierError: if ``text`` is no UUID.
+    """
+    return OperationId(_uuid(text, "operation id"))
+
+
+def project_id(text: str) -> ProjectId:
+    """Check a project id.
+
+    Raises:
+        InvalidIdentifierError: if ``text`` has other characters than letters, digits, ``-`` and ``_``, or over 64.
+    """
+    if not _PROJECT.fullmatch(text):
+        raise InvalidIdentifierError(
+            f"{text[:80]!r} is not a project id: use 1 to 64 letters, digits, hyphens or underscores"
+        )
+    return ProjectId(text)
+
+
+def _uuid(text: str, what: str) -> str:
+    try:
+        if len(text) != 36:
+            raise ValueError(text)
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise InvalidIdentifierError(f"{text[:80]!r} is not an {what}: give a UUID with hyphens") from None
