@@ -1,0 +1,124 @@
+"""What may be asked of an image, in the imperative. Users ask the upper ones; workers report with the lower ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tintype.domain.attributes import ImageAttributes
+from tintype.domain.events import Failure, ImportSource, SkipReason, StagePurpose, Step, Verification
+from tintype.domain.values import Blob, BlobRef, OperationId
+
+
+@dataclass(frozen=True, slots=True)
+class CreateImage:
+    """Make an image without bytes."""
+
+    attributes: ImageAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateImage:
+    """Change the attributes that ``mask`` names (paths as in :func:`tintype.domain.attributes.merged`).
+
+    With an ``etag``, only if the image is still the one that the etag was read from.
+    """
+
+    attributes: ImageAttributes
+    mask: tuple[str, ...]
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteImage:
+    """Remove the image and its bytes."""
+
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestImport:
+    """Fetch the image's bytes."""
+
+    operation_id: OperationId
+    source: ImportSource
+
+
+@dataclass(frozen=True, slots=True)
+class CancelOperation:
+    """End a running operation; the image is queued again."""
+
+    operation_id: OperationId
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStaged:
+    """Bytes are staged."""
+
+    operation_id: OperationId
+    purpose: StagePurpose
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class RecordVerified:
+    """The signer is content."""
+
+    operation_id: OperationId
+    verification: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class RecordConverted:
+    """The converter made the preferred format."""
+
+    operation_id: OperationId
+    blob: Blob
+    tool: str
+    tool_version: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordConversionSkipped:
+    """The converter had nothing to do."""
+
+    operation_id: OperationId
+    why: SkipReason
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPublished:
+    """The final bytes are in place, at ``locations``."""
+
+    operation_id: OperationId
+    locations: tuple[BlobRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordStepFailed:
+    """A step cannot be done."""
+
+    operation_id: OperationId
+    step: Step
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPurged:
+    """The bytes of a deleted image are gone."""
+
+
+Command = (
+    CreateImage
+    | UpdateImage
+    | DeleteImage
+    | RequestImport
+    | CancelOperation
+    | RecordStaged
+    | RecordVerified
+    | RecordConverted
+    | RecordConversionSkipped
+    | RecordPublished
+    | RecordStepFailed
+    | RecordPurged
+)

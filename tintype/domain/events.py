@@ -1,0 +1,284 @@
+"""The facts that the log keeps about images, in the past tense, and the envelope that each travels in.
+
+An event's meaning never changes: what has to change becomes a new event with an upcaster in :mod:`tintype.codec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from tintype.domain.attributes import ImageAttributes
+from tintype.domain.values import Blob, BlobRef, CommandId, Digest, DiskFormat, ImageId, OperationId, ProjectId
+
+
+class ImportMethod(StrEnum):
+    """Where an import takes its bytes from, in Glance's names."""
+
+    WEB_DOWNLOAD = "web-download"
+    GLANCE_DIRECT = "glance-direct"
+
+
+class StagePurpose(StrEnum):
+    """What follows once bytes are staged."""
+
+    UPLOAD = "upload"
+    """A plain upload: verify and publish the bytes as they are."""
+
+    STAGE = "stage"
+    """Keep the bytes until an import asks for them."""
+
+    IMPORT = "import"
+    """The importer fetched them for a running import."""
+
+
+class Step(StrEnum):
+    """The steps of an image's road, each done by one service."""
+
+    STAGE = "stage"
+    VERIFY = "verify"
+    CONVERT = "convert"
+    PUBLISH = "publish"
+    PURGE = "purge"
+
+
+class Verdict(StrEnum):
+    """What the signer found."""
+
+    UNSIGNED = "unsigned"
+    SIGNED = "signed"
+
+
+class SkipReason(StrEnum):
+    """Why an image was published as it came."""
+
+    NOT_AN_IMPORT = "not_an_import"
+    ALREADY_PREFERRED = "already_preferred"
+    DISABLED = "disabled"
+    NOT_A_DISK = "not_a_disk"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSource:
+    """What an import was asked to fetch; ``expected_*`` are enforced where they are given."""
+
+    method: ImportMethod
+    uri: str = ""
+    expected_size: int | None = None
+    expected_digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the signer verified: over which digest, and with whose certificate (its SHA-256 fingerprint, hex)."""
+
+    verdict: Verdict
+    digest: Digest | None = None
+    certificate_id: str = ""
+    certificate_fingerprint: str = ""
+    certificate_subject: str = ""
+    key_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something did not work: the stable reason, a sentence for the user, and what to do."""
+
+    reason: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+
+
+# --- the facts --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCreated:
+    """An image exists, without bytes."""
+
+    attributes: ImageAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUpdated:
+    """A user changed the attributes: all of them as they are now, and which of them changed."""
+
+    attributes: ImageAttributes
+    changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportRequested:
+    """A user asked to fetch the image's bytes."""
+
+    operation_id: OperationId
+    source: ImportSource
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStaged:
+    """The bytes are in a store, hashed and inspected, and not visible to anyone."""
+
+    operation_id: OperationId
+    purpose: StagePurpose
+    blob: Blob
+
+
+@dataclass(frozen=True, slots=True)
+class ImageVerified:
+    """The signer found nothing against the image."""
+
+    operation_id: OperationId
+    verification: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConverted:
+    """The same disk exists in the preferred format."""
+
+    operation_id: OperationId
+    blob: Blob
+    tool: str
+    tool_version: str
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionSkipped:
+    """The image is published as it came."""
+
+    operation_id: OperationId
+    why: SkipReason
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePublished:
+    """The image is active: these are its bytes, for ever, and where they are."""
+
+    operation_id: OperationId
+    blob: Blob
+    locations: tuple[BlobRef, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStepFailed:
+    """A step could not be done: the operation is over, and the image is queued again."""
+
+    operation_id: OperationId
+    step: Step
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDeleted:
+    """The image is gone for its users; its bytes are about to be."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePurged:
+    """No byte of the image is kept any more."""
+
+
+Event = (
+    ImageCreated
+    | ImageUpdated
+    | ImportRequested
+    | ImageStaged
+    | ImageVerified
+    | ImageConverted
+    | ConversionSkipped
+    | ImagePublished
+    | ImageStepFailed
+    | ImageDeleted
+    | ImagePurged
+)
+
+EVENT_TOKENS: Mapping[type[Event], str] = {
+    ImageCreated: "created",
+    ImageUpdated: "updated",
+    ImportRequested: "import_requested",
+    ImageStaged: "staged",
+    ImageVerified: "verified",
+    ImageConverted: "converted",
+    ConversionSkipped: "conversion_skipped",
+    ImagePublished: "published",
+    ImageStepFailed: "step_failed",
+    ImageDeleted: "deleted",
+    ImagePurged: "purged",
+}
+"""The last token of an event's subject, by which subscribers filter."""
+
+
+# --- the envelope -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class EventContext:
+    """Who caused an event, and what it belongs to.
+
+    ``correlation_id`` is the same for everything that follows from one request; ``causation_id`` is the event or
+    command that led here; ``traceparent`` is W3C Trace Context.
+    """
+
+    actor: str
+    correlation_id: str
+    causation_id: str
+    traceparent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event that is about to be appended; the log gives it version, position and hashes."""
+
+    image_id: ImageId
+    project: ProjectId
+    command_id: CommandId
+    event_id: str
+    time: datetime
+    payload: Event
+    context: EventContext
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event as the log holds it.
+
+    ``position`` is its place in the whole log (from 1, rising, with gaps), ``version`` its place in the image's own
+    history (from 1, without gaps). ``hash`` covers the event and ``previous_hash``, the hash of the image's previous
+    event (empty for the first): 64 lower-case hexadecimal digits of SHA-256.
+    """
+
+    event: NewEvent
+    version: int
+    position: int
+    previous_hash: str
+    hash: str
+
+    @property
+    def payload(self) -> Event:
+        """The fact itself."""
+        return self.event.payload
+
+    @property
+    def image_id(self) -> ImageId:
+        """The image that the fact is about."""
+        return self.event.image_id
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a step has come. Not a fact: it is told while it lasts, and kept nowhere.
+
+    ``done`` and ``total`` are bytes of the step's own work; ``total`` is ``None`` where nobody knows it.
+    """
+
+    image_id: ImageId
+    project: ProjectId
+    operation_id: OperationId
+    step: Step
+    done: int
+    total: int | None
+    time: datetime = field(compare=False)

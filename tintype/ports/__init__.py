@@ -1,0 +1,1 @@
+"""What Tintype needs of the outside, as protocols in domain types; the adapters keep these promises."""
