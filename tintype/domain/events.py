@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.values import Blob, BlobRef, CommandId, Digest, DiskFormat, ImageId, OperationId, ProjectId
+from tintype.domain.values import Blob, BlobRef, CommandId, Digest, ImageId, OperationId, ProjectId
 
 
 class ImportMethod(StrEnum):

@@ -1,0 +1,1 @@
+"""The only translation between the domain and protobuf."""

@@ -1,0 +1,224 @@
+"""Events: the payload of each, and the envelope in which the catalog shows them."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from google.protobuf.message import Message
+
+from tintype.api.events.v1 import events_pb2 as pb
+from tintype.codec import values
+from tintype.domain.errors import LogCorruptError
+from tintype.domain.events import (
+    EVENT_TOKENS,
+    ConversionSkipped,
+    Event,
+    EventContext,
+    ImageConverted,
+    ImageCreated,
+    ImageDeleted,
+    ImagePublished,
+    ImagePurged,
+    ImageStaged,
+    ImageStepFailed,
+    ImageUpdated,
+    ImageVerified,
+    ImportRequested,
+    NewEvent,
+    RecordedEvent,
+    SkipReason,
+    StagePurpose,
+    Verdict,
+    Verification,
+)
+from tintype.domain.values import CommandId, OperationId, image_id, operation_id, project_id
+
+SKIP_REASON = values.EnumCodec("skip reason", {m: pb.SkipReason.Value(f"SKIP_REASON_{m.name}") for m in SkipReason})
+STAGE_PURPOSE = values.EnumCodec(
+    "stage purpose", {m: pb.StagePurpose.Value(f"STAGE_PURPOSE_{m.name}") for m in StagePurpose}
+)
+VERDICT = values.EnumCodec("verdict", {m: pb.Verdict.Value(f"VERDICT_{m.name}") for m in Verdict})
+
+MESSAGES: dict[str, type[Message]] = {
+    EVENT_TOKENS[ImageCreated]: pb.ImageCreated,
+    EVENT_TOKENS[ImageUpdated]: pb.ImageUpdated,
+    EVENT_TOKENS[ImportRequested]: pb.ImportRequested,
+    EVENT_TOKENS[ImageStaged]: pb.ImageStaged,
+    EVENT_TOKENS[ImageVerified]: pb.ImageVerified,
+    EVENT_TOKENS[ImageConverted]: pb.ImageConverted,
+    EVENT_TOKENS[ConversionSkipped]: pb.ConversionSkipped,
+    EVENT_TOKENS[ImagePublished]: pb.ImagePublished,
+    EVENT_TOKENS[ImageStepFailed]: pb.ImageStepFailed,
+    EVENT_TOKENS[ImageDeleted]: pb.ImageDeleted,
+    EVENT_TOKENS[ImagePurged]: pb.ImagePurged,
+}
+"""The message of each event's token."""
+
+
+def encode_verification(verification: Verification) -> pb.Verification:
+    """What the signer found."""
+    return pb.Verification(
+        verdict=VERDICT.encode(verification.verdict),
+        digest=str(verification.digest or ""),
+        certificate_id=verification.certificate_id,
+        certificate_fingerprint=verification.certificate_fingerprint,
+        certificate_subject=verification.certificate_subject,
+        key_type=verification.key_type,
+    )
+
+
+def decode_verification(message: pb.Verification) -> Verification:
+    """What the signer found.
+
+    Raises:
+        InvalidArgumentError: an unknown verdict or a malformed digest.
+    """
+    return Verification(
+        verdict=VERDICT.decode(message.verdict),
+        digest=values.decode_digest(message.digest),
+        certificate_id=message.certificate_id,
+        certificate_fingerprint=message.certificate_fingerprint,
+        certificate_subject=message.certificate_subject,
+        key_type=message.key_type,
+    )
+
+
+def encode_payload(event: Event) -> Message:
+    """The message that an event's payload is."""
+    match event:
+        case ImageCreated(attributes):
+            return pb.ImageCreated(attributes=values.encode_attributes(attributes))
+        case ImageUpdated(attributes, changed):
+            return pb.ImageUpdated(attributes=values.encode_attributes(attributes), changed=changed)
+        case ImportRequested(operation, source):
+            return pb.ImportRequested(operation_id=operation, source=values.encode_source(source))
+        case ImageStaged(operation, purpose, blob):
+            return pb.ImageStaged(
+                operation_id=operation, purpose=STAGE_PURPOSE.encode(purpose), blob=values.encode_blob(blob)
+            )
+        case ImageVerified(operation, verification):
+            return pb.ImageVerified(operation_id=operation, verification=encode_verification(verification))
+        case ImageConverted(operation, blob, tool, tool_version, arguments):
+            return pb.ImageConverted(
+                operation_id=operation,
+                blob=values.encode_blob(blob),
+                tool=tool,
+                tool_version=tool_version,
+                arguments=arguments,
+            )
+        case ConversionSkipped(operation, why):
+            return pb.ConversionSkipped(operation_id=operation, why=SKIP_REASON.encode(why))
+        case ImagePublished(operation, blob, locations):
+            refs = [values.encode_ref(ref) for ref in locations]
+            return pb.ImagePublished(operation_id=operation, blob=values.encode_blob(blob), locations=refs)
+        case ImageStepFailed(operation, step, failure):
+            return pb.ImageStepFailed(
+                operation_id=operation, step=values.STEP.encode(step), failure=values.encode_failure(failure)
+            )
+        case ImageDeleted():
+            return pb.ImageDeleted()
+        case ImagePurged():
+            return pb.ImagePurged()
+        case _:
+            assert_never(event)
+
+
+def decode_payload(message: Message) -> Event:
+    """The event that a message is.
+
+    Raises:
+        InvalidArgumentError: a field of no known value.
+        LogCorruptError: a message that is no event's.
+    """
+    match message:
+        case pb.ImageCreated():
+            return ImageCreated(values.decode_attributes(message.attributes))
+        case pb.ImageUpdated():
+            return ImageUpdated(values.decode_attributes(message.attributes), tuple(message.changed))
+        case pb.ImportRequested():
+            return ImportRequested(_operation(message), values.decode_source(message.source))
+        case pb.ImageStaged():
+            purpose = STAGE_PURPOSE.decode(message.purpose)
+            return ImageStaged(_operation(message), purpose, values.decode_blob(message.blob))
+        case pb.ImageVerified():
+            return ImageVerified(_operation(message), decode_verification(message.verification))
+        case pb.ImageConverted():
+            return ImageConverted(
+                _operation(message),
+                values.decode_blob(message.blob),
+                message.tool,
+                message.tool_version,
+                tuple(message.arguments),
+            )
+        case pb.ConversionSkipped():
+            return ConversionSkipped(_operation(message), SKIP_REASON.decode(message.why))
+        case pb.ImagePublished():
+            locations = tuple(values.decode_ref(ref) for ref in message.locations)
+            return ImagePublished(_operation(message), values.decode_blob(message.blob), locations)
+        case pb.ImageStepFailed():
+            step = values.STEP.decode(message.step)
+            return ImageStepFailed(_operation(message), step, values.decode_failure(message.failure))
+        case pb.ImageDeleted():
+            return ImageDeleted()
+        case pb.ImagePurged():
+            return ImagePurged()
+        case _:
+            raise LogCorruptError(f"{message.DESCRIPTOR.full_name} is not an event")
+
+
+def _operation(
+    message: pb.ImportRequested
+    | pb.ImageStaged
+    | pb.ImageVerified
+    | pb.ImageConverted
+    | pb.ConversionSkipped
+    | pb.ImagePublished
+    | pb.ImageStepFailed,
+) -> OperationId:
+    return operation_id(message.operation_id)
+
+
+def encode_event(recorded: RecordedEvent) -> pb.ImageEvent:
+    """An event with its envelope."""
+    event = recorded.event
+    message = pb.ImageEvent(
+        position=recorded.position,
+        version=recorded.version,
+        event_id=event.event_id,
+        image_id=event.image_id,
+        project=event.project,
+        time=values.encode_time(event.time),
+        actor=event.context.actor,
+        command_id=event.command_id,
+        correlation_id=event.context.correlation_id,
+        causation_id=event.context.causation_id,
+        traceparent=event.context.traceparent,
+        previous_hash=recorded.previous_hash,
+        hash=recorded.hash,
+    )
+    payload = getattr(message, EVENT_TOKENS[type(event.payload)])
+    payload.SetInParent()
+    payload.CopyFrom(encode_payload(event.payload))
+    return message
+
+
+def decode_event(message: pb.ImageEvent) -> RecordedEvent:
+    """An event with its envelope.
+
+    Raises:
+        InvalidArgumentError: a field of no known value.
+        LogCorruptError: there is no payload that this release knows.
+    """
+    token = message.WhichOneof("payload")
+    if token is None:
+        raise LogCorruptError(f"event {message.event_id} has no payload of a known type")
+    event = NewEvent(
+        image_id=image_id(message.image_id),
+        project=project_id(message.project),
+        command_id=CommandId(message.command_id),
+        event_id=message.event_id,
+        time=values.decode_time(message.time),
+        payload=decode_payload(getattr(message, token)),
+        context=EventContext(message.actor, message.correlation_id, message.causation_id, message.traceparent),
+    )
+    return RecordedEvent(event, message.version, message.position, message.previous_hash, message.hash)

@@ -1,0 +1,114 @@
+"""Images and operations, as the catalog shows them."""
+
+from __future__ import annotations
+
+from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.codec import values
+from tintype.codec.events import encode_verification
+from tintype.domain.attributes import UPDATABLE, ImageAttributes
+from tintype.domain.errors import InvalidUpdateMaskError
+from tintype.domain.events import Progress, Step
+from tintype.domain.image import Image, Operation, OperationKind, OperationState
+from tintype.domain.values import ImageId, Visibility
+
+OPERATION_KIND = values.EnumCodec(
+    "operation kind", {m: pb.OperationKind.Value(f"OPERATION_KIND_{m.name}") for m in OperationKind}
+)
+OPERATION_STATE = values.EnumCodec(
+    "operation state", {m: pb.OperationState.Value(f"OPERATION_STATE_{m.name}") for m in OperationState}
+)
+
+
+def encode_image(image: Image) -> pb.Image:
+    """An image for its users: where its bytes lie inside the stores is left out."""
+    attributes = image.attributes
+    message = pb.Image(
+        id=image.id,
+        owner=image.project,
+        name=attributes.name,
+        status=values.STATUS.encode(image.status),
+        visibility=values.VISIBILITY.encode(attributes.visibility),
+        disk_format=values.DISK_FORMAT.encode(attributes.disk_format),
+        container_format=values.CONTAINER_FORMAT.encode(attributes.container_format),
+        min_disk=attributes.min_disk,
+        min_ram=attributes.min_ram,
+        protected=attributes.protected,
+        hidden=attributes.hidden,
+        tags=attributes.tags,
+        properties=values.encode_properties(attributes.properties),
+        created_at=values.encode_time(image.created_at),
+        updated_at=values.encode_time(image.updated_at),
+        failure=values.encode_failure(image.failure),
+        operation_id=image.operation.id if image.operation else "",
+        etag=image.etag,
+        position=image.position,
+    )
+    if image.data:
+        message.MergeFrom(
+            pb.Image(
+                size=image.data.blob.size,
+                virtual_size=image.data.blob.virtual_size,
+                digests=image.data.blob.digests,
+                facts=image.data.blob.facts,
+                stores=[ref.store for ref in image.data.locations],
+                verification=encode_verification(image.data.verification),
+                source_digests=image.data.source.digests,
+            )
+        )
+    return message
+
+
+def decode_image_attributes(message: pb.Image) -> ImageAttributes:
+    """The attributes that a request carries in an image, unchecked.
+
+    Raises:
+        InvalidArgumentError: an enum or a property of no known kind.
+    """
+    return ImageAttributes(
+        name=message.name,
+        visibility=values.VISIBILITY.decode_optional(message.visibility) or Visibility.SHARED,
+        disk_format=values.DISK_FORMAT.decode_optional(message.disk_format),
+        container_format=values.CONTAINER_FORMAT.decode_optional(message.container_format),
+        min_disk=message.min_disk,
+        min_ram=message.min_ram,
+        protected=message.protected,
+        hidden=message.hidden,
+        tags=tuple(message.tags),
+        properties=values.decode_properties(message.properties),
+    )
+
+
+def decode_update_mask(message: pb.UpdateImageRequest) -> tuple[str, ...]:
+    """The paths to update: those of the mask, all for ``*``, or else the attributes that are set (AIP-134).
+
+    Raises:
+        InvalidUpdateMaskError: over 256 paths.
+    """
+    paths = tuple(message.update_mask.paths)
+    if len(paths) > 256:
+        raise InvalidUpdateMaskError("an update mask has at most 256 paths")
+    if paths == ("*",):
+        return UPDATABLE
+    if paths:
+        return paths
+    return tuple(field.name for field, _ in message.image.ListFields() if field.name in UPDATABLE)
+
+
+def encode_operation(
+    image: ImageId, operation: Operation, step: Step | None, position: int, progress: Progress | None = None
+) -> pb.Operation:
+    """An operation for its users; ``step`` is what it waits for, ``position`` that of its newest event."""
+    running = operation.is_running
+    return pb.Operation(
+        id=operation.id,
+        image_id=image,
+        kind=OPERATION_KIND.encode(operation.kind),
+        state=OPERATION_STATE.encode(operation.state),
+        done=not running,
+        step=values.STEP.encode(step if running else None),
+        progress=values.encode_progress(progress) if progress and running else None,
+        failure=values.encode_failure(operation.failure),
+        started_at=values.encode_time(operation.started_at),
+        ended_at=values.encode_time(operation.ended_at) if operation.ended_at else None,
+        position=position,
+    )
