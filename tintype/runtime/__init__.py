@@ -1,0 +1,1 @@
+"""What every service runs on: settings, logs, the gRPC server, the journal of images and the worker's loop."""

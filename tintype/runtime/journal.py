@@ -1,0 +1,113 @@
+"""Reading and changing images through the log: load, decide, append, and again if somebody was faster."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tintype.domain.commands import Command
+from tintype.domain.errors import ConcurrencyConflictError, RequestIdReusedError, TintypeError
+from tintype.domain.events import EVENT_TOKENS, EventContext, NewEvent, RecordedEvent
+from tintype.domain.image import Image, decide, evolve, fold
+from tintype.domain.values import CommandId, ImageId, ProjectId
+from tintype.ports.clock import Clock
+from tintype.ports.event_log import EventLog
+
+_ATTEMPTS = 12
+_FIRST_DELAY_S = 0.005
+_LONGEST_DELAY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """What a command led to: its event, and the image as it was right behind that event."""
+
+    event: RecordedEvent
+    image: Image
+
+
+class Journal:
+    """The images as the log tells them. Holds no state of its own, so that any number of replicas agree."""
+
+    def __init__(self, log: EventLog, clock: Clock) -> None:
+        self._log = log
+        self._clock = clock
+
+    async def history(self, image_id: ImageId) -> Sequence[RecordedEvent]:
+        """All events of one image, oldest first."""
+        return await self._log.history(image_id)
+
+    async def load(self, image_id: ImageId) -> Image | None:
+        """The image as it is now; ``None`` if there never was one."""
+        return fold(await self._log.history(image_id))
+
+    async def execute(
+        self,
+        image_id: ImageId,
+        command: Command,
+        *,
+        project: ProjectId,
+        command_id: CommandId,
+        context: EventContext,
+    ) -> Executed:
+        """Carry out a command once, however often it is asked for with the same ``command_id``.
+
+        ``project`` is that of a new image; an existing one keeps its own.
+
+        Raises:
+            TintypeError: the command is refused; the class says why.
+            RequestIdReusedError: the id has named another kind of command before.
+            ConcurrencyConflictError: the image changed under every one of several attempts.
+            EventLogUnavailableError: repeat with the same ``command_id``.
+        """
+        delay_s = _FIRST_DELAY_S
+        for attempt in range(_ATTEMPTS):
+            history = await self._log.history(image_id)
+            done = _already_done(history, command_id, command)
+            if done:
+                return done
+            image = fold(history)
+            event = NewEvent(
+                image_id=image_id,
+                project=image.project if image else project,
+                command_id=command_id,
+                event_id=str(uuid.uuid4()),
+                time=self._clock.now(),
+                payload=decide(image, command),
+                context=context,
+            )
+            try:
+                recorded = await self._log.append(event, after=history[-1] if history else None)
+            except ConcurrencyConflictError:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
+                delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+                continue
+            return Executed(recorded, evolve(image, recorded))
+        raise AssertionError("the loop returns or raises")
+
+
+def _already_done(history: Sequence[RecordedEvent], command_id: CommandId, command: Command) -> Executed | None:
+    for index, recorded in enumerate(history):
+        if recorded.event.command_id == command_id:
+            before = fold(history[:index])
+            image = evolve(before, recorded)
+            _require_same(before, command, recorded)
+            return Executed(recorded, image)
+    return None
+
+
+def _require_same(before: Image | None, command: Command, recorded: RecordedEvent) -> None:
+    # The same command, decided upon the same state, is the same event; anything else is another request.
+    try:
+        same = decide(before, command) == recorded.payload
+    except TintypeError:
+        same = False
+    if not same:
+        raise RequestIdReusedError(
+            f"command {recorded.event.command_id[:80]!r} was used before, for {EVENT_TOKENS[type(recorded.payload)]!r}"
+        )
