@@ -11,21 +11,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tintype.api.catalog.v1 import catalog_pb2 as _catalog_pb2
 import abc as _abc_1
-import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
@@ -33,41 +19,19 @@ GRPC_VERSION: str
 class CatalogServiceStub:
     """Images and their histories."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> CatalogServiceAsyncStub: ...
-    CreateImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CreateImageRequest, _catalog_pb2.Image]
-    """Makes an image without bytes. The same request_id twice makes one image."""
-    GetImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetImageRequest, _catalog_pb2.Image]
-    ListImages: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]
-    UpdateImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.UpdateImageRequest, _catalog_pb2.Image]
-    DeleteImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.DeleteImageRequest, _catalog_pb2.Image]
-    """Deletes an image and, soon after, its bytes. Returns it as it was last."""
-    ImportImage: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ImportImageRequest, _catalog_pb2.Operation]
-    """Fetches the image's bytes, in an operation that goes on by itself."""
-    ListImageEvents: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.ListImageEventsRequest, _catalog_pb2.ListImageEventsResponse]
-    """The history of one image."""
-    WatchImages: _grpc.UnaryStreamMultiCallable[_catalog_pb2.WatchImagesRequest, _catalog_pb2.WatchImagesResponse]
-    """What happens from a position on, as it happens, with the progress of running steps between."""
-
-@_typing.type_check_only
-class CatalogServiceAsyncStub(CatalogServiceStub):
-    """Images and their histories."""
-
     def __init__(self, channel: _aio.Channel) -> None: ...
-    CreateImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateImageRequest, _catalog_pb2.Image]  # type: ignore[assignment]
+    CreateImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CreateImageRequest, _catalog_pb2.Image]
     """Makes an image without bytes. The same request_id twice makes one image."""
-    GetImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetImageRequest, _catalog_pb2.Image]  # type: ignore[assignment]
-    ListImages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]  # type: ignore[assignment]
-    UpdateImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateImageRequest, _catalog_pb2.Image]  # type: ignore[assignment]
-    DeleteImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteImageRequest, _catalog_pb2.Image]  # type: ignore[assignment]
+    GetImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetImageRequest, _catalog_pb2.Image]
+    ListImages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]
+    UpdateImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateImageRequest, _catalog_pb2.Image]
+    DeleteImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteImageRequest, _catalog_pb2.Image]
     """Deletes an image and, soon after, its bytes. Returns it as it was last."""
-    ImportImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ImportImageRequest, _catalog_pb2.Operation]  # type: ignore[assignment]
+    ImportImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ImportImageRequest, _catalog_pb2.Operation]
     """Fetches the image's bytes, in an operation that goes on by itself."""
-    ListImageEvents: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImageEventsRequest, _catalog_pb2.ListImageEventsResponse]  # type: ignore[assignment]
+    ListImageEvents: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImageEventsRequest, _catalog_pb2.ListImageEventsResponse]
     """The history of one image."""
-    WatchImages: _aio.UnaryStreamMultiCallable[_catalog_pb2.WatchImagesRequest, _catalog_pb2.WatchImagesResponse]  # type: ignore[assignment]
+    WatchImages: _aio.UnaryStreamMultiCallable[_catalog_pb2.WatchImagesRequest, _catalog_pb2.WatchImagesResponse]
     """What happens from a position on, as it happens, with the progress of running steps between."""
 
 class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,87 +41,73 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     def CreateImage(
         self,
         request: _catalog_pb2.CreateImageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Image, _abc.Awaitable[_catalog_pb2.Image]]:
+        context: _aio.ServicerContext[_catalog_pb2.CreateImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]:
         """Makes an image without bytes. The same request_id twice makes one image."""
 
     @_abc_1.abstractmethod
     def GetImage(
         self,
         request: _catalog_pb2.GetImageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Image, _abc.Awaitable[_catalog_pb2.Image]]: ...
+        context: _aio.ServicerContext[_catalog_pb2.GetImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]: ...
 
     @_abc_1.abstractmethod
     def ListImages(
         self,
         request: _catalog_pb2.ListImagesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.ListImagesResponse, _abc.Awaitable[_catalog_pb2.ListImagesResponse]]: ...
+        context: _aio.ServicerContext[_catalog_pb2.ListImagesRequest, _abc.Awaitable[_catalog_pb2.ListImagesResponse]],
+    ) -> _abc.Awaitable[_catalog_pb2.ListImagesResponse]: ...
 
     @_abc_1.abstractmethod
     def UpdateImage(
         self,
         request: _catalog_pb2.UpdateImageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Image, _abc.Awaitable[_catalog_pb2.Image]]: ...
+        context: _aio.ServicerContext[_catalog_pb2.UpdateImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]: ...
 
     @_abc_1.abstractmethod
     def DeleteImage(
         self,
         request: _catalog_pb2.DeleteImageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Image, _abc.Awaitable[_catalog_pb2.Image]]:
+        context: _aio.ServicerContext[_catalog_pb2.DeleteImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]:
         """Deletes an image and, soon after, its bytes. Returns it as it was last."""
 
     @_abc_1.abstractmethod
     def ImportImage(
         self,
         request: _catalog_pb2.ImportImageRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Operation, _abc.Awaitable[_catalog_pb2.Operation]]:
+        context: _aio.ServicerContext[_catalog_pb2.ImportImageRequest, _abc.Awaitable[_catalog_pb2.Operation]],
+    ) -> _abc.Awaitable[_catalog_pb2.Operation]:
         """Fetches the image's bytes, in an operation that goes on by itself."""
 
     @_abc_1.abstractmethod
     def ListImageEvents(
         self,
         request: _catalog_pb2.ListImageEventsRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.ListImageEventsResponse, _abc.Awaitable[_catalog_pb2.ListImageEventsResponse]]:
+        context: _aio.ServicerContext[_catalog_pb2.ListImageEventsRequest, _abc.Awaitable[_catalog_pb2.ListImageEventsResponse]],
+    ) -> _abc.Awaitable[_catalog_pb2.ListImageEventsResponse]:
         """The history of one image."""
 
     @_abc_1.abstractmethod
     def WatchImages(
         self,
         request: _catalog_pb2.WatchImagesRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_catalog_pb2.WatchImagesResponse], _abc.AsyncIterator[_catalog_pb2.WatchImagesResponse]]:
+        context: _aio.ServicerContext[_catalog_pb2.WatchImagesRequest, _abc.AsyncIterator[_catalog_pb2.WatchImagesResponse]],
+    ) -> _abc.AsyncIterator[_catalog_pb2.WatchImagesResponse]:
         """What happens from a position on, as it happens, with the progress of running steps between."""
 
-def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_CatalogServiceServicer_to_server(servicer: CatalogServiceServicer, server: _aio.Server) -> None: ...
 
 class OperationsServiceStub:
     """Long-running uploads and imports, as the log tells them."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> OperationsServiceAsyncStub: ...
-    GetOperation: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.GetOperationRequest, _catalog_pb2.Operation]
-    WaitOperation: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.WaitOperationRequest, _catalog_pb2.Operation]
-    """Answers when the operation is done or the timeout has passed, whichever is first."""
-    CancelOperation: _grpc.UnaryUnaryMultiCallable[_catalog_pb2.CancelOperationRequest, _catalog_pb2.Operation]
-    """Ends a running operation; its image is queued again."""
-
-@_typing.type_check_only
-class OperationsServiceAsyncStub(OperationsServiceStub):
-    """Long-running uploads and imports, as the log tells them."""
-
     def __init__(self, channel: _aio.Channel) -> None: ...
-    GetOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetOperationRequest, _catalog_pb2.Operation]  # type: ignore[assignment]
-    WaitOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.WaitOperationRequest, _catalog_pb2.Operation]  # type: ignore[assignment]
+    GetOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetOperationRequest, _catalog_pb2.Operation]
+    WaitOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.WaitOperationRequest, _catalog_pb2.Operation]
     """Answers when the operation is done or the timeout has passed, whichever is first."""
-    CancelOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CancelOperationRequest, _catalog_pb2.Operation]  # type: ignore[assignment]
+    CancelOperation: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CancelOperationRequest, _catalog_pb2.Operation]
     """Ends a running operation; its image is queued again."""
 
 class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -167,43 +117,32 @@ class OperationsServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetOperation(
         self,
         request: _catalog_pb2.GetOperationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Operation, _abc.Awaitable[_catalog_pb2.Operation]]: ...
+        context: _aio.ServicerContext[_catalog_pb2.GetOperationRequest, _abc.Awaitable[_catalog_pb2.Operation]],
+    ) -> _abc.Awaitable[_catalog_pb2.Operation]: ...
 
     @_abc_1.abstractmethod
     def WaitOperation(
         self,
         request: _catalog_pb2.WaitOperationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Operation, _abc.Awaitable[_catalog_pb2.Operation]]:
+        context: _aio.ServicerContext[_catalog_pb2.WaitOperationRequest, _abc.Awaitable[_catalog_pb2.Operation]],
+    ) -> _abc.Awaitable[_catalog_pb2.Operation]:
         """Answers when the operation is done or the timeout has passed, whichever is first."""
 
     @_abc_1.abstractmethod
     def CancelOperation(
         self,
         request: _catalog_pb2.CancelOperationRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_catalog_pb2.Operation, _abc.Awaitable[_catalog_pb2.Operation]]:
+        context: _aio.ServicerContext[_catalog_pb2.CancelOperationRequest, _abc.Awaitable[_catalog_pb2.Operation]],
+    ) -> _abc.Awaitable[_catalog_pb2.Operation]:
         """Ends a running operation; its image is queued again."""
 
-def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_OperationsServiceServicer_to_server(servicer: OperationsServiceServicer, server: _aio.Server) -> None: ...
 
 class CatalogAdminServiceStub:
     """For operators."""
 
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> CatalogAdminServiceAsyncStub: ...
-    RebuildProjection: _grpc.UnaryStreamMultiCallable[_catalog_pb2.RebuildProjectionRequest, _catalog_pb2.RebuildProjectionResponse]
-    """Builds the tables anew from the log, beside those in use, and switches."""
-
-@_typing.type_check_only
-class CatalogAdminServiceAsyncStub(CatalogAdminServiceStub):
-    """For operators."""
-
     def __init__(self, channel: _aio.Channel) -> None: ...
-    RebuildProjection: _aio.UnaryStreamMultiCallable[_catalog_pb2.RebuildProjectionRequest, _catalog_pb2.RebuildProjectionResponse]  # type: ignore[assignment]
+    RebuildProjection: _aio.UnaryStreamMultiCallable[_catalog_pb2.RebuildProjectionRequest, _catalog_pb2.RebuildProjectionResponse]
     """Builds the tables anew from the log, beside those in use, and switches."""
 
 class CatalogAdminServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -213,8 +152,8 @@ class CatalogAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     def RebuildProjection(
         self,
         request: _catalog_pb2.RebuildProjectionRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_catalog_pb2.RebuildProjectionResponse], _abc.AsyncIterator[_catalog_pb2.RebuildProjectionResponse]]:
+        context: _aio.ServicerContext[_catalog_pb2.RebuildProjectionRequest, _abc.AsyncIterator[_catalog_pb2.RebuildProjectionResponse]],
+    ) -> _abc.AsyncIterator[_catalog_pb2.RebuildProjectionResponse]:
         """Builds the tables anew from the log, beside those in use, and switches."""
 
-def add_CatalogAdminServiceServicer_to_server(servicer: CatalogAdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_CatalogAdminServiceServicer_to_server(servicer: CatalogAdminServiceServicer, server: _aio.Server) -> None: ...

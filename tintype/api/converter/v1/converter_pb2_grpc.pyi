@@ -7,37 +7,14 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tintype.api.converter.v1 import converter_pb2 as _converter_pb2
 import abc as _abc_1
-import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ConverterServiceStub:
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> ConverterServiceAsyncStub: ...
-    GetConversionPlan: _grpc.UnaryUnaryMultiCallable[_converter_pb2.GetConversionPlanRequest, _converter_pb2.GetConversionPlanResponse]
-    """What the converter does with an import of a format."""
-
-@_typing.type_check_only
-class ConverterServiceAsyncStub(ConverterServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    GetConversionPlan: _aio.UnaryUnaryMultiCallable[_converter_pb2.GetConversionPlanRequest, _converter_pb2.GetConversionPlanResponse]  # type: ignore[assignment]
+    GetConversionPlan: _aio.UnaryUnaryMultiCallable[_converter_pb2.GetConversionPlanRequest, _converter_pb2.GetConversionPlanResponse]
     """What the converter does with an import of a format."""
 
 class ConverterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -45,8 +22,8 @@ class ConverterServiceServicer(metaclass=_abc_1.ABCMeta):
     def GetConversionPlan(
         self,
         request: _converter_pb2.GetConversionPlanRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_converter_pb2.GetConversionPlanResponse, _abc.Awaitable[_converter_pb2.GetConversionPlanResponse]]:
+        context: _aio.ServicerContext[_converter_pb2.GetConversionPlanRequest, _abc.Awaitable[_converter_pb2.GetConversionPlanResponse]],
+    ) -> _abc.Awaitable[_converter_pb2.GetConversionPlanResponse]:
         """What the converter does with an import of a format."""
 
-def add_ConverterServiceServicer_to_server(servicer: ConverterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_ConverterServiceServicer_to_server(servicer: ConverterServiceServicer, server: _aio.Server) -> None: ...

@@ -11,53 +11,22 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tintype.api.importer.v1 import importer_pb2 as _importer_pb2
 import abc as _abc_1
-import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ImporterServiceStub:
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> ImporterServiceAsyncStub: ...
-    StartUpload: _grpc.UnaryUnaryMultiCallable[_importer_pb2.StartUploadRequest, _importer_pb2.Upload]
-    """Begins an upload, and names it."""
-    Write: _grpc.StreamUnaryMultiCallable[_importer_pb2.WriteRequest, _importer_pb2.WriteResponse]
-    """Sends bytes, about 1 MiB a message. With finish_write in the last message the bytes are checked and staged."""
-    QueryWriteStatus: _grpc.UnaryUnaryMultiCallable[_importer_pb2.QueryWriteStatusRequest, _importer_pb2.Upload]
-    """How many bytes of an upload are kept."""
-    CancelUpload: _grpc.UnaryUnaryMultiCallable[_importer_pb2.CancelUploadRequest, _importer_pb2.CancelUploadResponse]
-    """Gives an upload up, and removes its bytes."""
-    Read: _grpc.UnaryStreamMultiCallable[_importer_pb2.ReadRequest, _importer_pb2.ReadResponse]
-    """Sends the bytes of an active image, from any offset."""
-
-@_typing.type_check_only
-class ImporterServiceAsyncStub(ImporterServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    StartUpload: _aio.UnaryUnaryMultiCallable[_importer_pb2.StartUploadRequest, _importer_pb2.Upload]  # type: ignore[assignment]
+    StartUpload: _aio.UnaryUnaryMultiCallable[_importer_pb2.StartUploadRequest, _importer_pb2.Upload]
     """Begins an upload, and names it."""
-    Write: _aio.StreamUnaryMultiCallable[_importer_pb2.WriteRequest, _importer_pb2.WriteResponse]  # type: ignore[assignment]
+    Write: _aio.StreamUnaryMultiCallable[_importer_pb2.WriteRequest, _importer_pb2.WriteResponse]
     """Sends bytes, about 1 MiB a message. With finish_write in the last message the bytes are checked and staged."""
-    QueryWriteStatus: _aio.UnaryUnaryMultiCallable[_importer_pb2.QueryWriteStatusRequest, _importer_pb2.Upload]  # type: ignore[assignment]
+    QueryWriteStatus: _aio.UnaryUnaryMultiCallable[_importer_pb2.QueryWriteStatusRequest, _importer_pb2.Upload]
     """How many bytes of an upload are kept."""
-    CancelUpload: _aio.UnaryUnaryMultiCallable[_importer_pb2.CancelUploadRequest, _importer_pb2.CancelUploadResponse]  # type: ignore[assignment]
+    CancelUpload: _aio.UnaryUnaryMultiCallable[_importer_pb2.CancelUploadRequest, _importer_pb2.CancelUploadResponse]
     """Gives an upload up, and removes its bytes."""
-    Read: _aio.UnaryStreamMultiCallable[_importer_pb2.ReadRequest, _importer_pb2.ReadResponse]  # type: ignore[assignment]
+    Read: _aio.UnaryStreamMultiCallable[_importer_pb2.ReadRequest, _importer_pb2.ReadResponse]
     """Sends the bytes of an active image, from any offset."""
 
 class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,40 +34,40 @@ class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
     def StartUpload(
         self,
         request: _importer_pb2.StartUploadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_importer_pb2.Upload, _abc.Awaitable[_importer_pb2.Upload]]:
+        context: _aio.ServicerContext[_importer_pb2.StartUploadRequest, _abc.Awaitable[_importer_pb2.Upload]],
+    ) -> _abc.Awaitable[_importer_pb2.Upload]:
         """Begins an upload, and names it."""
 
     @_abc_1.abstractmethod
     def Write(
         self,
-        request_iterator: _MaybeAsyncIterator[_importer_pb2.WriteRequest],
-        context: _ServicerContext,
-    ) -> _typing.Union[_importer_pb2.WriteResponse, _abc.Awaitable[_importer_pb2.WriteResponse]]:
+        request_iterator: _abc.AsyncIterator[_importer_pb2.WriteRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_importer_pb2.WriteRequest], _abc.Awaitable[_importer_pb2.WriteResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.WriteResponse]:
         """Sends bytes, about 1 MiB a message. With finish_write in the last message the bytes are checked and staged."""
 
     @_abc_1.abstractmethod
     def QueryWriteStatus(
         self,
         request: _importer_pb2.QueryWriteStatusRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_importer_pb2.Upload, _abc.Awaitable[_importer_pb2.Upload]]:
+        context: _aio.ServicerContext[_importer_pb2.QueryWriteStatusRequest, _abc.Awaitable[_importer_pb2.Upload]],
+    ) -> _abc.Awaitable[_importer_pb2.Upload]:
         """How many bytes of an upload are kept."""
 
     @_abc_1.abstractmethod
     def CancelUpload(
         self,
         request: _importer_pb2.CancelUploadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_importer_pb2.CancelUploadResponse, _abc.Awaitable[_importer_pb2.CancelUploadResponse]]:
+        context: _aio.ServicerContext[_importer_pb2.CancelUploadRequest, _abc.Awaitable[_importer_pb2.CancelUploadResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.CancelUploadResponse]:
         """Gives an upload up, and removes its bytes."""
 
     @_abc_1.abstractmethod
     def Read(
         self,
         request: _importer_pb2.ReadRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_importer_pb2.ReadResponse], _abc.AsyncIterator[_importer_pb2.ReadResponse]]:
+        context: _aio.ServicerContext[_importer_pb2.ReadRequest, _abc.AsyncIterator[_importer_pb2.ReadResponse]],
+    ) -> _abc.AsyncIterator[_importer_pb2.ReadResponse]:
         """Sends the bytes of an active image, from any offset."""
 
-def add_ImporterServiceServicer_to_server(servicer: ImporterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_ImporterServiceServicer_to_server(servicer: ImporterServiceServicer, server: _aio.Server) -> None: ...

@@ -7,37 +7,14 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from tintype.api.signer.v1 import signer_pb2 as _signer_pb2
 import abc as _abc_1
-import grpc as _grpc
-import sys
-import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import Self as _Self
-else:
-    from typing_extensions import Self as _Self
-
-_T = _typing.TypeVar("_T")
-
-class _MaybeAsyncIterator(_abc.AsyncIterator[_T], _abc.Iterator[_T], metaclass=_abc_1.ABCMeta): ...
-
-class _ServicerContext(_grpc.ServicerContext, _aio.ServicerContext):  # type: ignore[misc, type-arg]
-    ...
 
 GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SignerServiceStub:
-    @_typing.overload
-    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
-    @_typing.overload
-    def __new__(cls, channel: _aio.Channel) -> SignerServiceAsyncStub: ...
-    VerifyDigest: _grpc.UnaryUnaryMultiCallable[_signer_pb2.VerifyDigestRequest, _signer_pb2.VerifyDigestResponse]
-    """Verifies a signature over a digest as the signer would on the road of an image. A bad one is an error with a reason."""
-
-@_typing.type_check_only
-class SignerServiceAsyncStub(SignerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    VerifyDigest: _aio.UnaryUnaryMultiCallable[_signer_pb2.VerifyDigestRequest, _signer_pb2.VerifyDigestResponse]  # type: ignore[assignment]
+    VerifyDigest: _aio.UnaryUnaryMultiCallable[_signer_pb2.VerifyDigestRequest, _signer_pb2.VerifyDigestResponse]
     """Verifies a signature over a digest as the signer would on the road of an image. A bad one is an error with a reason."""
 
 class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -45,8 +22,8 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
     def VerifyDigest(
         self,
         request: _signer_pb2.VerifyDigestRequest,
-        context: _ServicerContext,
-    ) -> _typing.Union[_signer_pb2.VerifyDigestResponse, _abc.Awaitable[_signer_pb2.VerifyDigestResponse]]:
+        context: _aio.ServicerContext[_signer_pb2.VerifyDigestRequest, _abc.Awaitable[_signer_pb2.VerifyDigestResponse]],
+    ) -> _abc.Awaitable[_signer_pb2.VerifyDigestResponse]:
         """Verifies a signature over a digest as the signer would on the road of an image. A bad one is an error with a reason."""
 
-def add_SignerServiceServicer_to_server(servicer: SignerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+def add_SignerServiceServicer_to_server(servicer: SignerServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,80 @@
+# Tintype's commands. `make help` lists them; CONTRIBUTING.md says when to use which.
+#   PYTHON=…       interpreter that .venv is made of (default: the newest of 3.11 to 3.13, else python3)
+#   PYTEST_ARGS=…  added to every pytest command, e.g. PYTEST_ARGS="-n 2 -k upload"
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
+RELEASED := protos/released.binpb
+
+.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e test \
+	protos check-protos release-protos bench docs demo lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: ## Make .venv with everything in it; quick when up to date
+	@tools/install
+
+system-packages: ## Install the programs that no Python package carries, the tests' PostgreSQL included
+	@tools/install-system-packages runtime postgresql
+
+fmt: install ## Format the code and apply the safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+style: install ## Check style and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+typecheck: install ## Check types (mypy, strict)
+	$(BIN)/mypy
+
+lint: style typecheck check-protos ## Check everything that can be checked without running it
+
+unit: install ## Test the rules, in memory
+	$(PYTEST) tests/unit tests/packaging
+
+contract: install system-packages ## Test every adapter against its port's suite
+	$(PYTEST) tests/contract
+
+integration: install system-packages ## Test single services against a real log and real databases
+	$(PYTEST) tests/integration
+
+e2e: install system-packages ## Test the whole stack, killing parts of it
+	$(PYTEST) tests/e2e
+
+test: system-packages lint ## Check everything, then run every test
+	$(PYTEST)
+
+protos: install ## Generate tintype/api from protos/
+	$(BIN)/python tools/generate_protos.py
+
+check-protos: install ## Check that tintype/api is what protos/ generates, and that released messages stay readable
+	$(BIN)/python tools/generate_protos.py --check
+	$(BIN)/buf lint
+	@if [ -e $(RELEASED) ]; then set -x; $(BIN)/buf breaking --against $(RELEASED); \
+	else echo "no $(RELEASED): nothing is released yet, so nothing can break"; fi
+
+release-protos: check-protos ## Record today's protos as released: later changes must stay compatible with them
+	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
+
+bench: install system-packages ## Measure side by side with cp, curl and qemu-img
+	$(BIN)/python -m benchmarks
+
+docs: install ## Draw the generated parts of docs/ anew
+	$(BIN)/python tools/generate_docs.py
+
+demo: install ## Show the road of an image, end to end, on this machine
+	@tools/install-system-packages runtime
+	$(BIN)/python tools/demo.py
+
+lock: ## Write requirements.lock anew, with the newest versions that pyproject.toml allows
+	@tools/lock-requirements
+
+clean: ## Remove .venv and everything else that these commands made
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

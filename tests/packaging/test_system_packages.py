@@ -1,0 +1,48 @@
+"""``tools/install-system-packages``: says in one line what to install when it may not install it itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "install-system-packages"
+
+
+def run(path: Path, *groups: str) -> subprocess.CompletedProcess[str]:
+    bash = shutil.which("bash") or "/bin/bash"
+    environment = {"PATH": str(path), "HOME": os.environ.get("HOME", "/")}
+    # The script adds the administrators' folders to PATH; a copy without that line sees only what the test lays out.
+    script = "".join(line for line in SCRIPT.read_text().splitlines(keepends=True) if not line.startswith("PATH="))
+    return subprocess.run(
+        [bash, "-c", script, SCRIPT.name, *groups], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def lay_out(folder: Path, *programs: str) -> None:
+    for program in programs:
+        (folder / program).write_text("#!/bin/sh\n")
+        (folder / program).chmod(0o755)
+
+
+def test_nothing_is_said_or_done_when_every_program_is_there(tmp_path: Path) -> None:
+    lay_out(tmp_path, "qemu-img", "bwrap", "mke2fs")
+    result = run(tmp_path, "runtime")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_missing_programs_are_named_in_one_line_when_apt_is_absent(tmp_path: Path) -> None:
+    lay_out(tmp_path, "mke2fs")
+    result = run(tmp_path, "runtime")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["Please install these packages first (Debian's names): qemu-utils bubblewrap"]
+
+
+@pytest.mark.parametrize("group", ["", "qemu", "--help"])
+def test_unknown_group_is_refused(tmp_path: Path, group: str) -> None:
+    result = run(tmp_path, group)
+    assert result.returncode == 2
+    assert "no such group" in result.stderr
