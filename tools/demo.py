@@ -33,7 +33,7 @@ START_TIMEOUT_S = 60
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     """Serves files without a line for each."""
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the name is the base class's
+    def log_message(self, format: str, *args: object) -> None:  # the name is the base class's
         """Say nothing."""
 
 

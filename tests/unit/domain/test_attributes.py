@@ -65,7 +65,9 @@ def test_tags_are_a_set() -> None:
     assert checked(ImageAttributes(tags=("b", "a", "b"))).tags == ("a", "b")
 
 
-@pytest.mark.parametrize("text", ["", "sha256", "sha256:", "sha256:xyz", "crc:00", "sha256:" + "0" * 63, "md5:" + "g" * 32])
+@pytest.mark.parametrize(
+    "text", ["", "sha256", "sha256:", "sha256:xyz", "crc:00", "sha256:" + "0" * 63, "md5:" + "g" * 32]
+)
 def test_a_malformed_digest_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidDigestError):
         Digest.parse(text)

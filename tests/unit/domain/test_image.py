@@ -94,9 +94,7 @@ class Life:
         return self.image
 
 
-CREATE = CreateImage(
-    ImageAttributes(name="disk", disk_format=DiskFormat.QCOW2, container_format=ContainerFormat.BARE)
-)
+CREATE = CreateImage(ImageAttributes(name="disk", disk_format=DiskFormat.QCOW2, container_format=ContainerFormat.BARE))
 IMPORT = RequestImport(FIRST, ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.com/disk"))
 STAGED = RecordStaged(FIRST, StagePurpose.IMPORT, SOURCE)
 VERIFIED = RecordVerified(FIRST, UNSIGNED)
