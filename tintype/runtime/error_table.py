@@ -34,6 +34,9 @@ STATUS: Mapping[type[errors.TintypeError], grpc.StatusCode] = {
 }
 """A class that is not here has the status of its nearest parent."""
 
+MAX_MESSAGE_CHARACTERS = 500
+"""A status travels in the trailers, twice, and percent-encoded: with 16 KiB of metadata a client would drop it all."""
+
 STATUS_TRAILER = "grpc-status-details-bin"
 
 
@@ -52,4 +55,4 @@ def to_rpc_status(error: errors.TintypeError) -> status_pb2.Status:
     detail = Any()
     detail.Pack(info)
     code = code_pb2.Code.Value(status_code(type(error)).name)
-    return status_pb2.Status(code=code, message=error.message[:2000], details=[detail])
+    return status_pb2.Status(code=code, message=error.message[:MAX_MESSAGE_CHARACTERS], details=[detail])
