@@ -1,0 +1,99 @@
+"""VDI, VirtualBox's disk image (VirtualBox, VDICore.h; QEMU, block/vdi.c): header version 1.1."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Generator
+from dataclasses import dataclass
+from uuid import UUID
+
+from tintype.domain.errors import DifferencingDiskError, MalformedImageError
+from tintype.domain.values import DiskFormat
+from tintype.inspect.inspection import Findings
+from tintype.inspect.registry import Format
+from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
+
+_SIGNATURE_OFFSET = 0x40
+_SIGNATURE = b"\x7f\x10\xda\xbe"
+_HEADER = struct.Struct("<4sIIII256sIIIIIIIQIIII16s16s16s16s")
+_VERSION_1_1 = 0x0001_0001
+_SUBTYPES = {1: "dynamic", 2: "static"}
+_NO_UUID = bytes(16)
+_BLOCK_SIZE = 1024 * 1024
+_DISCARDED = 0xFFFF_FFFE
+"""Entries from here on stand for blocks that are not stored."""
+_MAX_BLOCKS = 0x2000_0000  # QEMU's VDI_BLOCKS_IN_IMAGE_MAX is as large
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """The fields that count; sizes and offsets in bytes."""
+
+    image_type: int
+    map_offset: int
+    data_offset: int
+    sector_size: int
+    disk_size: int
+    block_size: int
+    block_extra: int
+    blocks: int
+    allocated: int
+    uuid: bytes
+    link_uuid: bytes
+    parent_uuid: bytes
+
+
+def _in_head(head: bytes) -> bool:
+    return head[_SIGNATURE_OFFSET : _SIGNATURE_OFFSET + 4] == _SIGNATURE
+
+
+def _parse(stream: Stream) -> Parsing:
+    header = _read_header(stream)
+    if header.image_type not in _SUBTYPES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
+        raise DifferencingDiskError("the VDI holds the difference to another disk only")
+    _check_geometry(header)
+    stored = yield from _stored_blocks(header, stream)
+    yield from stream.end()
+    stream.require_size(header.map_offset + header.blocks * 4, "the VDI block map")
+    stream.require_size(header.data_offset + stored * header.block_size, "the VDI's last block")
+    facts = {
+        "subtype": _SUBTYPES[header.image_type],
+        "block_size_bytes": str(header.block_size),
+        "uuid": str(UUID(bytes_le=header.uuid)),
+    }
+    return Findings(header.disk_size, facts)
+
+
+def _read_header(stream: Stream) -> _Header:
+    fields = _HEADER.unpack(stream.head_exactly(_SIGNATURE_OFFSET, _HEADER.size, "the VDI header"))
+    _, version, _, image_type, _, _, map_offset, data_offset, _, _, _, sector_size, _ = fields[:13]
+    disk_size, block_size, block_extra, blocks, allocated, uuid, _, link_uuid, parent_uuid = fields[13:]
+    if version != _VERSION_1_1:
+        raise MalformedImageError(f"VDI version {version:#x} is not known")
+    return _Header(
+        image_type, map_offset, data_offset, sector_size,
+        disk_size, block_size, block_extra, blocks, allocated, uuid, link_uuid, parent_uuid,
+    )  # fmt: skip
+
+
+def _check_geometry(header: _Header) -> None:
+    if header.sector_size != 512 or header.block_size != _BLOCK_SIZE or header.block_extra:
+        raise MalformedImageError("the VDI has sectors or blocks of another size than VirtualBox makes")
+    if header.blocks > _MAX_BLOCKS or header.blocks * header.block_size < header.disk_size:
+        raise MalformedImageError(f"{header.blocks} VDI blocks do not fit a disk of {header.disk_size} bytes")
+    if header.allocated > header.blocks:
+        raise MalformedImageError(f"the VDI stores {header.allocated} of {header.blocks} blocks")
+    if header.map_offset % 512 or header.data_offset % 512 or header.map_offset < 512:
+        raise MalformedImageError("the VDI's tables lie between two sectors")
+
+
+def _stored_blocks(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
+    """How many blocks the file has at least, by the header and that part of the block map that is read."""
+    table = yield from stream.read(header.map_offset, min(header.blocks * 4, MAX_REGION_SIZE))
+    used = [entry for entry in integers(table or b"", "I", big_endian=False) if entry < _DISCARDED]
+    if used and max(used) >= header.blocks:
+        raise MalformedImageError("the VDI block map points beyond its last block")
+    return max(header.allocated, max(used, default=-1) + 1)
+
+
+FORMAT = Format(DiskFormat.VDI, _parse, in_head=_in_head)

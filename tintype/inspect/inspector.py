@@ -1,0 +1,160 @@
+"""Feeding an image to its format's parser while the bytes arrive: one pass, bounded memory, no second read.
+
+It owns what is captured and when; what the bytes mean is the matter of the modules in ``formats/``.
+"""
+
+from __future__ import annotations
+
+from tintype.domain.errors import (
+    EmptyImageError,
+    MalformedImageError,
+    RefusedContentError,
+    VirtualSizeTooLargeError,
+)
+from tintype.domain.values import DiskFormat
+from tintype.inspect.detection import format_of_head, format_of_tail, reconcile
+from tintype.inspect.inspection import Findings, Inspection
+from tintype.inspect.registry import Format, known_formats
+from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Region, Stream
+
+
+class Inspector:
+    """Inspects one image. Not reusable; an image that was refused stays refused.
+
+    Once the tables have been read, feeding only counts and keeps the last :data:`~tintype.inspect.stream.TAIL_SIZE`
+    bytes: the bulk of the data is never copied.
+    """
+
+    def __init__(self, declared: DiskFormat | None, *, max_virtual_size: int | None = None) -> None:
+        """``max_virtual_size`` in bytes is the largest guest disk that is let in; ``None`` sets no limit."""
+        known_formats()  # so that a defect in a format's module is not taken for one of the image
+        self._declared = declared
+        self._max_virtual_size = max_virtual_size
+        self._head: bytearray = bytearray()
+        self._tail = b""
+        self._size = 0
+        self._stream: Stream | None = None
+        self._format: Format | None = None
+        self._disk_format: DiskFormat | None = None
+        self._parsing: Parsing | None = None
+        self._wanted: Region | None = None
+        self._captured = bytearray()
+        self._findings: Findings | None = None
+        self._refusal: RefusedContentError | None = None
+
+    def feed(self, chunk: bytes | memoryview) -> None:
+        """Take the next bytes, of any length; large chunks are cheapest.
+
+        Raises:
+            RefusedContentError: as soon as the bytes seen so far are reason enough.
+        """
+        self._check_not_refused()
+        view = memoryview(chunk).cast("B")
+        if not view:
+            return
+        start = self._size
+        self._size += len(view)
+        self._tail = bytes(view[-TAIL_SIZE:]) if len(view) >= TAIL_SIZE else (self._tail + view)[-TAIL_SIZE:]
+        try:
+            self._consume(start, view)
+        except RefusedContentError as refusal:
+            self._refusal = refusal
+            raise
+        except Exception as exc:
+            # A parser that stumbles has met bytes that no program writes; nothing else may leave an inspection.
+            self._refusal = MalformedImageError(f"the image's tables cannot be read ({type(exc).__name__})")
+            raise self._refusal from exc
+
+    def finish(self) -> Inspection:
+        """The verdict, after the last byte.
+
+        Raises:
+            EmptyImageError: if there was not one byte.
+            RefusedContentError: a subclass that says what is wrong with the image.
+        """
+        self._check_not_refused()
+        try:
+            return self._conclude()
+        except RefusedContentError as refusal:
+            self._refusal = refusal
+            raise
+        except Exception as exc:
+            # A parser that stumbles has met bytes that no program writes; nothing else may leave an inspection.
+            self._refusal = MalformedImageError(f"the image's tables cannot be read ({type(exc).__name__})")
+            raise self._refusal from exc
+
+    def _consume(self, start: int, view: memoryview) -> None:
+        if self._stream is None:
+            self._head += view[: HEAD_SIZE - len(self._head)]
+            if len(self._head) < HEAD_SIZE:
+                return
+            self._begin()
+        while self._wanted is not None and self._wanted is not END:
+            missing = self._wanted.length - len(self._captured)
+            begin = self._wanted.offset + len(self._captured) - start
+            if missing > 0:
+                self._captured += view[begin : begin + missing]
+            if len(self._captured) < self._wanted.length:
+                return
+            self._resume()
+
+    def _begin(self) -> None:
+        """Take the head as known: find the format, and let its parser look for more."""
+        self._stream = Stream(bytes(self._head))
+        self._head.clear()
+        found = format_of_head(self._stream.head)
+        if found is not None:
+            self._start(found, self._stream)
+
+    def _start(self, found: Format, stream: Stream) -> None:
+        self._format = found
+        self._disk_format = reconcile(self._declared, found.disk_format, stream.head)
+        self._parsing = found.parse(stream)
+        self._advance(None)
+
+    def _resume(self) -> None:
+        """Hand the captured region to the parser, and take its next wish."""
+        assert self._wanted is not None and self._stream is not None
+        end = self._wanted.offset + self._wanted.length
+        self._stream.position = max(self._stream.position, end)
+        data = bytes(self._captured)
+        self._captured.clear()
+        self._advance(data)
+
+    def _advance(self, data: bytes | None) -> None:
+        assert self._parsing is not None and self._stream is not None
+        try:
+            self._wanted = next(self._parsing) if data is None else self._parsing.send(data)
+        except StopIteration as stop:
+            self._wanted, self._findings = None, stop.value
+            return
+        if self._wanted is not END:
+            # The head is kept, so a region that begins in it need not wait for what has come already.
+            self._captured += self._stream.head[self._wanted.offset :][: self._wanted.length]
+
+    def _conclude(self) -> Inspection:
+        if self._size == 0:
+            raise EmptyImageError("the image has no bytes")
+        if self._stream is None:
+            self._begin()
+        assert self._stream is not None
+        self._stream.size, self._stream.tail = self._size, self._tail
+        if self._format is None:
+            self._start(format_of_tail(self._tail), self._stream)
+        while self._wanted is not None:
+            self._resume()
+        assert self._findings is not None and self._disk_format is not None
+        self._check_virtual_size(self._findings.virtual_size)
+        virtual_size = self._size if self._disk_format is DiskFormat.RAW else self._findings.virtual_size
+        return Inspection(self._disk_format, virtual_size, dict(self._findings.facts))
+
+    def _check_virtual_size(self, virtual_size: int | None) -> None:
+        limit = self._max_virtual_size
+        if virtual_size is not None and limit is not None and virtual_size > limit:
+            raise VirtualSizeTooLargeError(
+                f"the guest's disk has {virtual_size} bytes; this site takes up to {limit} bytes"
+            )
+
+    def _check_not_refused(self) -> None:
+        if self._refusal is not None:
+            raise self._refusal
