@@ -51,11 +51,11 @@ async def run_jailed(
     on_stdout_line: Callable[[str], None] | None,
     sandbox: Sandbox,
 ) -> JailResult:
-    """Run a tool that may be hostile, or that reads hostile input, and wait for its end.
+    r"""Run a tool that may be hostile, or that reads hostile input, and wait for its end.
 
     It sees ``/usr`` and the named files, which keep their absolute paths, and nothing else: no network, no home, no
     other process. ``on_stdout_line`` is called in the event loop with each line of its standard output, ended by
-    ``\\n`` or ``\\r``; what is over 4 KiB of a line is dropped. However this call ends, the tool has ended too, with
+    ``\n`` or ``\r``; what is over 4 KiB of a line is dropped. However this call ends, the tool has ended too, with
     all that it started; if this process is killed, so is the tool.
 
     Raises:
@@ -121,7 +121,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[str], None] | None) -> None:
-    """Split at ``\\n`` and ``\\r`` (tools redraw their progress with it), keeping a bounded part of each line."""
+    r"""Split at ``\n`` and ``\r`` (tools redraw their progress with it), keeping a bounded part of each line."""
     line = b""
     while data := await stream.read(_READ_SIZE):
         *complete, line = (line + data).replace(b"\r", b"\n").split(b"\n")
