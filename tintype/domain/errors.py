@@ -490,6 +490,13 @@ class ImageTooLargeError(ExhaustedError):
     reason = "IMAGE_TOO_LARGE"
 
 
+class EventTooLargeError(ExhaustedError):
+    """An event does not fit into one message of the log."""
+
+    reason = "EVENT_TOO_LARGE"
+    hint = "Give the image fewer or shorter properties and tags."
+
+
 class StoreFullError(ExhaustedError):
     """The store has no room for the bytes."""
 
@@ -553,6 +560,13 @@ class LogCorruptError(InternalError):
     """An event cannot be decoded, or the chain of hashes is broken."""
 
     reason = "LOG_CORRUPT"
+
+
+class EventTypeUnknownError(LogCorruptError):
+    """An event is of a type or version that this release does not know."""
+
+    reason = "EVENT_TYPE_UNKNOWN"
+    hint = "A newer release writes to the same log: upgrade this service."
 
 
 class ConfigurationError(InternalError):

@@ -5,10 +5,15 @@ Every adapter keeps these promises, which ``tests/contract/test_event_log.py`` a
 - **Append is atomic and ordered.** An event is in the log whole, or not at all; positions rise.
 - **Optimistic concurrency per image.** An append names the event that it follows. If the image has gone on since, it
   raises :class:`~tintype.domain.errors.ConcurrencyConflictError`, and nothing was appended.
-- **A command appends once.** An append whose ``command_id`` stands in the image's history already returns that event,
-  however long ago it was, and also when the first acknowledgement was lost.
+- **A command appends once.** An append whose ``command_id`` stands in the image's history, at ``after`` or behind it,
+  returns that event, however long ago it was, and also when the first acknowledgement was lost. What stands *before*
+  ``after`` is the caller's to look at, who has read it to decide what to append: an adapter would have to read it again
+  for each append.
 - **At least once.** A work queue hands out every event of its kinds until it is acknowledged, to one consumer at a
-  time, as long as that one says :meth:`Delivery.extend` before the lease lapses.
+  time, as long as that one says :meth:`Delivery.extend` before the lease lapses. An event that cannot be decoded is
+  kept back, logged as an error again and again, and handed out once a release that knows it takes part.
+- **Histories are whole.** A history that is read after an append through the same object has that event; and its
+  versions and hashes form a chain without a gap.
 """
 
 from __future__ import annotations
@@ -72,13 +77,19 @@ class Delivery(Protocol):
 
 
 class EventLog(Protocol):
-    """The log of all images. Every method raises ``EventLogUnavailableError`` when the log does not answer in time."""
+    """The log of all images.
+
+    Methods that answer once raise ``EventLogUnavailableError`` when the log does not answer in time. :meth:`follow`,
+    :meth:`work` and :meth:`follow_progress` wait for it instead, however long that takes.
+    """
 
     async def append(self, event: NewEvent, *, after: RecordedEvent | None) -> RecordedEvent:
         """Append ``event`` behind ``after``, the image's newest event (``None`` for an image without any).
 
         Raises:
             ConcurrencyConflictError: the image has gone on since ``after``.
+            InvalidArgumentError: a value cannot be written.
+            EventTooLargeError: the event does not fit into one message.
             EventLogUnavailableError: it is not known whether the event is in the log; repeat with the same command id.
         """
         ...
@@ -87,7 +98,7 @@ class EventLog(Protocol):
         """All events of one image, oldest first; empty where there is none.
 
         Raises:
-            LogCorruptError: an event cannot be decoded.
+            LogCorruptError: an event cannot be decoded, or the chain of hashes is broken.
         """
         ...
 
@@ -99,6 +110,9 @@ class EventLog(Protocol):
         """Yield every selected event behind position ``after``, in order, then go on as new ones come.
 
         It survives a reconnect without a gap or a repetition. Closing the iterator ends it.
+
+        Raises:
+            LogCorruptError: the next event cannot be decoded; following behind it would leave it out.
         """
         ...
 

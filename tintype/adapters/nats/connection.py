@@ -1,0 +1,251 @@
+"""The connection to NATS: for ever reconnecting, every request with a deadline, errors in Tintype's own words."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats.errors
+import structlog
+from nats.aio.client import Client, Server
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from tintype.codec.cloudevents import MAX_EVENT_BYTES
+from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
+
+_log = structlog.get_logger()
+
+MINIMUM_SERVER_VERSION = (2, 12)
+"""From here on an expected sequence may be of a filter with wildcards (ADR-50 of NATS)."""
+
+MINIMUM_MAX_PAYLOAD = MAX_EVENT_BYTES + 8 * 1024
+"""The largest event with the headers of NATS."""
+
+_RECONNECT_DELAY_S = (0.05, 0.5)
+_FIRST_CONNECT_DELAY_S = 0.25
+_PING_INTERVAL_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NatsSettings:
+    """How to reach NATS.
+
+    ``urls`` are of one cluster. ``name`` shows in the server's monitoring. ``request_timeout_s`` bounds each question
+    to the server. ``credentials`` is the path of a ``.creds`` file; empty is none.
+    """
+
+    urls: tuple[str, ...]
+    name: str = "tintype"
+    request_timeout_s: float = 5.0
+    connect_timeout_s: float = 5.0
+    credentials: str = ""
+
+
+class NatsConnection:
+    """One connection that many adapters may share. Close it last."""
+
+    def __init__(self, client: Client, settings: NatsSettings) -> None:
+        self._client = client
+        self._timeout_s = settings.request_timeout_s
+        self._on_reconnect: set[Callable[[], None]] = set()
+
+    @classmethod
+    async def open(cls, settings: NatsSettings) -> NatsConnection:
+        """Connect, and check that the server is one that Tintype can use.
+
+        Raises:
+            EventLogUnavailableError: no server answers, or it does not let us in.
+            ConfigurationError: the server is too old, or takes too small messages.
+        """
+        client = Client()
+        connection = cls(client, settings)
+        try:
+            # The client would try for ever, at the start as later.
+            async with asyncio.timeout(settings.connect_timeout_s):
+                await _connect(client, settings, connection._reconnected)
+        except (OSError, nats.errors.Error, TimeoutError) as exc:
+            await client.close()
+            hosts = ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in settings.urls)
+            raise EventLogUnavailableError(
+                f"NATS at {hosts} does not answer: {_text(client.last_error or exc)}"
+            ) from exc
+        try:
+            require_server(client)
+        except ConfigurationError:
+            await client.close()
+            raise
+        return connection
+
+    async def close(self) -> None:
+        """Close the connection; whoever still uses it gets ``EventLogUnavailableError``."""
+        await self._client.close()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a server is there right now."""
+        return self._client.is_connected
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it has ended for good: on request, or because the server refuses us (bad credentials)."""
+        return self._client.is_closed
+
+    def new_inbox(self) -> str:
+        """A subject that nobody else listens to."""
+        return self._client.new_inbox()
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Msg:
+        """Ask, and wait for the answer.
+
+        Raises:
+            NoResponderError: nobody is there to ask, for now.
+            EventLogUnavailableError: no answer in time.
+        """
+        try:
+            sent = None if headers is None else dict(headers)
+            return await self._client.request(subject, payload, timeout=timeout_s or self._timeout_s, headers=sent)
+        except nats.errors.NoRespondersError as exc:
+            raise NoResponderError("NATS has nobody to answer: no stream, or no leader yet") from exc
+        except (OSError, nats.errors.Error) as exc:
+            raise EventLogUnavailableError(f"NATS does not answer: {_text(exc)}") from exc
+
+    async def api(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Call JetStream's API, and answer its reply; a refusal stands in it under ``error``.
+
+        Raises:
+            EventLogUnavailableError: no answer in time, or none that can be read.
+        """
+        reply = await self.request(f"$JS.API.{call}", json.dumps(body).encode() if body else b"")
+        return read_json(reply.data)
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", *, reply: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send without waiting.
+
+        Raises:
+            EventLogUnavailableError: there is no connection, and no room to keep it until there is one.
+        """
+        try:
+            await self._client.publish(
+                subject, payload, reply=reply, headers=None if headers is None else dict(headers)
+            )
+        except (OSError, nats.errors.Error) as exc:
+            raise EventLogUnavailableError(f"NATS does not answer: {_text(exc)}") from exc
+
+    async def subscribe(self, subject: str, callback: Callable[[Msg], None]) -> Subscription:
+        """Hand every message on ``subject`` to ``callback``, which must be quick.
+
+        Raises:
+            EventLogUnavailableError: the connection is closed.
+        """
+
+        async def handle(message: Msg) -> None:
+            callback(message)
+
+        try:
+            return await self._client.subscribe(subject, cb=handle)
+        except (OSError, nats.errors.Error) as exc:
+            raise EventLogUnavailableError(f"NATS does not answer: {_text(exc)}") from exc
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; also one that the end of the connection ended."""
+        try:
+            await subscription.unsubscribe()
+        except (OSError, nats.errors.Error) as exc:
+            _log.debug("subscription was gone already", error=_text(exc))
+
+    def call_on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` after every reconnect, until the returned function is called."""
+        self._on_reconnect.add(callback)
+        return lambda: self._on_reconnect.discard(callback)
+
+    async def _reconnected(self) -> None:
+        _log.info("connection to NATS restored")
+        for callback in tuple(self._on_reconnect):
+            callback()
+
+
+class NoResponderError(EventLogUnavailableError):
+    """Nobody listens on the subject asked: certain that nothing was done."""
+
+
+def read_json(data: bytes) -> dict[str, Any]:
+    """An answer of JetStream.
+
+    Raises:
+        EventLogUnavailableError: it is no JSON object.
+    """
+    try:
+        answer = json.loads(data)
+    except ValueError as exc:
+        raise EventLogUnavailableError("NATS gave an answer that is no JSON") from exc
+    if not isinstance(answer, dict):
+        raise EventLogUnavailableError("NATS gave an answer that is no JSON object")
+    return answer
+
+
+def require_server(client: Client) -> None:
+    """Check what a server said of itself when it let us in.
+
+    Raises:
+        ConfigurationError: its version or its ``max_payload`` is too small.
+    """
+    version = client.connected_server_version
+    if (version.major, version.minor) < MINIMUM_SERVER_VERSION:
+        wanted = ".".join(map(str, MINIMUM_SERVER_VERSION))
+        raise ConfigurationError(f"nats-server {version.major}.{version.minor}.{version.patch} is older than {wanted}")
+    if client.max_payload < MINIMUM_MAX_PAYLOAD:
+        raise ConfigurationError(
+            f"the max_payload of nats-server is {client.max_payload} bytes, and must be {MINIMUM_MAX_PAYLOAD} or more"
+        )
+
+
+async def _connect(client: Client, settings: NatsSettings, reconnected: Callable[[], Any]) -> None:
+    async def failed(error: Exception) -> None:
+        _log.warning("connection to NATS failed", error=_text(error))
+
+    async def disconnected() -> None:
+        if not client.is_closed:
+            _log.warning("connection to NATS lost")
+
+    async def closed() -> None:
+        _log.info("connection to NATS closed")
+
+    await client.connect(
+        list(settings.urls),
+        name=settings.name,
+        error_cb=failed,
+        disconnected_cb=disconnected,
+        reconnected_cb=reconnected,
+        closed_cb=closed,
+        connect_timeout=settings.connect_timeout_s,  # type: ignore[arg-type]  # fractions are fine
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=_FIRST_CONNECT_DELAY_S,  # type: ignore[arg-type]
+        reconnect_to_server_handler=_next_server,
+        ping_interval=_PING_INTERVAL_S,
+        user_credentials=settings.credentials or None,
+    )
+
+
+def _next_server(servers: list[Server], info: dict[str, Any]) -> tuple[Server, float]:
+    """The server to try next, the least tried first, after a random while: not all clients at once."""
+    del info
+    return min(servers, key=lambda server: server.reconnects), random.uniform(*_RECONNECT_DELAY_S)  # noqa: S311  # jitter
+
+
+def _text(error: Exception) -> str:
+    return str(error) or type(error).__name__

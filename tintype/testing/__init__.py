@@ -1,0 +1,1 @@
+"""What tests are made with: event builders and a clock that stands still."""
