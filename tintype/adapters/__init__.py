@@ -1,0 +1,1 @@
+"""The outside, behind the protocols of :mod:`tintype.ports`: one folder per system."""
