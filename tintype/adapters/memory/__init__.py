@@ -1,1 +1,1 @@
-"""The ports in memory: for tests, and as the shortest statement of what a port promises."""
+"""The ports in memory, for tests and trials: the same promises, kept until the process ends."""

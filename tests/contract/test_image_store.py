@@ -1,0 +1,418 @@
+"""The promises of ports/image_store.py, asked of every store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tintype.adapters.filesystem.store import FileImageStore
+from tintype.adapters.memory.store import MemoryImageStore
+from tintype.domain.errors import (
+    AlreadyExistsError,
+    BlobDamagedError,
+    BlobNotFoundError,
+    InvalidIdentifierError,
+    StoreFullError,
+    StoreUnavailableError,
+    UploadBusyError,
+)
+from tintype.ports.image_store import ImageStore, StoredBlob
+from tintype.runtime.clock import SystemClock
+
+IMAGE = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a01"
+OTHER_IMAGE = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a02"
+OPERATION = "9b2d1a44-8a3e-4cf4-9d0c-0d3c1f9f0b01"
+KEY = f"{IMAGE}/{OPERATION}/source"
+MIB = 1024 * 1024
+
+
+@pytest.fixture(params=["file", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ImageStore]:
+    if request.param == "memory":
+        yield MemoryImageStore("main", SystemClock())
+        return
+    files = FileImageStore("main", tmp_path / "store")
+    await files.prepare()
+    yield files
+    await files.aclose()
+
+
+@pytest.fixture
+async def files(tmp_path: Path) -> AsyncIterator[FileImageStore]:
+    store = FileImageStore("main", tmp_path / "store")
+    await store.prepare()
+    yield store
+    await store.aclose()
+
+
+async def read(store: ImageStore, key: str = KEY, offset: int = 0, length: int | None = None) -> bytes:
+    return b"".join([piece async for piece in store.read(key, offset=offset, length=length)])
+
+
+async def read_uncommitted(store: ImageStore) -> bytes:
+    return b"".join([piece async for piece in store.read_uncommitted(KEY)])
+
+
+async def put(store: ImageStore, data: bytes, key: str = KEY) -> None:
+    writer = await store.open_write(key)
+    await writer.append(data)
+    await writer.commit(size=len(data), digests={})
+
+
+async def listed(store: ImageStore, prefix: str = "") -> list[StoredBlob]:
+    return [stored async for stored in store.list(prefix)]
+
+
+async def test_bytes_are_invisible_until_they_are_committed(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"half")
+    with pytest.raises(BlobNotFoundError):
+        await read(store)
+    await writer.append(memoryview(b" and half"))
+    await writer.commit(size=13, digests={})
+    assert await read(store) == b"half and half"
+    assert (await store.stat(KEY)).is_committed
+
+
+async def test_any_range_can_be_read(store: ImageStore) -> None:
+    data = random.Random(1).randbytes(2 * MIB + 17)
+    await put(store, data)
+    assert await read(store) == data
+    assert await read(store, offset=MIB - 1, length=MIB + 2) == data[MIB - 1 : 2 * MIB + 1]
+    assert await read(store, offset=len(data) - 3) == data[-3:]
+    assert await read(store, offset=len(data)) == b""
+    assert await read(store, offset=5, length=0) == b""
+    assert max([len(piece) async for piece in store.read(KEY)]) <= MIB
+
+
+async def test_zeros_are_bytes_as_well(store: ImageStore) -> None:
+    data = bytes(MIB) + b"x" + bytes(5000) + bytes(2 * MIB)
+    writer = await store.open_write(KEY)
+    for begin in range(0, len(data), MIB):
+        await writer.append(data[begin : begin + MIB])
+    assert writer.offset == len(data)
+    await writer.commit(size=len(data), digests={})
+    assert await read(store) == data
+
+
+async def test_an_aborted_write_leaves_nothing(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"x")
+    await writer.abort()
+    await writer.abort()
+    assert await listed(store) == []
+    await put(store, b"again")
+    assert await read(store) == b"again"
+
+
+async def test_an_interrupted_write_goes_on_behind_what_is_there(
+    store: ImageStore,
+) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"first ")
+    await writer.close()
+    assert await read_uncommitted(store) == b"first "
+    assert [(blob.size, blob.is_committed) for blob in await listed(store)] == [(6, False)]
+    writer = await store.open_write(KEY, resume=True)
+    assert writer.offset == 6
+    await writer.append(b"second")
+    await writer.commit(size=12, digests={})
+    assert await read(store) == b"first second"
+    with pytest.raises(BlobNotFoundError):
+        await read_uncommitted(store)
+
+
+async def test_a_new_write_begins_from_nothing_where_one_was_abandoned(
+    store: ImageStore,
+) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"abandoned")
+    await writer.close()
+    await put(store, b"new")
+    assert await read(store) == b"new"
+
+
+async def test_nothing_can_be_resumed_where_nothing_was_begun(
+    store: ImageStore,
+) -> None:
+    with pytest.raises(BlobNotFoundError):
+        await store.open_write(KEY, resume=True)
+
+
+async def test_a_key_has_one_writer(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    for resume in (False, True):
+        with pytest.raises(UploadBusyError):
+            await store.open_write(KEY, resume=resume)
+    await writer.append(b"mine")
+    await writer.close()
+    assert (await store.open_write(KEY, resume=True)).offset == 4
+
+
+async def test_committed_bytes_are_never_replaced(store: ImageStore) -> None:
+    await put(store, b"for ever")
+    for resume in (False, True):
+        with pytest.raises(AlreadyExistsError):
+            await store.open_write(KEY, resume=resume)
+    assert await read(store) == b"for ever"
+    assert len(await listed(store)) == 1
+
+
+async def test_a_commit_of_another_size_is_refused_and_leaves_nothing(
+    store: ImageStore,
+) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"123")
+    with pytest.raises(BlobDamagedError):
+        await writer.commit(size=4, digests={})
+    assert await listed(store) == []
+
+
+async def test_a_writer_whose_bytes_were_swept_cannot_commit(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"123")
+    await store.delete(KEY)
+    with pytest.raises(StoreUnavailableError):
+        await writer.commit(size=3, digests={})
+    assert await listed(store) == []
+
+
+async def test_a_swept_writer_does_not_touch_its_successor(store: ImageStore) -> None:
+    swept = await store.open_write(KEY)
+    await swept.append(b"old")
+    await store.delete(KEY)
+    successor = await store.open_write(KEY)
+    await successor.append(b"new")
+    with pytest.raises(StoreUnavailableError):
+        await swept.commit(size=3, digests={})
+    await successor.commit(size=3, digests={})
+    assert await read(store) == b"new"
+
+
+async def test_deleting_removes_both_kinds_and_is_repeatable(store: ImageStore) -> None:
+    await put(store, b"x")
+    writer = await store.open_write(KEY.replace("source", "output"))
+    await writer.close()
+    for key in (KEY, writer.key):
+        await store.delete(key)
+        await store.delete(key)
+        with pytest.raises(BlobNotFoundError):
+            await store.stat(key)
+    assert await listed(store) == []
+
+
+async def test_a_list_is_of_one_image_or_of_all(store: ImageStore) -> None:
+    other = KEY.replace(IMAGE, OTHER_IMAGE)
+    await put(store, b"1")
+    await put(store, b"22", other)
+    assert {blob.key for blob in await listed(store)} == {KEY, other}
+    assert [blob.key for blob in await listed(store, OTHER_IMAGE)] == [other]
+    with pytest.raises(InvalidIdentifierError):
+        await listed(store, "../..")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "x",
+        "/etc/passwd",
+        f"{IMAGE}/{OPERATION}",
+        f"{IMAGE}/{OPERATION}/",
+        f"{IMAGE}/{OPERATION}/..",
+        f"{IMAGE}/{OPERATION}/.hidden",
+        f"{IMAGE}/{OPERATION}/a/b",
+        f"{IMAGE}/../{OPERATION}/a",
+        f"{IMAGE.upper()}/{OPERATION}/a",
+        f"{IMAGE}/{OPERATION}/a\n",
+        f"{IMAGE}/{OPERATION}/a\0",
+        f"{IMAGE}/{OPERATION}/{'a' * 65}",
+        f"{IMAGE}/{OPERATION}/ä",
+    ],
+)
+async def test_other_keys_are_refused(store: ImageStore, key: str) -> None:
+    with pytest.raises(InvalidIdentifierError):
+        await store.open_write(key)
+    with pytest.raises(InvalidIdentifierError):
+        await store.stat(key)
+    with pytest.raises(InvalidIdentifierError):
+        await store.delete(key)
+    with pytest.raises(InvalidIdentifierError):
+        await read(store, key)
+
+
+async def test_a_store_that_works_says_so(store: ImageStore) -> None:
+    await store.check()
+    assert await listed(store) == []
+
+
+# --- what only files can get wrong ------------------------------------------------------------------------------------
+
+
+def everything_below(path: Path) -> set[str]:
+    return {str(found.relative_to(path)) for found in path.rglob("*")}
+
+
+async def test_no_empty_directory_is_left(files: FileImageStore, tmp_path: Path) -> None:
+    await put(files, b"x")
+    await files.delete(KEY)
+    writer = await files.open_write(KEY)
+    await writer.abort()
+    assert everything_below(tmp_path / "store") == {"blobs", "uncommitted"}
+
+
+async def test_zero_blocks_take_no_room(files: FileImageStore) -> None:
+    writer = await files.open_write(KEY)
+    for _ in range(8):
+        await writer.append(bytes(MIB))
+    await writer.commit(size=8 * MIB, digests={})
+    path = files.local_path(KEY)
+    assert path is not None
+    assert path.stat().st_blocks * 512 < MIB
+
+
+async def test_symbolic_links_are_not_followed(files: FileImageStore, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "source").write_bytes(b"secret")
+    for area in ("blobs", "uncommitted"):
+        directory = tmp_path / "store" / area / IMAGE
+        directory.mkdir()
+        (directory / OPERATION).symlink_to(outside)
+    with pytest.raises(StoreUnavailableError):
+        await read(files)
+    with pytest.raises(StoreUnavailableError):
+        await files.open_write(KEY)
+    for area in ("blobs", "uncommitted"):
+        (tmp_path / "store" / area / IMAGE / OPERATION).unlink()
+        (tmp_path / "store" / area / IMAGE / OPERATION).mkdir()
+        (tmp_path / "store" / area / IMAGE / OPERATION / "source").symlink_to(outside / "source")
+    with pytest.raises(StoreUnavailableError):
+        await read(files)
+    assert (outside / "source").read_bytes() == b"secret"
+
+
+async def test_a_program_that_writes_the_file_itself_can_be_committed(
+    files: FileImageStore,
+) -> None:
+    writer = await files.open_write(KEY)
+    assert writer.local_path is not None
+    writer.local_path.write_bytes(b"by another program")
+    await writer.commit(size=18, digests={})
+    assert await read(files) == b"by another program"
+
+
+async def test_a_commit_that_was_killed_between_its_two_names_is_finished(
+    files: FileImageStore, tmp_path: Path
+) -> None:
+    await put(files, b"x")
+    spare = tmp_path / "store/uncommitted" / KEY
+    spare.parent.mkdir(parents=True)
+    os.link(tmp_path / "store/blobs" / KEY, spare)
+    assert [blob.is_committed for blob in await listed(files)] == [True]
+    assert not spare.exists()
+
+
+async def test_a_killed_writer_leaves_its_bytes_and_no_lock(files: FileImageStore, tmp_path: Path) -> None:
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from tintype.adapters.filesystem.store import FileImageStore\n"
+        "async def main():\n"
+        "    writer = await FileImageStore('main', Path(sys.argv[1])).open_write(sys.argv[2])\n"
+        "    await writer.append(b'survives')\n"
+        "    print('written', flush=True)\n"
+        "    await asyncio.sleep(3600)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "store"), KEY],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as process:
+        assert process.stdout is not None
+        assert await asyncio.to_thread(process.stdout.readline) == b"written\n"
+        with pytest.raises(UploadBusyError):
+            await files.open_write(KEY, resume=True)
+        process.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(process.wait)
+    writer = await files.open_write(KEY, resume=True)
+    assert writer.offset == 8
+    await writer.commit(size=8, digests={})
+    assert await read(files) == b"survives"
+
+
+async def test_a_full_file_system_is_named_so(files: FileImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_room(*_: object) -> int:
+        raise OSError(28, "No space left on device", "/secret/path")
+
+    writer = await files.open_write(KEY)
+    monkeypatch.setattr(os, "pwrite", no_room)
+    with pytest.raises(StoreFullError) as caught:
+        await writer.append(b"x")
+    assert "/secret/path" not in caught.value.message
+    await writer.abort()
+    assert await listed(files) == []
+
+
+async def test_a_disk_that_fails_at_the_very_end_leaves_nothing(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: int) -> None:
+        raise OSError(5, "Input/output error", "/secret/path")
+
+    writer = await files.open_write(KEY)
+    await writer.append(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing)
+        with pytest.raises(StoreUnavailableError) as caught:
+            await writer.commit(size=1, digests={})
+    assert "/secret/path" not in caught.value.message
+    assert await listed(files) == []
+
+
+async def test_a_cancelled_append_is_over_before_its_file_is_closed(
+    files: FileImageStore,
+) -> None:
+    writer = await files.open_write(KEY)
+    task = asyncio.create_task(writer.append(b"x" * MIB))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await writer.abort()
+    assert await listed(files) == []
+
+
+async def test_a_store_whose_directory_is_gone_says_so(files: FileImageStore, tmp_path: Path) -> None:
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreUnavailableError):
+        await files.check()
+    with pytest.raises(StoreUnavailableError):
+        await files.open_write(KEY)
+
+
+async def test_reading_can_be_given_up_in_the_middle(files: FileImageStore) -> None:
+    await put(files, bytes(range(256)) * 4096 * 3)
+    before = len(os.listdir("/proc/self/fd"))
+    pieces = files.read(KEY)
+    assert len(await anext(pieces)) == MIB
+    await pieces.aclose()  # type: ignore[attr-defined]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_memory_store_can_be_full() -> None:
+    store = MemoryImageStore("small", SystemClock(), capacity=4)
+    writer = await store.open_write(KEY)
+    with pytest.raises(StoreFullError):
+        await writer.append(b"12345")
+    await writer.abort()
+    assert await listed(store) == []
