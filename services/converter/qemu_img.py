@@ -41,8 +41,6 @@ async def qemu_img_version(sandbox: Sandbox) -> str:
     Raises:
         ConfigurationError: if it is not installed, or does not run.
     """
-    if not QEMU_IMG.exists():
-        raise ConfigurationError(f"{QEMU_IMG} is not installed (package qemu-utils)")
     lines: list[str] = []
     result = await run_jailed(
         [str(QEMU_IMG), "--version"],
@@ -54,7 +52,8 @@ async def qemu_img_version(sandbox: Sandbox) -> str:
     )
     match = _VERSION.match(lines[0]) if lines else None
     if not result.is_success or match is None:
-        raise ConfigurationError(f"qemu-img does not run: {_told(result.stderr) or 'it says nothing'}")
+        told = _told(result.stderr) or "it says nothing"
+        raise ConfigurationError(f"{QEMU_IMG} (package qemu-utils) does not run: {told}")
     return match[1]
 
 

@@ -19,6 +19,8 @@ from tintype.runtime import sandbox as sandbox_module
 from tintype.runtime.jail import JailLimits, JailResult, Sandbox, detect_sandbox, run_jailed
 from tintype.runtime.seccomp import no_new_processes
 
+pytestmark = pytest.mark.sandbox
+
 BASH = "/usr/bin/bash"
 LIMITS = JailLimits(wall_clock_s=60, cpu_s=30, address_space_bytes=512 << 20, file_size_bytes=1 << 20)
 

@@ -16,7 +16,11 @@ from tintype.inspect import Inspection, Inspector
 from tintype.runtime.jail import JailLimits, JailResult, Sandbox, detect_sandbox
 from tintype.testing.images import SUBFORMATS, has_qemu_img, make_disk, make_image, run_qemu_img
 
-pytestmark = pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed")
+pytestmark = [
+    pytest.mark.qemu,
+    pytest.mark.sandbox,
+    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
+]
 
 DISK_SIZE = 8 << 20
 LIMITS = JailLimits(wall_clock_s=120, cpu_s=60)
@@ -120,9 +124,7 @@ async def test_output_cannot_outgrow_the_disk_that_was_announced(
     assert output.stat().st_size < 1 << 30
 
 
-async def test_time_that_is_up_fails_the_conversion(
-    disk: Path, output: Path, sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_time_that_is_up_fails_the_conversion(disk: Path, output: Path, sandbox: Sandbox, tmp_path: Path) -> None:
     source = make_image(disk, "qcow2-v3", tmp_path / "source")
     with pytest.raises(ConversionFailedError, match="time"):
         await convert(
@@ -133,10 +135,14 @@ async def test_time_that_is_up_fails_the_conversion(
 
 async def test_conversion_can_be_cancelled(disk: Path, output: Path, sandbox: Sandbox, tmp_path: Path) -> None:
     source = make_image(disk, "qcow2-v3", tmp_path / "source")
+
+    def cancel(_: float) -> None:
+        conversion.cancel()
+
     conversion = asyncio.ensure_future(
         convert(
             source, DiskFormat.QCOW2, output, DiskFormat.VMDK, version="7",
-            virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: conversion.cancel(),
+            virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=cancel,
         )
     )  # fmt: skip
     with pytest.raises(asyncio.CancelledError):

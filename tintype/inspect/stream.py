@@ -27,8 +27,8 @@ HEAD_SIZE = 256 * 1024
 TAIL_SIZE = 4096
 """Bytes that are kept from the end: VHD's footer, and streamOptimized VMDK's footer and end marker."""
 
-MAX_REGION_SIZE = 4 * 1024 * 1024
-"""The largest table that is captured; one at a time, so this bounds an inspection's memory."""
+MAX_REGION_SIZE = 2 * 1024 * 1024
+"""The largest table that is captured (qcow2's largest cluster); one at a time, which bounds the memory."""
 
 MAX_TABLES = 4096
 """How many second-level tables of one image are read to see whether the file is whole."""

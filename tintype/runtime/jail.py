@@ -56,7 +56,8 @@ async def run_jailed(
     It sees ``/usr`` and the named files, which keep their absolute paths, and nothing else: no network, no home, no
     other process. ``on_stdout_line`` is called in the event loop with each line of its standard output, ended by
     ``\n`` or ``\r``; what is over 4 KiB of a line is dropped. However this call ends, the tool has ended too, with
-    all that it started; if this process is killed, so is the tool.
+    all that it started; if this process is killed, so is the tool. (Linux binds a child to the thread that started
+    it: call this from an event loop that lives as long as the process.)
 
     Raises:
         ConfigurationError: if the sandbox cannot be started any more.

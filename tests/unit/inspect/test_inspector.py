@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tintype.domain.errors import MalformedImageError, RefusedContentError, UnsafeBackingFileError
+from tintype.domain.errors import MalformedImageError, RefusedContentError, TruncatedError, UnsafeBackingFileError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.crc32c import crc32c
@@ -95,7 +95,6 @@ def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause() -> None:
     inspector = Inspector(None)
     with pytest.raises(MalformedImageError) as refusal:
         inspector.feed(content)
-        inspector.finish()
     assert isinstance(refusal.value.__cause__, struct.error)
 
 
@@ -112,6 +111,22 @@ def test_memory_is_bounded_whatever_the_size(build: Callable[[], bytes]) -> None
     finally:
         tracemalloc.stop()
     assert peak < 4 * (HEAD_SIZE + MAX_REGION_SIZE + TAIL_SIZE)
+
+
+def test_memory_is_bounded_for_the_largest_tables() -> None:
+    entries = MAX_REGION_SIZE // 8
+    image = qcow2(l1_size=entries, size=entries * 512 * 4096)[: 3 * 4096]
+    image += b"".join(struct.pack(">Q", (number + 1) << 12) for number in range(entries))
+    inspector = Inspector(None)
+    tracemalloc.start()
+    try:
+        inspector.feed(image)
+        with pytest.raises(TruncatedError):
+            inspector.finish()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 << 20
 
 
 def test_empty_chunks_change_nothing() -> None:
