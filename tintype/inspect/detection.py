@@ -13,6 +13,7 @@ raw                       nothing, MBR, GPT, a file system    raw
 raw                       any other disk format               refused (CVE-2024-40767: a header that hides in "raw")
 one that has no parser    nothing                             as declared (a kernel, a ramdisk, an archive)
 any other                 anything else                       refused
+anything                  a format that is never taken (QED)   refused
 anything                  two headers of equal evidence       refused: no two programs would agree on what it is
 ========================  ==================================  ======================================================
 """

@@ -235,6 +235,8 @@ def _declared_otherwise() -> Iterator[tuple[str, HostileImage]]:
     }  # fmt: skip
     for name, build in disguises.items():
         yield f"raw that is {name}", HostileImage(DiskFormat.RAW, FormatMismatchError, build)
+    yield "raw that is QED", HostileImage(DiskFormat.RAW, FormatMismatchError, lambda: b"QED\0" + bytes(4096))
+    yield "kernel that is QED", HostileImage(DiskFormat.AKI, FormatMismatchError, lambda: b"QED\0" + bytes(4096))
     yield "qcow2 that is raw", HostileImage(DiskFormat.QCOW2, FormatMismatchError, lambda: b"\xda" * 4096)
     yield "kernel that is qcow2", HostileImage(DiskFormat.AKI, FormatMismatchError, qcow2)
     yield "qcow2 and vdi at once", HostileImage(None, FormatMismatchError, lambda: _with_vdi_signature(qcow2()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import boot_record
 from tintype.inspect.inspection import ENCRYPTION, Findings
@@ -9,9 +10,14 @@ from tintype.inspect.registry import Format
 from tintype.inspect.stream import Parsing, Stream
 
 _LUKS_MAGIC = b"LUKS\xba\xbe"
+_REFUSED_MAGICS = {b"QED\0": "QED", b"Bochs Virtual HD Image": "Bochs"}
+"""Disk formats that Tintype does not take, and that a host which probes for itself would take for more than raw."""
 
 
 def _parse(stream: Stream) -> Parsing:
+    for magic, name in _REFUSED_MAGICS.items():
+        if stream.head.startswith(magic):
+            raise FormatMismatchError(f"the bytes are a {name} disk, which is neither raw nor any other known format")
     yield from stream.end()
     facts: dict[str, str] = {}
     if scheme := boot_record(stream.head):
