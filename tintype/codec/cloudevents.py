@@ -66,15 +66,16 @@ def encode(event: NewEvent, *, version: int, previous_hash: str) -> EventMessage
     """The message of an event that will be its image's ``version``-th, behind the one with ``previous_hash``.
 
     Raises:
-        InvalidArgumentError: a value cannot be written.
+        InvalidArgumentError: a value cannot be written, or an id is malformed.
         EventTooLargeError: it does not fit into one message.
     """
+    subject = event_subject(event)
     headers = _encode_headers(event, version, previous_hash)
     payload = _encode_payload(event.payload)
     size = len(payload) + sum(len(name) + len(value) + 4 for name, value in headers.items())
     if size > MAX_EVENT_BYTES:
         raise EventTooLargeError(f"the event has {size} bytes, and at most {MAX_EVENT_BYTES} fit into one message")
-    return EventMessage(event_subject(event), headers, payload, event_hash(headers, payload))
+    return EventMessage(subject, headers, payload, event_hash(headers, payload))
 
 
 def decode(subject: str, headers: Mapping[str, str] | None, payload: bytes, *, position: int) -> RecordedEvent:

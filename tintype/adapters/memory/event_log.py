@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from tintype.codec import cloudevents
+from tintype.codec.subjects import event_filters
 from tintype.domain.errors import ConcurrencyConflictError
 from tintype.domain.events import NewEvent, Progress, RecordedEvent
 from tintype.domain.values import ImageId
@@ -54,6 +55,7 @@ class MemoryEventLog:
 
     async def follow(self, *, after: int, selection: Selection = Selection()) -> AsyncIterator[RecordedEvent]:  # noqa: B008  # immutable
         """Yield every selected event; see :meth:`tintype.ports.event_log.EventLog.follow`."""
+        event_filters(selection)  # a malformed id is refused here as it would be there
         position = after
         while True:
             while position < len(self._events):

@@ -96,6 +96,11 @@ class NatsConnection:
         """Whether it has ended for good: on request, or because the server refuses us (bad credentials)."""
         return self._client.is_closed
 
+    @property
+    def received_messages(self) -> int:
+        """How many messages came over this connection, answers and statuses included."""
+        return self._client.stats["in_msgs"]
+
     def new_inbox(self) -> str:
         """A subject that nobody else listens to."""
         return self._client.new_inbox()

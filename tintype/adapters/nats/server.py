@@ -9,8 +9,10 @@ import asyncio
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, Protocol
 
 import nats
 import nats.errors
@@ -18,7 +20,6 @@ import structlog
 
 from tintype.adapters.nats.connection import require_server
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
-from tintype.runtime.child_process import start_child, stop_child
 
 _log = structlog.get_logger()
 
@@ -27,15 +28,26 @@ STOP_GRACE_S = 10.0
 _POLL_S = 0.005
 
 
+class StartChild(Protocol):
+    """Starts a child process that ends with this one, as ``tintype.runtime.child_process.start_child`` does."""
+
+    async def __call__(
+        self, argv: Sequence[str], *, stdout: IO[bytes], stderr: IO[bytes]
+    ) -> asyncio.subprocess.Process:
+        """Start ``argv``."""
+        ...
+
+
 @dataclass(slots=True)
 class NatsServer:
     """One nats-server with JetStream, which ends with this process.
 
-    ``directory`` keeps its data, configuration and log. ``port`` 0 lets the server choose a free one; it stays the same
+    ``directory`` keeps its data, configuration and log; ``start_child`` starts the process. ``port`` 0 lets the server choose a free one; it stays the same
     for every later start of this object. A larger ``max_payload_bytes`` than the default is no use to Tintype.
     """
 
     directory: Path
+    start_child: StartChild
     port: int = 0
     max_payload_bytes: int = 1024 * 1024
     _process: asyncio.subprocess.Process | None = field(default=None, init=False, repr=False)
@@ -64,7 +76,7 @@ class NatsServer:
         """
         config = await asyncio.to_thread(self._write_files)
         with self.log_path.open("ab") as log:
-            self._process = await start_child([server_binary(), "-c", str(config)], stdout=log, stderr=log)
+            self._process = await self.start_child([server_binary(), "-c", str(config)], stdout=log, stderr=log)
         try:
             async with asyncio.timeout(START_DEADLINE_S):
                 await self._wait_until_ready()
@@ -77,9 +89,17 @@ class NatsServer:
 
     async def stop(self) -> None:
         """End the server in order; kill it if it takes too long."""
-        if self._process is not None:
-            await stop_child(self._process, grace_s=STOP_GRACE_S)
-            self._process = None
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+            try:
+                async with asyncio.timeout(STOP_GRACE_S):
+                    await self._process.wait()
+            except TimeoutError:
+                _log.warning(
+                    "nats-server did not end in time, and is killed",
+                    pid=self._process.pid,
+                )
+        await self.kill()
 
     async def kill(self) -> None:
         """End the server at once, as a crash would."""

@@ -1,0 +1,29 @@
+"""A nats-server for tests: one for all that do not harm it, and one of its own for a test that does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tintype.adapters.nats.server import NatsServer
+from tintype.runtime.child_process import start_child
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"), start_child)
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture
+async def own_nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A server to kill."""
+    server = NatsServer(tmp_path / "nats", start_child)
+    await server.start()
+    yield server
+    await server.stop()
