@@ -34,6 +34,7 @@ from tintype.ports.event_log import Delivery, EventLog, Selection, WorkQueue
 from tintype.testing.events import ATTRIBUTES, CREATED, EVERY_EVENT, IMPORT_ROAD, OPERATION, EventBuilder, an_image_id
 
 UPDATED = ImageUpdated(ATTRIBUTES, ("name",))
+EVERYTHING = Selection()
 T = TypeVar("T")
 
 
@@ -51,7 +52,7 @@ async def first(stream: AsyncIterator[T], count: int) -> list[T]:
 
 @asynccontextmanager
 async def following(
-    log: EventLog, *, after: int = 0, selection: Selection = Selection()
+    log: EventLog, *, after: int = 0, selection: Selection = EVERYTHING
 ) -> AsyncIterator[AsyncIterator[RecordedEvent]]:
     stream = log.follow(after=after, selection=selection)
     async with aclosing(stream):  # type: ignore[type-var]
@@ -298,7 +299,11 @@ BRIEF = WorkQueue("brief", (ImageStaged,), lease_s=0.5)
 
 
 async def stage_images(log: EventLog, count: int) -> list[RecordedEvent]:
-    return [(await append_all(log, EventBuilder(an_image_id(str(n))), *IMPORT_ROAD[:3]))[-1] for n in range(count)]
+    return await stage_images_named(log, *map(str, range(count)))
+
+
+async def stage_images_named(log: EventLog, *names: str) -> list[RecordedEvent]:
+    return [(await append_all(log, EventBuilder(an_image_id(name)), *IMPORT_ROAD[:3]))[-1] for name in names]
 
 
 async def test_work_is_handed_out_by_type_until_acknowledged(logs: EventLogHarness) -> None:
@@ -314,10 +319,6 @@ async def test_work_is_handed_out_by_type_until_acknowledged(logs: EventLogHarne
         assert (await anext(deliveries)).event == later
 
 
-async def stage_images_named(log: EventLog, *names: str) -> list[RecordedEvent]:
-    return [(await append_all(log, EventBuilder(an_image_id(name)), *IMPORT_ROAD[:3]))[-1] for name in names]
-
-
 async def test_work_waits_for_new_events(logs: EventLogHarness) -> None:
     log = await logs.open()
     async with log.work(STAGED) as deliveries:
@@ -329,22 +330,23 @@ async def test_work_waits_for_new_events(logs: EventLogHarness) -> None:
 async def test_competing_consumers_share_the_work(logs: EventLogHarness) -> None:
     log, count = await logs.open(), 40
     staged = await stage_images(log, count)
-    done: list[tuple[int, RecordedEvent]] = []
+    done: list[RecordedEvent] = []
+    all_done = asyncio.Event()
 
-    async def consume(number: int, participant: EventLog) -> None:
+    async def consume(participant: EventLog) -> None:
         async with participant.work(STAGED) as deliveries:
             async for delivery in deliveries:
-                done.append((number, delivery.event))
+                done.append(delivery.event)
                 await delivery.acknowledge()
+                if len(done) == count:
+                    all_done.set()
 
-    async with asyncio.timeout(30):
-        tasks = [asyncio.ensure_future(consume(number, await logs.open())) for number in range(3)]
-        while len(done) < count:
-            await asyncio.sleep(0.01)
+    tasks = [asyncio.ensure_future(consume(await logs.open())) for _ in range(3)]
+    await all_done.wait()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert sorted(event.position for _, event in done) == [event.position for event in staged]
+    assert sorted(event.position for event in done) == [event.position for event in staged]
 
 
 async def test_one_event_is_with_one_consumer_at_a_time(logs: EventLogHarness) -> None:

@@ -109,9 +109,9 @@ async def test_a_silent_server_is_reported_in_time_and_the_command_may_be_repeat
 async def test_acknowledged_events_outlive_a_killed_server(own_nats_server: NatsServer, stack: AsyncExitStack) -> None:
     harness = await NatsHarness.make(own_nats_server.url, stack)
     log, builder = await harness.open(), EventBuilder()
-    history: list[RecordedEvent] = []
-    for payload in (CREATED, *[UPDATED] * 20):
-        history.append(await log.append(builder.new(payload), after=history[-1] if history else None))
+    history = [await log.append(builder.new(CREATED), after=None)]
+    for _ in range(20):
+        history.append(await log.append(builder.new(UPDATED), after=history[-1]))
     await own_nats_server.kill()
     await own_nats_server.start()
     assert list(await (await harness.open()).history(builder.image_id)) == history
@@ -165,7 +165,10 @@ async def test_a_deleted_consumer_is_made_again(nats_server: NatsServer, stack: 
     async with log.work(CREATIONS) as deliveries:
         coming = asyncio.ensure_future(_next(deliveries))
         connection = await harness.connect()
-        while "error" in await connection.api(f"CONSUMER.DELETE.{STREAM}.{CREATIONS.name}"):
+        while True:
+            answer = await connection.api(f"CONSUMER.DELETE.{STREAM}.{CREATIONS.name}")
+            if "error" not in answer:
+                break
             await asyncio.sleep(0.01)
         created = await log.append(EventBuilder().new(), after=None)
         assert (await coming).event == created
@@ -228,7 +231,9 @@ async def test_a_kept_back_event_is_handed_out_once_it_is_understood(
     with structlog.testing.capture_logs() as logged:
         async with log.work(CREATIONS) as deliveries:
             coming = asyncio.ensure_future(_next(deliveries))
-            while not any(entry["log_level"] == "error" for entry in logged):
+            while True:
+                if any(entry["log_level"] == "error" for entry in logged):
+                    break
                 await asyncio.sleep(0.01)
             monkeypatch.setattr(cloudevents, "UPCASTERS", {("created", 2): _read_created})
             assert (await coming).event.payload == CREATED
@@ -254,7 +259,7 @@ async def test_a_closed_connection_ends_everything(nats_server: NatsServer, stac
     with pytest.raises(EventLogUnavailableError):
         await log.head()
     with pytest.raises(EventLogUnavailableError):
-        await anext(log.follow(after=0))  # type: ignore[call-overload]
+        await anext(log.follow(after=0))
     with pytest.raises(EventLogUnavailableError):
         async with log.work(CREATIONS) as deliveries:
             await anext(deliveries)
@@ -319,7 +324,7 @@ async def test_a_server_with_too_small_messages_is_refused(tmp_path: Path) -> No
 
 async def test_no_server_is_reported_in_time(own_nats_server: NatsServer) -> None:
     await own_nats_server.stop()
-    with pytest.raises(EventLogUnavailableError, match="127.0.0.1"):
+    with pytest.raises(EventLogUnavailableError, match="does not answer"):
         await NatsConnection.open(NatsSettings((own_nats_server.url,), connect_timeout_s=0.3))
 
 

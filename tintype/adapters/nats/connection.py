@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import nats.errors
@@ -56,7 +56,7 @@ class NatsConnection:
         self._on_reconnect: set[Callable[[], None]] = set()
 
     @classmethod
-    async def open(cls, settings: NatsSettings) -> NatsConnection:
+    async def open(cls, settings: NatsSettings) -> Self:
         """Connect, and check that the server is one that Tintype can use.
 
         Raises:

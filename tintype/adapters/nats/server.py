@@ -42,8 +42,9 @@ class StartChild(Protocol):
 class NatsServer:
     """One nats-server with JetStream, which ends with this process.
 
-    ``directory`` keeps its data, configuration and log; ``start_child`` starts the process. ``port`` 0 lets the server choose a free one; it stays the same
-    for every later start of this object. A larger ``max_payload_bytes`` than the default is no use to Tintype.
+    ``directory`` keeps its data, configuration and log; ``start_child`` starts the process. ``port`` 0 lets the server
+    choose a free one; it stays the same for every later start of this object. A larger ``max_payload_bytes`` than the
+    default is no use to Tintype.
     """
 
     directory: Path
@@ -134,15 +135,15 @@ class NatsServer:
         return config
 
     def _read_port(self) -> bool:
-        """Take over the port that the server chose, once it has written it down."""
-        if self.port == 0:
-            for path in self.directory.glob("*.ports"):
-                try:
-                    url = json.loads(path.read_text())["nats"][0]
-                except (ValueError, KeyError, IndexError):
-                    return False  # not yet written to its end
-                self.port = int(url.rpartition(":")[2])
-        return self.port != 0
+        """Take over the port that the server listens on; false until it has written it down."""
+        for path in self.directory.glob("*.ports"):
+            try:
+                url = json.loads(path.read_text())["nats"][0]
+            except (ValueError, KeyError, IndexError):
+                return False  # not yet written to its end
+            self.port = int(url.rpartition(":")[2])
+            return True
+        return False
 
     def _log_end(self) -> str:
         with self.log_path.open("rb") as log:
@@ -165,7 +166,9 @@ def server_binary() -> str:
 
 async def _is_ready(url: str) -> bool:
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=1, error_cb=_ignore_until_ready)
+        client = await nats.connect(
+            url, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=1, error_cb=_ignore_until_ready
+        )
     except (OSError, nats.errors.Error, TimeoutError):
         return False
     try:
