@@ -1,0 +1,393 @@
+"""A catalog and an importer in memory, behind real gRPC: small, and honest on the wire.
+
+Errors travel as the services send them. What is to go wrong is said beforehand, in ``faults``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.catalog.v1 import catalog_pb2_grpc
+from tintype.api.events.v1 import events_pb2
+from tintype.api.importer.v1 import importer_pb2
+from tintype.api.types.v1 import types_pb2
+from tintype.codec import framing, values
+from tintype.domain import errors
+from tintype.runtime.error_table import to_rpc_status
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+CHUNK = 1024
+
+
+@dataclass
+class Upload:
+    """An upload, and what it has."""
+
+    image_id: str
+    operation_id: str
+    expected_size: int | None
+    data: bytearray = field(default_factory=bytearray)
+    is_complete: bool = False
+
+
+@dataclass
+class Faults:
+    """What shall go wrong: each number counts down to none."""
+
+    unavailable_calls: int = 0
+    break_writes_at: list[int] = field(default_factory=list)
+    break_reads_at: list[int] = field(default_factory=list)
+    damaged_reads: bool = False
+    lost_bytes: int = 0
+    conflicts: int = 0
+    refuse_write: errors.TintypeError | None = None
+
+
+class FakeServices:
+    """State and behaviour; served by :func:`serving`."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, pb.Image] = {}
+        self.data: dict[str, bytes] = {}
+        self.operations: dict[str, list[pb.Operation]] = {}
+        self.uploads: dict[str, Upload] = {}
+        self.cancelled: list[str] = []
+        self.events: list[events_pb2.ImageEvent] = []
+        self.requests: list[Message] = []
+        self.metadata: dict[str, str] = {}
+        self.faults = Faults()
+        self.position = 0
+        self.target = ""
+
+    def add_image(self, name: str, *, data: bytes | None = None, image_id: str | None = None) -> pb.Image:
+        """An image that is there before the test begins."""
+        self.position += 1
+        image = pb.Image(
+            id=image_id or str(uuid.uuid4()),
+            owner="default",
+            name=name,
+            status=types_pb2.STATUS_QUEUED if data is None else types_pb2.STATUS_ACTIVE,
+            visibility=types_pb2.VISIBILITY_SHARED,
+            created_at=values.encode_time(NOW),
+            updated_at=values.encode_time(NOW),
+            etag='"1"',
+            position=self.position,
+        )
+        if data is not None:
+            image.size = len(data)
+            image.digests["sha256"] = hashlib.sha256(data).hexdigest()
+            image.digests["md5"] = hashlib.md5(data).hexdigest()
+            self.data[image.id] = data
+        self.images[image.id] = image
+        return image
+
+    def add_operation(self, *states: pb.Operation) -> str:
+        """An operation that goes through ``states``, one for each time that somebody asks."""
+        self.operations[states[0].id] = list(states)
+        return states[0].id
+
+    def image(self, image_id: str) -> pb.Image:
+        """The image of that id."""
+        if image_id not in self.images:
+            raise errors.ImageNotFoundError(f"there is no image {image_id}")
+        return self.images[image_id]
+
+    async def note(self, request: Message, context: grpc.aio.ServicerContext[object, object]) -> None:
+        """Remember a request, and fail it if that is its fate."""
+        self.requests.append(request)
+        self.metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
+        if self.faults.unavailable_calls:
+            self.faults.unavailable_calls -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+
+
+async def refuse(context: grpc.aio.ServicerContext[object, object], error: errors.TintypeError) -> None:
+    """End a call as the services do."""
+    status = rpc_status.to_status(to_rpc_status(error))
+    context.set_trailing_metadata(status.trailing_metadata)
+    await context.abort(status.code, status.details)
+
+
+def served(method: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
+    """A unary method: its request is noted, and its error travels as the services' do."""
+
+    async def call(self: _Part, request: Message, context: grpc.aio.ServicerContext[object, object]) -> Message:
+        await self.services.note(request, context)
+        try:
+            return await method(self, request, context)
+        except errors.TintypeError as exc:
+            await refuse(context, exc)
+            raise
+
+    return call
+
+
+class _Part:
+    def __init__(self, services: FakeServices) -> None:
+        self.services = services
+
+
+class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
+    """Images."""
+
+    @served
+    async def CreateImage(self, request: pb.CreateImageRequest, context: object) -> pb.Image:
+        if request.image_id in self.services.images:
+            raise errors.ImageExistsError(f"image {request.image_id} exists")
+        if "\x00" in request.image.name:
+            raise errors.InvalidNameError("no control characters")
+        image = self.services.add_image(request.image.name, image_id=request.image_id or None)
+        kept = image.visibility
+        image.MergeFrom(request.image)
+        image.visibility = request.image.visibility or kept
+        return image
+
+    @served
+    async def GetImage(self, request: pb.GetImageRequest, context: object) -> pb.Image:
+        return self.services.image(request.image_id)
+
+    @served
+    async def ListImages(self, request: pb.ListImagesRequest, context: object) -> pb.ListImagesResponse:
+        images = [image for image in self.services.images.values() if self._matches(image, request.filter)]
+        start = int(request.page_token or 0)
+        end = start + request.page_size
+        return pb.ListImagesResponse(images=images[start:end], next_page_token=str(end) if end < len(images) else "")
+
+    def _matches(self, image: pb.Image, expression: str) -> bool:
+        return all(f'name="{image.name}"' == term for term in expression.split(" AND ") if term.startswith("name="))
+
+    @served
+    async def UpdateImage(self, request: pb.UpdateImageRequest, context: object) -> pb.Image:
+        image = self.services.image(request.image.id)
+        if request.image.etag and self.services.faults.conflicts:
+            self.services.faults.conflicts -= 1
+            raise errors.EtagMismatchError("it is no longer so")
+        for path in request.update_mask.paths:
+            if path == "tags":
+                image.tags[:] = request.image.tags
+            elif path.startswith("properties."):
+                key = path.partition(".")[2]
+                image.properties.pop(key, None)
+                if key in request.image.properties:
+                    image.properties[key].CopyFrom(request.image.properties[key])
+            else:
+                setattr(image, path, getattr(request.image, path))
+        return image
+
+    @served
+    async def DeleteImage(self, request: pb.DeleteImageRequest, context: object) -> pb.Image:
+        image = self.services.image(request.image_id)
+        if image.protected:
+            raise errors.ImageProtectedError(f"image {image.id} is protected")
+        del self.services.images[image.id]
+        return image
+
+    @served
+    async def ImportImage(self, request: pb.ImportImageRequest, context: object) -> pb.Operation:
+        image = self.services.image(request.image_id)
+        name = next((name for name, states in self.services.operations.items() if states[0].image_id == image.id), "")
+        return self.services.operations[name][0] if name else operation(image.id)
+
+    @served
+    async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: object) -> pb.ListImageEventsResponse:
+        start = int(request.page_token or 0)
+        events = [event for event in self.services.events if event.image_id == request.image_id]
+        token = str(start + 1) if start + 1 < len(events) else ""
+        return pb.ListImageEventsResponse(events=events[start : start + 1], next_page_token=token)
+
+    async def WatchImages(
+        self, request: pb.WatchImagesRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> AsyncIterator[pb.WatchImagesResponse]:
+        await self.services.note(request, context)
+        # One event for each stream, and then the service goes away.
+        for event in self.services.events:
+            if event.position > request.after_position:
+                yield pb.WatchImagesResponse(event=event)
+                break
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the service goes away")
+
+
+class OperationsPart(_Part, catalog_pb2_grpc.OperationsServiceServicer):
+    """Operations."""
+
+    def _next(self, name: str) -> pb.Operation:
+        states = self.services.operations.get(name)
+        if not states:
+            raise errors.OperationNotFoundError(f"there is no operation {name}")
+        return states.pop(0) if len(states) > 1 else states[0]
+
+    @served
+    async def GetOperation(self, request: pb.GetOperationRequest, context: object) -> pb.Operation:
+        return self._next(request.operation_id)
+
+    @served
+    async def WaitOperation(self, request: pb.WaitOperationRequest, context: object) -> pb.Operation:
+        return self._next(request.operation_id)
+
+    @served
+    async def CancelOperation(self, request: pb.CancelOperationRequest, context: object) -> pb.Operation:
+        state = self._next(request.operation_id)
+        if state.done:
+            raise errors.OperationDoneError("it has ended")
+        return operation(state.image_id, name=state.id, state=pb.OPERATION_STATE_CANCELLED)
+
+
+class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
+    """A rebuild in two steps."""
+
+    async def RebuildProjection(
+        self, request: pb.RebuildProjectionRequest, context: object
+    ) -> AsyncIterator[pb.RebuildProjectionResponse]:
+        yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
+        yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
+
+
+class Importer(_Part):
+    """Bytes: the unary calls by the generated classes, the streams framed by hand, as the importer does."""
+
+    async def start(self, request: importer_pb2.StartUploadRequest, context: object) -> importer_pb2.Upload:
+        self.services.image(request.image_id)
+        name = f"upload-{len(self.services.uploads)}"
+        size = request.expected_size if request.HasField("expected_size") else None
+        self.services.uploads[name] = Upload(request.image_id, str(uuid.uuid4()), size)
+        return self._state(name)
+
+    async def query(self, request: importer_pb2.QueryWriteStatusRequest, context: object) -> importer_pb2.Upload:
+        return self._state(request.upload_id)
+
+    async def cancel(self, request: importer_pb2.CancelUploadRequest, context: object) -> Message:
+        self.services.cancelled.append(request.upload_id)
+        return importer_pb2.CancelUploadResponse()
+
+    def _state(self, name: str) -> importer_pb2.Upload:
+        if name not in self.services.uploads:
+            raise errors.UploadNotFoundError(f"there is no upload {name}")
+        upload = self.services.uploads[name]
+        return importer_pb2.Upload(
+            upload_id=name,
+            operation_id=upload.operation_id,
+            image_id=upload.image_id,
+            committed_size=len(upload.data),
+            complete=upload.is_complete,
+        )
+
+    async def write(
+        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[object, object]
+    ) -> importer_pb2.WriteResponse:
+        upload: Upload | None = None
+        try:
+            async for message in messages:
+                frame = framing.decode_write(message)
+                upload = upload or self.services.uploads[frame.upload_id]
+                if frame.write_offset != len(upload.data):
+                    raise errors.WrongOffsetError(f"write at {len(upload.data)}")
+                upload.data += frame.data
+                faults = self.services.faults
+                if faults.refuse_write:
+                    raise faults.refuse_write
+                if faults.break_writes_at and len(upload.data) >= faults.break_writes_at[0]:
+                    faults.break_writes_at.pop(0)
+                    del upload.data[len(upload.data) - faults.lost_bytes :]
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+                if frame.finish_write:
+                    if upload.expected_size not in (None, len(upload.data)):
+                        raise errors.SizeMismatchError(f"{upload.expected_size} bytes were announced")
+                    upload.is_complete = True
+        except errors.TintypeError as exc:
+            await refuse(context, exc)
+        assert upload is not None
+        return importer_pb2.WriteResponse(
+            committed_size=len(upload.data), operation_id=upload.operation_id, position=41
+        )
+
+    async def read(
+        self, request: importer_pb2.ReadRequest, context: grpc.aio.ServicerContext[object, object]
+    ) -> AsyncIterator[bytes]:
+        self.services.requests.append(request)
+        data = self.services.data.get(request.image_id)
+        if data is None:
+            await refuse(context, errors.ImageHasNoDataError("it has no bytes"))
+            return
+        end = request.read_offset + request.read_limit if request.read_limit else len(data)
+        faults = self.services.faults
+        for start in range(request.read_offset, min(end, len(data)), CHUNK):
+            if faults.break_reads_at and start >= faults.break_reads_at[0]:
+                faults.break_reads_at.pop(0)
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the connection broke")
+            chunk = data[start : min(start + CHUNK, end)]
+            yield framing.encode_read(b"\xff" * len(chunk) if faults.damaged_reads else chunk)
+
+
+def operation(
+    image_id: str,
+    *,
+    name: str = "",
+    state: pb.OperationState = pb.OPERATION_STATE_RUNNING,
+    step: types_pb2.Step = types_pb2.STEP_UNSPECIFIED,
+    failure: types_pb2.Failure | None = None,
+) -> pb.Operation:
+    """An operation's message."""
+    return pb.Operation(
+        id=name or str(uuid.uuid4()),
+        image_id=image_id,
+        kind=pb.OPERATION_KIND_IMPORT,
+        state=state,
+        done=state != pb.OPERATION_STATE_RUNNING,
+        step=step,
+        failure=failure,
+        started_at=values.encode_time(NOW),
+        position=7,
+    )
+
+
+@asynccontextmanager
+async def serving(services: FakeServices) -> AsyncIterator[FakeServices]:
+    """Serve on a port of loopback; ``services.target`` says which."""
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", framing.MAX_MESSAGE_SIZE)])
+    catalog_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(services), server)
+    catalog_pb2_grpc.add_OperationsServiceServicer_to_server(OperationsPart(services), server)
+    catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server(AdminPart(services), server)
+    server.add_generic_rpc_handlers((_importer_handlers(Importer(services)),))
+    services.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        yield services
+    finally:
+        await server.stop(None)
+
+
+def _importer_handlers(importer: Importer) -> grpc.GenericRpcHandler:
+    def unary(method: Callable[..., Awaitable[Message]], request: type[Message]) -> grpc.RpcMethodHandler:
+        async def call(message: Message, context: grpc.aio.ServicerContext[object, object]) -> Message:
+            await importer.services.note(message, context)
+            try:
+                return await method(message, context)
+            except errors.TintypeError as exc:
+                await refuse(context, exc)
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(call, request.FromString, lambda answer: answer.SerializeToString())
+
+    return grpc.method_handlers_generic_handler(
+        "tintype.api.importer.v1.ImporterService",
+        {
+            "StartUpload": unary(importer.start, importer_pb2.StartUploadRequest),
+            "QueryWriteStatus": unary(importer.query, importer_pb2.QueryWriteStatusRequest),
+            "CancelUpload": unary(importer.cancel, importer_pb2.CancelUploadRequest),
+            "Write": grpc.stream_unary_rpc_method_handler(
+                importer.write, None, importer_pb2.WriteResponse.SerializeToString
+            ),
+            "Read": grpc.unary_stream_rpc_method_handler(importer.read, importer_pb2.ReadRequest.FromString, None),
+        },
+    )

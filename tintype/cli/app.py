@@ -1,0 +1,57 @@
+"""The commands put together, and what holds for all of them.
+
+Nothing here imports gRPC or NATS, so that ``--help`` and completion answer at once: the SDK comes with the first call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tintype import __version__
+from tintype.cli import admin, events, image, image_data, operation, stack
+from tintype.cli.exit_codes import MEANINGS
+from tintype.cli.session import GlobalOptions, OutputFormat
+
+EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {meaning}" for code, meaning in MEANINGS.items())
+
+app = typer.Typer(
+    name="tintype",
+    help="Images for virtual machines: upload, import, verify, convert, publish, download.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(image.app, name="image")
+app.add_typer(operation.app, name="operation")
+app.add_typer(events.app, name="events")
+app.add_typer(admin.app, name="admin")
+app.command("up")(stack.up)
+image_data.register(image.app)
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"tintype {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    output: Annotated[
+        OutputFormat, typer.Option("--output", "-o", help="How to print answers; accepted on every command too.")
+    ] = OutputFormat.TABLE,
+    config: Annotated[
+        Path | None, typer.Option(help="The client's configuration. Default: $TINTYPE_CONFIG, or the usual places.")
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="The project on whose behalf to act.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
+    ] = False,
+) -> None:
+    ctx.obj = GlobalOptions(output, config, project)

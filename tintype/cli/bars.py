@@ -1,0 +1,79 @@
+"""Progress for a person: bars on standard error if it is a terminal, and else nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from tintype.client import Operation
+
+ReportBytes = Callable[[int, int | None], None]
+
+
+@contextmanager
+def byte_bar(label: str) -> Iterator[ReportBytes | None]:
+    """One bar; the function that moves it takes the bytes that are done, and all bytes."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with _bars() as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def step_bars() -> Iterator[Callable[[Operation], None]]:
+    """A bar for each step of an operation; the function takes the operation whenever it has changed."""
+    if not sys.stderr.isatty():
+        yield lambda operation: None
+        return
+    with _bars() as bars:
+        yield _Steps(bars).show
+
+
+class _Steps:
+    """The bars of one operation's steps."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._step = ""
+        self._task: TaskID | None = None
+
+    def show(self, operation: Operation) -> None:
+        """Move the bars to where the operation is."""
+        step = str(operation.step or "")
+        if step != self._step and self._task is not None:
+            self._finish(self._task)
+            self._task = None
+        self._step = step
+        if not step:
+            return
+        if self._task is None:
+            self._task = self._bars.add_task(step, total=None)
+        progress = operation.progress
+        if progress and progress.step == step:
+            self._bars.update(self._task, completed=progress.done, total=progress.total)
+
+    def _finish(self, task: TaskID) -> None:
+        state = next(known for known in self._bars.tasks if known.id == task)
+        total = state.total or state.completed or 1
+        self._bars.update(task, completed=total, total=total)
+
+
+def _bars() -> Bars:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        console=Console(stderr=True),
+    )

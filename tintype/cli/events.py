@@ -1,0 +1,34 @@
+"""``tintype events``: the facts as the log has them."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from tintype.cli.session import Session, command
+
+app = typer.Typer(help="The facts, straight from the log.", no_args_is_help=True)
+
+
+@command(app, "follow")
+async def follow(
+    session: Session,
+    after: Annotated[
+        int | None, typer.Option(min=0, help="Begin behind this log position; 0 is the beginning.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Only of this image.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only these, such as published; may be repeated.")
+    ] = None,
+    all_projects: Annotated[bool, typer.Option("--all-projects", help="Of every project, for operators.")] = False,
+) -> None:
+    """Print events as they happen, one line each, until Ctrl-C."""
+    image_id = await session.image_id(image) if image else None
+    events = session.client.events.subscribe(
+        after=after, project="*" if all_projects else None, image_id=image_id, types=kind or ()
+    )
+    async with aclosing(events) as found:
+        async for event in found:
+            session.printer.change(event)

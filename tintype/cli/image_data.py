@@ -1,0 +1,217 @@
+"""``tintype image``: the commands that move bytes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from tintype.cli.arguments import (
+    ContainerFormatOption,
+    DiskFormatOption,
+    ExpectedDigestOption,
+    ExpectedSizeOption,
+    HiddenOption,
+    IdOption,
+    ImageArgument,
+    MinDiskOption,
+    MinRamOption,
+    NameOption,
+    PropertyOption,
+    ProtectedOption,
+    TagOption,
+    VisibilityOption,
+    WaitOption,
+    parse_pairs,
+)
+from tintype.cli.bars import byte_bar
+from tintype.cli.operation import follow_to_end
+from tintype.cli.session import Session, command, usage_error
+from tintype.domain.events import ImportMethod
+
+if TYPE_CHECKING:
+    from tintype.client import Operation, Upload
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``tintype image``."""
+    command(app, "upload")(upload)
+    command(app, "create-via-import")(create_via_import)
+    command(app, "download")(download)
+
+
+async def upload(
+    session: Session,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The image's bytes; - is standard input.")],
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="IMAGE", help="Upload to this image, and make none.")
+    ] = None,
+    name: NameOption = None,
+    image_id: IdOption = "",
+    disk_format: DiskFormatOption = None,
+    container_format: ContainerFormatOption = None,
+    visibility: VisibilityOption = None,
+    min_disk: MinDiskOption = None,
+    min_ram: MinRamOption = None,
+    protected: ProtectedOption = None,
+    hidden: HiddenOption = None,
+    tag: TagOption = None,
+    properties: PropertyOption = None,
+    expected_digest: ExpectedDigestOption = "",
+    wait: WaitOption = False,
+) -> None:
+    """Make an image, and upload its bytes as they are."""
+    given = (name, image_id, disk_format, container_format, visibility, min_disk, min_ram, protected, hidden, tag)
+    if image is not None and any((*given, properties)):
+        raise usage_error("--image uploads to an image that exists: change it with `tintype image set`")
+    _require_file(file)
+    if image is not None:
+        target = await session.image_id(image)
+    else:
+        created = await session.client.images.create(
+            name or "",
+            image_id=image_id,
+            disk_format=disk_format,
+            container_format=container_format,
+            visibility=visibility,
+            min_disk=min_disk or 0,
+            min_ram=min_ram or 0,
+            protected=bool(protected),
+            hidden=bool(hidden),
+            tags=tag or (),
+            properties=parse_pairs(properties or ()),
+        )
+        target = created.id
+    async with _named_on_failure(session, target):
+        sent = await _send(session, target, file, expected_digest=expected_digest)
+        await _finish(session, target, sent, wait=wait)
+
+
+async def create_via_import(
+    session: Session,
+    positional_name: Annotated[str | None, typer.Argument(metavar="NAME", help="The image's name.")] = None,
+    name: NameOption = None,
+    image_id: IdOption = "",
+    disk_format: DiskFormatOption = None,
+    container_format: ContainerFormatOption = None,
+    visibility: VisibilityOption = None,
+    min_disk: MinDiskOption = None,
+    min_ram: MinRamOption = None,
+    protected: ProtectedOption = None,
+    hidden: HiddenOption = None,
+    tag: TagOption = None,
+    properties: PropertyOption = None,
+    import_method: Annotated[
+        ImportMethod | None,
+        typer.Option("--import-method", help="Default: what goes with --uri or --file.", case_sensitive=False),
+    ] = None,
+    uri: Annotated[str, typer.Option(help="Where the service shall fetch the bytes: http or https.")] = "",
+    file: Annotated[str | None, typer.Option(help="The bytes to stage and import; - is standard input.")] = None,
+    expected_size: ExpectedSizeOption = None,
+    expected_digest: ExpectedDigestOption = "",
+    wait: WaitOption = False,
+) -> None:
+    """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
+    method = _method(import_method, uri, file)
+    if positional_name is not None and name is not None:
+        raise usage_error("give the name once: as an argument, or with --name")
+    if file is not None:
+        _require_file(file)
+    image = await session.client.images.create(
+        positional_name or name or "",
+        image_id=image_id,
+        disk_format=disk_format,
+        container_format=container_format,
+        visibility=visibility,
+        min_disk=min_disk or 0,
+        min_ram=min_ram or 0,
+        protected=bool(protected),
+        hidden=bool(hidden),
+        tags=tag or (),
+        properties=parse_pairs(properties or ()),
+    )
+    async with _named_on_failure(session, image.id):
+        if file is not None:
+            await _send(session, image.id, file, stage=True, size=expected_size, expected_digest=expected_digest)
+        operation = await session.client.images.import_(
+            image.id, method=method, uri=uri, expected_size=expected_size, expected_digest=expected_digest
+        )
+        await _finish(session, image.id, operation, wait=wait)
+
+
+async def download(
+    session: Session,
+    image: ImageArgument,
+    file: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is standard output.")],
+    offset: Annotated[int, typer.Option(min=0, help="Begin at this byte.")] = 0,
+    length: Annotated[int | None, typer.Option(min=1, help="At most so many bytes.")] = None,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the digest of a whole image.")] = True,
+    fsync: Annotated[bool, typer.Option("--fsync", help="Return only when the disk has it.")] = False,
+) -> None:
+    """Download an image's bytes, verified; the file gets its name when it is whole."""
+    if file == "-" and sys.stdout.isatty():
+        raise usage_error("an image is not for a terminal: redirect the output, or name a --file")
+    image_id = await session.image_id(image)
+    destination: Path | BinaryIO = sys.stdout.buffer if file == "-" else Path(file)
+    with byte_bar("download") as report:
+        done = await session.client.images.download(
+            image_id, destination, offset=offset, length=length, verify=verify, fsync=fsync, on_progress=report
+        )
+    if file != "-" and not session.printer.is_table:
+        session.printer.one(done)
+
+
+def _method(chosen: ImportMethod | None, uri: str, file: str | None) -> ImportMethod:
+    method = chosen or (ImportMethod.GLANCE_DIRECT if file is not None else ImportMethod.WEB_DOWNLOAD)
+    if method is ImportMethod.WEB_DOWNLOAD and (not uri or file is not None):
+        raise usage_error("web-download takes a --uri, and no --file")
+    if method is ImportMethod.GLANCE_DIRECT and (file is None or uri):
+        raise usage_error("glance-direct takes a --file, and no --uri")
+    return method
+
+
+def _require_file(file: str) -> None:
+    """Find out that a file is not there before an image is made for it."""
+    if file != "-":
+        Path(file).open("rb").close()
+
+
+async def _send(
+    session: Session, image_id: str, file: str, *, stage: bool = False, size: int | None = None, expected_digest: str
+) -> Upload:
+    source: Path | BinaryIO = sys.stdin.buffer if file == "-" else Path(file)
+    with byte_bar("upload") as report:
+        return await session.client.images.upload(
+            image_id,
+            source,
+            stage=stage,
+            expected_size=size,
+            expected_digest=expected_digest,
+            on_progress=report,
+        )
+
+
+async def _finish(session: Session, image_id: str, started: Upload | Operation, *, wait: bool) -> None:
+    if wait:
+        await follow_to_end(session, started)
+    elif session.printer.is_table:
+        session.printer.line(image_id)
+        return
+    session.printer.one(await session.client.images.get(image_id))
+
+
+@asynccontextmanager
+async def _named_on_failure(session: Session, image_id: str) -> AsyncIterator[None]:
+    """Tell which image was made, when its bytes did not arrive: it can be tried again."""
+    from tintype.client import ClientError
+
+    try:
+        yield
+    except (ClientError, OSError):
+        if session.printer.is_table:
+            session.printer.note(f"image {image_id} was created, and has no bytes")
+        raise

@@ -1,0 +1,212 @@
+"""Where answers and errors go, and in which form."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, TextIO
+
+from tintype.cli.plain import Plain, escaped, plain, to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tintype.client import ClientError, Image, ImageEvent, Progress
+
+_PIPE_WIDTH = 10_000
+"""A table that goes to a program is never cut."""
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+class OutputFormat(StrEnum):
+    """How answers are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class Printer:
+    """Prints answers to standard output, and errors to standard error."""
+
+    def __init__(self, output: OutputFormat) -> None:
+        self.output = output
+
+    @property
+    def is_table(self) -> bool:
+        """Whether a person reads."""
+        return self.output is OutputFormat.TABLE
+
+    def one(self, value: object) -> None:
+        """Print one thing, field by field."""
+        data = plain(value)
+        if not self.is_table:
+            self._data(data)
+        elif isinstance(data, dict):
+            self.table(("Field", "Value"), [(key, _cell(item)) for key, item in data.items()])
+
+    def many(self, values: Sequence[object], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a list: ``rows`` for a person, all of ``values`` otherwise."""
+        if self.is_table:
+            self.table(columns, rows)
+        else:
+            self._data([plain(value) for value in values])
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table."""
+        from rich.box import ASCII
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, box=ASCII)
+        for column in table.columns:
+            column.overflow = "fold"
+        for row in rows:
+            table.add_row(*(Text(escaped(cell)) for cell in row))
+        _console(sys.stdout).print(table)
+
+    def line(self, text: str) -> None:
+        """Print one line."""
+        print(escaped(text), flush=True)
+
+    def change(self, change: ImageEvent | Progress) -> None:
+        """Print one of a stream of changes in one line."""
+        match self.output:
+            case OutputFormat.JSON:
+                print(to_json(plain(change)), flush=True)
+            case OutputFormat.YAML:
+                print("---", flush=True)
+                self._data(plain(change))
+            case OutputFormat.TABLE:
+                self.line(_sentence(change))
+
+    def note(self, text: str) -> None:
+        """Tell the user something beside the answer."""
+        print(escaped(text), file=sys.stderr, flush=True)
+
+    def error(self, error: ClientError) -> None:
+        """Print an error with its reason, and what to do about it."""
+        self.failure(error.message, error.reason, error.hint, error.retryable)
+
+    def failure(self, message: str, reason: str, hint: str, retryable: bool) -> None:
+        """Print that something failed."""
+        if self.output is OutputFormat.JSON:
+            body: Plain = {"reason": reason, "message": message, "hint": hint, "retryable": retryable}
+            print(to_json({"error": body}), file=sys.stderr, flush=True)
+            return
+        self.note(f"error: {message} [{reason}]")
+        if hint:
+            self.note(f"hint: {hint}")
+
+    def _data(self, data: Plain) -> None:
+        if self.output is OutputFormat.JSON:
+            print(to_json(data, indent=2), flush=True)
+            return
+        import yaml
+
+        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), end="", flush=True)
+
+
+def image_row(image: Image) -> tuple[str, ...]:
+    """An image in a list, under :data:`IMAGE_COLUMNS`."""
+    return (
+        image.id,
+        image.name,
+        image.status,
+        image.disk_format or "",
+        "" if image.size is None else size_text(image.size),
+        image.visibility,
+        ", ".join(image.tags),
+    )
+
+
+IMAGE_COLUMNS = ("ID", "Name", "Status", "Format", "Size", "Visibility", "Tags")
+
+
+def event_row(event: ImageEvent) -> tuple[str, ...]:
+    """An event in a list, under :data:`EVENT_COLUMNS`."""
+    return (
+        str(event.version),
+        str(plain(event.time)),
+        event.type,
+        event.actor,
+        detail(event),
+        str(event.position),
+    )
+
+
+EVENT_COLUMNS = ("Version", "Time", "Event", "Actor", "Detail", "Position")
+
+
+def detail(event: ImageEvent) -> str:
+    """What is worth telling of an event in a few words."""
+    body = plain(event.payload)
+    values = body if isinstance(body, dict) else {}
+    match event.type:
+        case "created":
+            return _text(values, "attributes", "name")
+        case "updated":
+            changed = values["changed"]
+            return ", ".join(str(name) for name in changed) if isinstance(changed, list) else ""
+        case "import_requested":
+            return f"{_text(values, 'source', 'method')} {_text(values, 'source', 'uri')}".strip()
+        case "staged" | "converted" | "published":
+            size = _text(values, "blob", "size")
+            return f"{_text(values, 'blob', 'disk_format')}, {size_text(int(size))}"
+        case "verified":
+            return _text(values, "verification", "verdict")
+        case "conversion_skipped":
+            return _text(values, "why")
+        case "step_failed":
+            return (
+                f"{_text(values, 'step')}: {_text(values, 'failure', 'message')} [{_text(values, 'failure', 'reason')}]"
+            )
+        case _:
+            return ""
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as a person reads it."""
+    value, unit = float(size_bytes), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{size_bytes} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def _sentence(change: ImageEvent | Progress) -> str:
+    from tintype.client import ImageEvent
+
+    when = str(plain(change.time))
+    if isinstance(change, ImageEvent):
+        return f"{when}  {change.position}  {change.image_id}  {change.type}  {detail(change)}".rstrip()
+    total = "" if change.total is None else f" of {size_text(change.total)}"
+    return f"{when}  -  {change.image_id}  {change.step}: {size_text(change.done)}{total}"
+
+
+def _text(values: Plain, *path: str) -> str:
+    for key in path:
+        values = values.get(key) if isinstance(values, dict) else None
+    return "" if values is None else str(values)
+
+
+def _cell(value: Plain) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case list() if all(isinstance(item, str) for item in value):
+            return ", ".join(str(item) for item in value)
+        case {"reason": str(reason), "message": str(message)}:
+            return f"{message} [{reason}]"
+        case _:
+            return to_json(value)
+
+
+def _console(file: TextIO) -> Console:
+    from rich.console import Console
+
+    width = None if file.isatty() else _PIPE_WIDTH
+    return Console(file=file, width=width, markup=False, highlight=False, emoji=False, soft_wrap=False)

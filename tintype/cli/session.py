@@ -1,0 +1,141 @@
+"""What every command does alike: the options that all have, the connection, errors and exit codes.
+
+A command's body is a coroutine over a :class:`Session`; :func:`command` makes a Typer command of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
+
+import typer
+
+from tintype.cli.exit_codes import ExitCode, exit_code
+from tintype.cli.printer import OutputFormat, Printer
+
+if TYPE_CHECKING:
+    from tintype.client import Client, Image
+
+P = ParamSpec("P")
+
+__all__ = ["GlobalOptions", "OutputFormat", "Session", "command", "usage_error"]
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """What may be given before the command, and on every command."""
+
+    output: OutputFormat = OutputFormat.TABLE
+    config: Path | None = None
+    project: str | None = None
+
+
+class Session:
+    """A connected client, and where to print."""
+
+    def __init__(self, client: Client, printer: Printer) -> None:
+        self.client = client
+        self.printer = printer
+
+    async def image_id(self, name_or_id: str) -> str:
+        """The id that is meant: an id is taken as it is, a name is looked up.
+
+        Raises:
+            NotFoundError: no image has that name.
+            ConflictError: several have.
+        """
+        from tintype.client.naming import is_uuid
+
+        return name_or_id.lower() if is_uuid(name_or_id) else (await self.find(name_or_id)).id
+
+    async def find(self, name_or_id: str) -> Image:
+        """The image of that id, or the only one of that name.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: several have that name.
+        """
+        return await self.client.images.find(name_or_id)
+
+
+def command(
+    app: typer.Typer, name: str
+) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[Concatenate[Session, P], Awaitable[None]]]:
+    """Make the decorated coroutine the command ``name`` of ``app``, with the options that all commands have."""
+
+    def register(
+        body: Callable[Concatenate[Session, P], Awaitable[None]],
+    ) -> Callable[Concatenate[Session, P], Awaitable[None]]:
+        app.command(name)(_typer_function(body))
+        return body
+
+    return register
+
+
+def usage_error(message: str) -> typer.BadParameter:
+    """A wrong use of the command, to be raised: exit code 2."""
+    return typer.BadParameter(message)
+
+
+def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    hints = get_type_hints(body, include_extras=True)
+    own = list(inspect.signature(body).parameters.values())[1:]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword, annotation=hints[parameter.name]) for parameter in own),
+        *(inspect.Parameter(name, keyword, default=None, annotation=hint) for name, hint in _SHARED.items()),
+    ]
+
+    def run(ctx: typer.Context, **given: Any) -> None:
+        first: GlobalOptions = ctx.find_root().obj or GlobalOptions()
+        output, config, project = (given.pop(name) for name in _SHARED)
+        options = GlobalOptions(output or first.output, config or first.config, project or first.project)
+        raise typer.Exit(_execute(options, lambda session: body(session, **given)))
+
+    run.__doc__ = body.__doc__
+    run.__name__ = body.__name__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+_SHARED = {
+    "output": Annotated[OutputFormat | None, typer.Option("--output", "-o", help="How to print answers.")],
+    "config": Annotated[Path | None, typer.Option("--config", help="The client's configuration.")],
+    "project": Annotated[str | None, typer.Option("--project", help="The project on whose behalf to act.")],
+}
+
+
+def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]]) -> int:
+    """Run a command's body; every expected error becomes a message and an exit code."""
+    from tintype.client import ClientError, connect
+
+    printer = Printer(options.output)
+
+    async def run() -> None:
+        async with connect(options.config, project=options.project) as client:
+            await body(Session(client, printer))
+
+    try:
+        asyncio.run(run())
+    except ClientError as exc:
+        printer.error(exc)
+        return exit_code(exc)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output wants no more of it; the interpreter would complain when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.REFUSED
+    except OSError as exc:
+        where = f"{exc.filename}: " if exc.filename else ""
+        printer.failure(f"{where}{exc.strerror or exc}", "LOCAL_FILE", "", retryable=False)
+        return ExitCode.REFUSED
+    return ExitCode.OK
