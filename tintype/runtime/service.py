@@ -22,6 +22,7 @@ import structlog
 
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime.grpc_server import Health, Registration, serving
+from tintype.runtime.loop_stalls import watch_for_stalls
 from tintype.runtime.settings import ServiceSettings, Settings, describe, load
 from tintype.runtime.telemetry import configure_logging
 
@@ -115,7 +116,7 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         ):
             log.info("service started", address=address)
             watch = _watch_health(service.health_checks, state, lambda: _tell_ready(ready_file, address))
-            async with _Background({"health": lambda: watch}) as watching:
+            async with _Background({"health": lambda: watch, "stalls": watch_for_stalls}) as watching:
                 await _first(stop.wait(), background.failed(), watching.failed())
                 log.info("service is draining", drain_s=own.drain_s)
 

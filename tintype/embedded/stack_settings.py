@@ -1,0 +1,120 @@
+"""The settings of an embedded stack: what an operator says, and defaults for all that has to be said."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any
+
+from tintype.domain.errors import ConfigurationError
+from tintype.embedded.directory import LOOPBACK, StackDirectory
+
+SERVICES = ("catalog", "importer", "converter", "signer")
+NATS = "nats"
+DRAIN_S = 3.0
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class StackSettings:
+    """What the processes of a stack are started with; ``environment`` is handed to each service."""
+
+    file: str
+    environment: Mapping[str, str]
+    endpoints: Mapping[str, str]
+
+    def client_file(self) -> str:
+        """The ``client.toml`` of this stack."""
+        return to_toml({"client": dict(self.endpoints)})
+
+
+def stack_settings(
+    directory: StackDirectory, ports: Mapping[str, int], config: Path | None, environment: Mapping[str, str]
+) -> StackSettings:
+    """Put the operator's file and environment over the defaults; only the event log is always the stack's own.
+
+    Raises:
+        ConfigurationError: the file cannot be read.
+    """
+    own = _read(config) if config else {}
+    nats_url = f"nats://{LOOPBACK}:{ports[NATS]}"
+    addresses = {name: _address(name, ports[name], own, environment) for name in SERVICES}
+    defaults: dict[str, Any] = {name: {"listen": address, "drain_s": DRAIN_S} for name, address in addresses.items()}
+    defaults.setdefault("catalog", {})["database_url"] = f"sqlite:///{directory.root / 'catalog.db'}"
+    if "stores" not in own and not any(name.startswith("TINTYPE_STORES__") for name in environment):
+        defaults["stores"] = {"local": {"type": "file", "path": str(directory.store), "default": True}}
+    merged = {**own, **{section: {**values, **_table(own, section)} for section, values in defaults.items()}}
+    merged[NATS] = {**_table(own, NATS), "url": nats_url}
+    forced = {_variable(name, "listen"): address for name, address in addresses.items()}
+    return StackSettings(
+        to_toml(merged),
+        {**environment, **forced, _variable(NATS, "url"): nats_url},
+        {**addresses, NATS: nats_url},
+    )
+
+
+def to_toml(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Tables of plain values as TOML 1.0."""
+    lines = [f"[{'.'.join(map(_key, path))}]"] if path else []
+    lines += [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
+    text = "\n".join(lines) + "\n"
+    for key, value in table.items():
+        if isinstance(value, dict):
+            text += to_toml(value, (*path, key))
+    return text
+
+
+def _value(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() | float() | datetime() | date() | time():
+            return str(value)
+        case list() | tuple():
+            return f"[{', '.join(map(_value, value))}]"
+        case dict():  # inside a list
+            return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
+        case _:
+            return _string(str(value))
+
+
+def _key(text: str) -> str:
+    return text if _BARE_KEY.fullmatch(text) else _string(text)
+
+
+def _string(text: str) -> str:
+    # A JSON string is a TOML basic string, except that TOML wants DEL escaped too.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _address(name: str, port: int, own: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Where a service listens: as the operator says, unless that leaves the port open."""
+    listen = environment.get(_variable(name, "listen")) or _table(own, name).get("listen") or f"{LOOPBACK}:0"
+    host, colon, given_port = str(listen).rpartition(":")
+    return f"{host}:{port}" if colon and given_port == "0" else str(listen)
+
+
+def _table(own: Mapping[str, Any], section: str) -> dict[str, Any]:
+    table = own.get(section, {})
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{section} must be a table")
+    return table
+
+
+def _variable(section: str, setting: str) -> str:
+    return f"TINTYPE_{section}__{setting}".upper()
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except OSError as exc:
+        raise ConfigurationError(f"{config} cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise ConfigurationError(f"{config} is not TOML: {' '.join(str(exc).split())[:200]}") from exc
