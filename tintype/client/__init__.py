@@ -1,0 +1,55 @@
+"""The SDK: ``async with tintype.client.connect() as client: …``. Scripts use :mod:`tintype.client.sync`."""
+
+from tintype.client.client import Client, connect
+from tintype.client.config import ClientConfig, load_config
+from tintype.client.errors import (
+    AlreadyExistsError,
+    CancelledOperationError,
+    ClientError,
+    ConfigurationError,
+    ConflictError,
+    ContentError,
+    ExhaustedError,
+    IntegrityError,
+    InvalidRequestError,
+    NotFoundError,
+    NotPermittedError,
+    OperationFailedError,
+    PreconditionError,
+    ServiceDefectError,
+    ServiceUnavailableError,
+    SourceError,
+    UploadInterruptedError,
+)
+from tintype.client.models import Download, Image, ImageEvent, LogCheck, Operation, Progress, Upload
+
+__all__ = [
+    "AlreadyExistsError",
+    "CancelledOperationError",
+    "Client",
+    "ClientConfig",
+    "ClientError",
+    "ConfigurationError",
+    "ConflictError",
+    "ContentError",
+    "Download",
+    "ExhaustedError",
+    "Image",
+    "ImageEvent",
+    "IntegrityError",
+    "InvalidRequestError",
+    "LogCheck",
+    "NotFoundError",
+    "NotPermittedError",
+    "Operation",
+    "OperationFailedError",
+    "PreconditionError",
+    "Progress",
+    "ServiceDefectError",
+    "ServiceUnavailableError",
+    "SourceError",
+    "Upload",
+    "UploadInterruptedError",
+    "connect",
+    "load_config",
+]
