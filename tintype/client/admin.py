@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
@@ -17,7 +17,7 @@ class Admin:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def rebuild(self) -> AsyncIterator[RebuildProgress]:
+    async def rebuild(self) -> AsyncGenerator[RebuildProgress, None]:
         """Build the catalog's tables anew from the log, beside those in use, and switch; yield how far it is.
 
         The last one that is yielded has ``switched`` set. Closing the iterator before gives the new tables up.

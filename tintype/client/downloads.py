@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import BinaryIO
@@ -58,7 +58,7 @@ class Downloads:
             size = await _fill(views, file, expected, digest, on_progress)
         return Download(image.id, size, digest)
 
-    async def chunks(self, image_id: str, *, offset: int, length: int | None) -> AsyncIterator[bytes]:
+    async def chunks(self, image_id: str, *, offset: int, length: int | None) -> AsyncGenerator[bytes, None]:
         """Yield the bytes, or a range of them.
 
         Raises:
@@ -69,7 +69,7 @@ class Downloads:
             async for view in views:
                 yield bytes(view)
 
-    async def _views(self, image_id: str, offset: int, end: int | None) -> AsyncIterator[memoryview]:
+    async def _views(self, image_id: str, offset: int, end: int | None) -> AsyncGenerator[memoryview, None]:
         attempts = 0
         while True:
             limit = 0 if end is None else end - offset
@@ -90,11 +90,12 @@ class Downloads:
                 await self._transport.sleep(min(0.1 * 2**attempts, 5.0))
                 attempts += 1
 
-    async def _stream(self, request: pb.ReadRequest) -> AsyncIterator[memoryview]:
+    async def _stream(self, request: pb.ReadRequest) -> AsyncGenerator[memoryview, None]:
+        method: grpc.aio.UnaryStreamMultiCallable[pb.ReadRequest, bytes]
         method = self._transport.importer_channel.unary_stream(
             _READ, request_serializer=pb.ReadRequest.SerializeToString, response_deserializer=None
         )
-        call: grpc.aio.UnaryStreamCall[pb.ReadRequest, bytes] = method(request, metadata=self._transport.metadata)
+        call = method(request, metadata=self._transport.metadata)
         stall_timeout_s = self._transport.config.stall_timeout_s
         try:
             async with translated():

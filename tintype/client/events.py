@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 
 from tintype.client.decoding import understood
@@ -35,8 +35,8 @@ class Events:
         project: str | None = None,
         image_id: str | None = None,
         types: Iterable[type[Event] | str] = (),
-    ) -> AsyncIterator[ImageEvent]:
-        """Yield events behind the position ``after`` (0: from the beginning; ``None``: from now on), and go on for ever.
+    ) -> AsyncGenerator[ImageEvent, None]:
+        """Yield events behind the position ``after`` (0: from the beginning; ``None``: from now on), for ever.
 
         Only those of ``project`` (the client's own if it is not given, ``"*"`` for all), of one image, and of some
         ``types`` (classes, or names such as ``"published"``). Keep the ``position`` of the last event that you have
@@ -76,7 +76,7 @@ class Events:
         return LogCheck(chain.events, len(chain.tips), head, tuple(chain.faults))
 
 
-async def _until(log: LogReader, head: int) -> AsyncIterator[LogMessage]:
+async def _until(log: LogReader, head: int) -> AsyncGenerator[LogMessage, None]:
     if head == 0 or (await log.state()).state.messages == 0:
         return
     async with aclosing(log.follow([subjects.EVERY_EVENT], 0)) as messages:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -118,7 +118,7 @@ class Images:
         order_by: str = "",
         limit: int | None = None,
         page_size: int = 100,
-    ) -> AsyncIterator[Image]:
+    ) -> AsyncGenerator[Image, None]:
         """Yield the images that all of the given words match, page by page as they are asked for.
 
         ``filter`` is an expression of the API (``size>=1073741824 AND os_distro="debian"``), added to the words;
@@ -318,7 +318,7 @@ class Images:
             on_progress=on_progress,
         )
 
-    def read(self, image_id: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    def read(self, image_id: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the image's bytes, or a range of them, resuming where the connection breaks. Nothing is verified.
 
         Raises:
@@ -327,7 +327,7 @@ class Images:
         """
         return self._downloads.chunks(image_id, offset=offset, length=length)
 
-    async def history(self, image_id: str, *, as_of: datetime | None = None) -> AsyncIterator[ImageEvent]:
+    async def history(self, image_id: str, *, as_of: datetime | None = None) -> AsyncGenerator[ImageEvent, None]:
         """Yield what has happened to the image, oldest first.
 
         Raises:
@@ -348,7 +348,7 @@ class Images:
             if not token:
                 return
 
-    def watch(self, image_id: str = "", *, after: int | None = None) -> AsyncIterator[ImageEvent | Progress]:
+    def watch(self, image_id: str = "", *, after: int | None = None) -> AsyncGenerator[ImageEvent | Progress, None]:
         """Yield what happens to one image, or to all, with the progress of running steps between; it never ends.
 
         Begins behind the log position ``after`` (0 is the beginning), else now, and survives a restart of the service

@@ -1,14 +1,14 @@
 """Reading the log straight from NATS: in order, without a gap, from any position.
 
-An ordered consumer as NATS describes it (ADR-17): it keeps no state on the server that matters, every message's place in
-its sequence is checked, and after a gap or a silence a new one begins behind the last message that was read. Flow
+An ordered consumer as NATS describes it (ADR-17): it keeps no state on the server that matters, every message's place
+in its sequence is checked, and after a gap or a silence a new one begins behind the last message that was read. Flow
 control bounds what waits on this side.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ class LogReader:
         except NATS_ERRORS as exc:
             raise _unavailable(exc) from exc
 
-    async def follow(self, filters: Sequence[str], after: int | None) -> AsyncIterator[LogMessage]:
+    async def follow(self, filters: Sequence[str], after: int | None) -> AsyncGenerator[LogMessage, None]:
         """Yield every message of ``filters`` behind position ``after`` (``None``: from now on), and go on for ever.
 
         Raises:

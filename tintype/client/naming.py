@@ -38,9 +38,7 @@ async def find_image(name_or_id: str, get: GetImage, list_images: ListImages) ->
     if is_uuid(name_or_id):
         return await get(name_or_id.lower())
     found = [
-        image
-        for hidden in (False, True)
-        async for image in list_images(name=name_or_id, hidden=hidden, limit=_LISTED)
+        image for hidden in (False, True) async for image in list_images(name=name_or_id, hidden=hidden, limit=_LISTED)
     ]
     # A list that hides nothing answers some twice.
     images = list({image.id: image for image in found}.values())
@@ -49,7 +47,7 @@ async def find_image(name_or_id: str, get: GetImage, list_images: ListImages) ->
     if len(images) > 1:
         ids = ", ".join(image.id for image in images)
         raise ConflictError(
-            f"{'at least ' if len(images) >= _LISTED else ''}{len(images)} images are named {name_or_id[:255]!r}: {ids}",
+            f"{len(images)} images{' and more' * (len(images) >= _LISTED)} are named {name_or_id[:255]!r}: {ids}",
             reason="NAME_NOT_UNIQUE",
             hint="Give the id of the one that you mean.",
             retryable=False,

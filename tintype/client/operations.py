@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -55,7 +55,7 @@ class Operations:
         *,
         timeout_s: float | None = None,
         interval_s: float = FOLLOW_INTERVAL_S,
-    ) -> AsyncIterator[Operation]:
+    ) -> AsyncGenerator[Operation, None]:
         """Yield the operation as it stands, then whenever its step or progress has changed, until it is done.
 
         The last one that is yielded is done; whether it succeeded is for the caller to see.

@@ -25,7 +25,7 @@ async def named_when_done(destination: Path | str | BinaryIO, *, fsync: bool) ->
     if not isinstance(destination, (str, Path)):
         yield destination
         return
-    target = Path(os.path.realpath(destination))
+    target = await asyncio.to_thread(Path(destination).resolve)
     if await asyncio.to_thread(_is_special, target):
         with await asyncio.to_thread(target.open, "wb") as file:
             yield file

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -21,14 +21,6 @@ from tintype.client.config import ClientConfig
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
 from tintype.codec.framing import MAX_MESSAGE_SIZE
-
-if TYPE_CHECKING:
-    from tintype.api.catalog.v1.catalog_pb2_grpc import (
-        CatalogAdminServiceAsyncStub,
-        CatalogServiceAsyncStub,
-        OperationsServiceAsyncStub,
-    )
-    from tintype.api.importer.v1.importer_pb2_grpc import ImporterServiceAsyncStub
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -59,7 +51,7 @@ class Backoff:
         """Wait a little; ``False``, at once, when the budget is used up."""
         if self._waited_s >= self._budget_s:
             return False
-        delay_s = self._delay_s * random.uniform(0.5, 1.0)
+        delay_s = self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._waited_s += delay_s
         self._delay_s = min(self._delay_s * 2, MAX_DELAY_S)
         await self._sleep(delay_s)
@@ -77,9 +69,9 @@ class Transport:
         self.metadata = (("tintype-project", config.project), ("tintype-actor", _header_text(config.actor)))
         self._catalog = _channel(config.catalog)
         self._importer = _channel(config.importer) if config.importer else None
-        self.catalog: CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
-        self.operations: OperationsServiceAsyncStub = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
-        self.admin: CatalogAdminServiceAsyncStub = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
+        self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
+        self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
+        self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
 
     @property
     def importer_channel(self) -> grpc.aio.Channel:
@@ -93,14 +85,13 @@ class Transport:
         return self._importer
 
     @property
-    def importer(self) -> ImporterServiceAsyncStub:
+    def importer(self) -> importer_pb2_grpc.ImporterServiceStub:
         """The importer.
 
         Raises:
             ConfigurationError: the configuration names no importer.
         """
-        stub: ImporterServiceAsyncStub = importer_pb2_grpc.ImporterServiceStub(self.importer_channel)
-        return stub
+        return importer_pb2_grpc.ImporterServiceStub(self.importer_channel)
 
     def observe(self, position: int) -> None:
         """Remember that the log has at least come to ``position``."""
@@ -126,16 +117,14 @@ class Transport:
         while True:
             try:
                 async with translated():
-                    return await method(
-                        request, timeout=timeout_s or self.config.timeout_s, metadata=self.metadata
-                    )
+                    return await method(request, timeout=timeout_s or self.config.timeout_s, metadata=self.metadata)
             except ServiceUnavailableError as exc:
                 if not is_transient(exc) or not await backoff.pause():
                     raise
 
     async def stream(
         self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
-    ) -> AsyncIterator[Response]:
+    ) -> AsyncGenerator[Response, None]:
         """Yield what the service sends; closing the iterator cancels the call.
 
         Raises:

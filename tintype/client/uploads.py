@@ -95,6 +95,7 @@ class Uploads:
 
     async def _write(self, upload: pb.Upload, source: Source, report: Callable[[int], None]) -> pb.WriteResponse:
         """One stream, from the committed size to the end."""
+        method: grpc.aio.StreamUnaryMultiCallable[bytes, pb.WriteResponse]
         method = self._transport.importer_channel.stream_unary(
             _WRITE, request_serializer=None, response_deserializer=pb.WriteResponse.FromString
         )

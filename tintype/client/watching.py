@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
@@ -14,7 +14,7 @@ from tintype.client.transport import Transport, is_transient
 
 async def watch_images(
     transport: Transport, image_id: str, after: int | None
-) -> AsyncIterator[ImageEvent | Progress]:
+) -> AsyncGenerator[ImageEvent | Progress, None]:
     """Yield changes for ever; a stream that breaks goes on behind the last event that was seen.
 
     Raises:
