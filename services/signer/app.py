@@ -9,7 +9,7 @@ from services.signer.keys.directory import CertificateDirectory
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
 from services.signer.verifier import SignatureVerifier
-from tintype.adapters.nats import open_event_log
+from tintype.adapters.event_log import open_event_log
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError
 from tintype.domain.events import ImageStaged, ImportRequested, Step
@@ -28,13 +28,13 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     if own.certificate_dir and not own.certificate_dir.is_dir():
         raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
     clock = SystemClock()
-    event_log = await stack.enter_async_context(open_event_log(settings.nats))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
     verifier = SignatureVerifier(
         CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
     )
     worker = Worker(
         name="signer",
-        event_log=event_log,
+        event_log=opened.log,
         clock=clock,
         steps={Step.VERIFY: verifier.verify_image},
         # ImportRequested: the bytes of glance-direct are staged already.
@@ -45,5 +45,5 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier))],
         service_names=[signer_pb2.DESCRIPTOR.services_by_name["SignerService"].full_name],
         background={"worker": worker.run},
-        health_checks={"event log": event_log.check},
+        health_checks={"event log": opened.check},
     )
