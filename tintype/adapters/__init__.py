@@ -1,1 +1,1 @@
-"""The outside, behind the protocols of :mod:`tintype.ports`: one folder per system."""
+"""The outside, behind the protocols of `tintype.ports`: one folder for each system."""
