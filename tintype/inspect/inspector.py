@@ -5,12 +5,7 @@ It owns what is captured and when; what the bytes mean is the matter of the modu
 
 from __future__ import annotations
 
-from tintype.domain.errors import (
-    EmptyImageError,
-    MalformedImageError,
-    RefusedContentError,
-    VirtualSizeTooLargeError,
-)
+from tintype.domain.errors import EmptyImageError, MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import format_of_head, format_of_tail, reconcile
 from tintype.inspect.inspection import Findings, Inspection
@@ -100,7 +95,7 @@ class Inspector:
 
     def _begin(self) -> None:
         """Take the head as known: find the format, and let its parser look for more."""
-        self._stream = Stream(bytes(self._head))
+        self._stream = Stream(bytes(self._head), max_virtual_size=self._max_virtual_size)
         self._head.clear()
         found = format_of_head(self._stream.head)
         if found is not None:
@@ -114,7 +109,8 @@ class Inspector:
 
     def _resume(self) -> None:
         """Hand the captured region to the parser, and take its next wish."""
-        assert self._wanted is not None and self._stream is not None
+        assert self._wanted is not None
+        assert self._stream is not None
         end = self._wanted.offset + self._wanted.length
         self._stream.position = max(self._stream.position, end)
         data = bytes(self._captured)
@@ -122,7 +118,8 @@ class Inspector:
         self._advance(data)
 
     def _advance(self, data: bytes | None) -> None:
-        assert self._parsing is not None and self._stream is not None
+        assert self._parsing is not None
+        assert self._stream is not None
         try:
             self._wanted = next(self._parsing) if data is None else self._parsing.send(data)
         except StopIteration as stop:
@@ -143,17 +140,12 @@ class Inspector:
             self._start(format_of_tail(self._tail), self._stream)
         while self._wanted is not None:
             self._resume()
-        assert self._findings is not None and self._disk_format is not None
-        self._check_virtual_size(self._findings.virtual_size)
+        assert self._findings is not None
+        assert self._disk_format is not None
+        if self._findings.virtual_size is not None:
+            self._stream.require_admissible(self._findings.virtual_size)
         virtual_size = self._size if self._disk_format is DiskFormat.RAW else self._findings.virtual_size
         return Inspection(self._disk_format, virtual_size, dict(self._findings.facts))
-
-    def _check_virtual_size(self, virtual_size: int | None) -> None:
-        limit = self._max_virtual_size
-        if virtual_size is not None and limit is not None and virtual_size > limit:
-            raise VirtualSizeTooLargeError(
-                f"the guest's disk has {virtual_size} bytes; this site takes up to {limit} bytes"
-            )
 
     def _check_not_refused(self) -> None:
         if self._refusal is not None:

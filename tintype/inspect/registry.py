@@ -51,6 +51,7 @@ def known_formats() -> Mapping[DiskFormat, Format]:
     found: dict[DiskFormat, Format] = {}
     for module_info in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
         entry = importlib.import_module(module_info.name).FORMAT
-        assert isinstance(entry, Format) and entry.disk_format not in found, module_info.name
+        assert isinstance(entry, Format), module_info.name
+        assert entry.disk_format not in found, module_info.name
         found[entry.disk_format] = entry
     return found

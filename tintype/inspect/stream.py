@@ -13,11 +13,12 @@ of the file only: a region that has passed is gone. Driving the generator is the
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from tintype.domain.errors import MalformedImageError, TruncatedError
+from tintype.domain.errors import MalformedImageError, TruncatedError, VirtualSizeTooLargeError
 from tintype.inspect.inspection import Findings
 
 HEAD_SIZE = 256 * 1024
@@ -49,10 +50,11 @@ Parsing = Generator[Region, bytes, Findings]
 class Stream:
     """What a parser sees of the bytes. ``size`` and ``tail`` are final once :meth:`end` has returned."""
 
-    __slots__ = ("head", "position", "size", "tail")
+    __slots__ = ("head", "max_virtual_size", "position", "size", "tail")
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head: bytes, *, max_virtual_size: int | None = None) -> None:
         self.head = head
+        self.max_virtual_size = max_virtual_size
         self.position = len(head)
         self.size = 0
         self.tail = b""
@@ -98,6 +100,17 @@ class Stream:
             raise TruncatedError(f"{what} ends at byte {offset + length}, beyond the end of the file")
         return self.head[offset : offset + length]
 
+    def require_admissible(self, virtual_size: int) -> None:
+        """Check the guest disk's size in bytes against the site's cap. Parsers call it before they read by that size.
+
+        Raises:
+            VirtualSizeTooLargeError: if it is larger.
+        """
+        if self.max_virtual_size is not None and virtual_size > self.max_virtual_size:
+            raise VirtualSizeTooLargeError(
+                f"the guest's disk has {virtual_size} bytes; this site takes up to {self.max_virtual_size} bytes"
+            )
+
     def require_size(self, end_offset: int, what: str) -> None:
         """Check, after :meth:`end`, that the file reaches to ``end_offset``.
 
@@ -114,9 +127,6 @@ def integers(data: bytes, typecode: str, *, big_endian: bool) -> array[int]:
     """Read a table of unsigned integers: ``typecode`` ``I`` for 32 bits, ``Q`` for 64; an odd rest is left out."""
     table = array(typecode)
     table.frombytes(data[: len(data) - len(data) % table.itemsize])
-    if big_endian != (BIG_ENDIAN_HOST):
+    if big_endian != (sys.byteorder == "big"):
         table.byteswap()
     return table
-
-
-BIG_ENDIAN_HOST = array("H", [1]).tobytes() == b"\x00\x01"

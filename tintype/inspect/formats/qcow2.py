@@ -85,6 +85,7 @@ def _parse(stream: Stream) -> Parsing:
     header = _read_header(stream)
     _check_references(header)
     _check_features(header)
+    stream.require_admissible(header.size)
     _check_tables(header)
     if _EXTENSION_DATA_FILE in _extension_types(header, stream.head):
         raise UnsafeDataFileError("the qcow2 header has an extension that names an external data file")

@@ -52,6 +52,7 @@ def _parse(stream: Stream) -> Parsing:
     if header.image_type not in _SUBTYPES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
         raise DifferencingDiskError("the VDI holds the difference to another disk only")
     _check_geometry(header)
+    stream.require_admissible(header.disk_size)
     stored = yield from _stored_blocks(header, stream)
     yield from stream.end()
     stream.require_size(header.map_offset + header.blocks * 4, "the VDI block map")

@@ -54,6 +54,7 @@ def _parse(stream: Stream) -> Parsing:
     footer = _parse_footer(stream.head_exactly(0, _FOOTER_SIZE, "the VHD footer's copy"))
     if footer.disk_type != _DYNAMIC:
         raise MalformedImageError(f"a VHD of type {footer.disk_type} does not begin with a footer")
+    stream.require_admissible(footer.current_size)
     facts = yield from _parse_dynamic(footer, stream)
     return Findings(footer.current_size, facts)
 

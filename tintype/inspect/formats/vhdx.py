@@ -76,6 +76,7 @@ def _parse(stream: Stream) -> Parsing:
             region.offset, min(region.length, MAX_REGION_SIZE), "a region of the VHDX"
         )
     disk = _read_metadata(tables[_METADATA])
+    stream.require_admissible(disk.size)
     if disk.table_entries * 8 > regions[_BAT].length:
         raise MalformedImageError("the VHDX's block table is too short for its disk")
     yield from stream.end()

@@ -25,6 +25,7 @@ from tintype.inspect.vmdk_descriptor import (
 _MAGIC = b"KDMV"
 _ESX_MAGIC = b"COWD"
 _HEADER = struct.Struct("<4sIIQQQQIQQQ?4sH")
+_GRAIN_MARKER = struct.Struct("<QI")
 _SECTOR = 512
 _GD_AT_END = 0xFFFF_FFFF_FFFF_FFFF
 _FOOTER_MARKER = 3
@@ -67,6 +68,7 @@ def _parse(stream: Stream) -> Parsing:
         raise UnsafeExtentError("a VMDK descriptor alone holds no disk: it names other files")
     header = _parse_header(stream.head_exactly(0, _HEADER.size, "the VMDK header"))
     _check_header(header)
+    stream.require_admissible(header.capacity * _SECTOR)
     descriptor = yield from _read_descriptor(header, stream)
     check_self_contained(descriptor)
     if descriptor.extents[0].sectors != header.capacity:
@@ -122,13 +124,22 @@ def _reach(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
     table_size = header.entries_per_table * 4
     if tables:
         reach = max(reach, tables[-1] * _SECTOR + table_size)
+    last_grain = 0
     for sector in tables[:MAX_TABLES]:
         grains = yield from stream.read(sector * _SECTOR, table_size)
-        if grains:
-            # A stored grain is at least one byte long; entries 0 and 1 mean "not stored" and "zeroes".
-            last = max(integers(grains, "I", big_endian=False), default=0)
-            reach = max(reach, last * _SECTOR + 1 if last > 1 else 0)
-    return reach
+        last_grain = max(last_grain, *integers(grains or b"", "I", big_endian=False), 0)
+    if last_grain <= 1:  # 0 and 1 mean "not stored" and "zeroes"
+        return reach
+    return max(reach, (yield from _end_of_grain(header, stream, last_grain * _SECTOR)))
+
+
+def _end_of_grain(header: _Header, stream: Stream, offset: int) -> Generator[Region, bytes, int]:
+    """How far a stored grain reaches: a compressed one tells its size, a plain one may be short at the file's end."""
+    if header.compression:
+        marker = yield from stream.read(offset, _GRAIN_MARKER.size)
+        if marker is not None and len(marker) == _GRAIN_MARKER.size:
+            return offset + _GRAIN_MARKER.size + int(_GRAIN_MARKER.unpack(marker)[1])
+    return offset + 1
 
 
 def _check_footer(header: _Header, stream: Stream) -> None:

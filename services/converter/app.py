@@ -1,0 +1,58 @@
+"""The converter's parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.converter.qemu_img import qemu_img_version
+from services.converter.servicer import ConverterServicer
+from services.converter.settings import ConverterSection, ConverterSettings
+from services.converter.steps import Converter, Converting
+from tintype.adapters.event_log import open_event_log
+from tintype.adapters.stores import open_stores
+from tintype.api.converter.v1 import converter_pb2, converter_pb2_grpc
+from tintype.domain.events import ImageVerified, Step
+from tintype.runtime.clock import SystemClock
+from tintype.runtime.jail import detect_sandbox
+from tintype.runtime.service import Service
+from tintype.runtime.worker import Worker
+
+
+async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
+    """The converter: one worker for CONVERT, and its servicer.
+
+    Raises:
+        ConfigurationError: qemu-img or the sandbox does not run, or a store is set up wrongly.
+    """
+    own = settings.converter
+    converting = await _converting(own)
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="converter"))
+    worker = Worker(
+        name="converter",
+        event_log=opened.log,
+        clock=SystemClock(),
+        steps={Step.CONVERT: Converter(stores, converting).convert_image},
+        types=(ImageVerified,),
+        settings=own.worker,
+    )
+    servicer = ConverterServicer(converting)
+    return Service(
+        registrations=[partial(converter_pb2_grpc.add_ConverterServiceServicer_to_server, servicer)],
+        service_names=[converter_pb2.DESCRIPTOR.services_by_name["ConverterService"].full_name],
+        background={"worker": worker.run},
+        health_checks={
+            "event log": opened.check,
+            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+        },
+    )
+
+
+async def _converting(own: ConverterSection) -> Converting:
+    if own.preferred_format is None:
+        return Converting(None, own.limits, own.scratch_dir, sandbox=None, qemu_version=None)
+    sandbox = await asyncio.to_thread(detect_sandbox, unsafe_no_sandbox=own.unsafe_no_sandbox)
+    version = await qemu_img_version(sandbox)
+    return Converting(own.preferred_format, own.limits, own.scratch_dir, sandbox, version)

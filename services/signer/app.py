@@ -1,0 +1,49 @@
+"""The signer's parts, put together."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.signer.keys.directory import CertificateDirectory
+from services.signer.servicer import SignerServicer
+from services.signer.settings import SignerSettings
+from services.signer.verifier import SignatureVerifier
+from tintype.adapters.event_log import open_event_log
+from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
+from tintype.domain.errors import ConfigurationError
+from tintype.domain.events import ImageStaged, ImportRequested, Step
+from tintype.runtime.clock import SystemClock
+from tintype.runtime.service import Service
+from tintype.runtime.worker import Worker
+
+
+async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
+    """The signer: one worker for VERIFY, and its servicer.
+
+    Raises:
+        ConfigurationError: the certificate directory does not exist.
+    """
+    own = settings.signer
+    if own.certificate_dir and not own.certificate_dir.is_dir():
+        raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
+    clock = SystemClock()
+    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
+    verifier = SignatureVerifier(
+        CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
+    )
+    worker = Worker(
+        name="signer",
+        event_log=opened.log,
+        clock=clock,
+        steps={Step.VERIFY: verifier.verify_image},
+        # ImportRequested: the bytes of glance-direct are staged already.
+        types=(ImageStaged, ImportRequested),
+        settings=own.worker,
+    )
+    return Service(
+        registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier))],
+        service_names=[signer_pb2.DESCRIPTOR.services_by_name["SignerService"].full_name],
+        background={"worker": worker.run},
+        health_checks={"event log": opened.check},
+    )

@@ -1,0 +1,1 @@
+"""Where the signer finds keys and certificates."""

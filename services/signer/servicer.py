@@ -1,0 +1,32 @@
+"""SignerService: questions about signatures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from services.signer.verifier import SignatureVerifier
+from tintype.api.signer.v1 import signer_pb2 as pb
+from tintype.api.signer.v1 import signer_pb2_grpc
+from tintype.codec.events import encode_verification
+from tintype.domain.attributes import SIGNATURE_PROPERTIES
+from tintype.domain.values import Digest
+from tintype.runtime.grpc_server import caller_of
+
+
+class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
+    """Answers for one verifier."""
+
+    def __init__(self, verifier: SignatureVerifier) -> None:
+        self._verifier = verifier
+
+    async def VerifyDigest(
+        self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.VerifyDigestResponse:
+        """Verify as on the road of an image."""
+        caller_of(context)
+        digest = Digest.parse(request.digest)
+        properties = {name: request.properties[name] for name in SIGNATURE_PROPERTIES if name in request.properties}
+        verification = await self._verifier.verify(properties, {digest.algorithm: digest.hex})
+        return pb.VerifyDigestResponse(verification=encode_verification(verification))

@@ -1,0 +1,89 @@
+"""What is accepted, and as what: the table in ``tintype.inspect.detection``, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tintype.domain.errors import FormatMismatchError
+from tintype.domain.values import DiskFormat
+from tintype.inspect import Inspection, Inspector
+from tintype.testing.handmade import fixed_vhd, iso, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+
+MIB = 1 << 20
+
+WELL_FORMED: dict[str, tuple[DiskFormat, int | None, Callable[[], bytes]]] = {
+    "raw": (DiskFormat.RAW, 3000, lambda: b"\xda" * 3000),
+    "one byte": (DiskFormat.RAW, 1, lambda: b"\0"),
+    "qcow2": (DiskFormat.QCOW2, MIB, qcow2),
+    "vmdk": (DiskFormat.VMDK, MIB, vmdk),
+    "streamOptimized vmdk": (DiskFormat.VMDK, MIB, stream_vmdk),
+    "vdi": (DiskFormat.VDI, 2 * MIB, vdi),
+    "vhd": (DiskFormat.VHD, 2 * MIB, vhd),
+    "fixed vhd": (DiskFormat.VHD, MIB, fixed_vhd),
+    "vhdx": (DiskFormat.VHDX, 4 * MIB, vhdx),
+    "iso": (DiskFormat.ISO, None, iso),
+    "hybrid iso": (DiskFormat.ISO, None, lambda: iso(is_hybrid=True)),
+}
+
+
+def inspect(content: bytes, declared: DiskFormat | None = None, chunk_size: int = MIB) -> Inspection:
+    inspector = Inspector(declared)
+    for offset in range(0, len(content), chunk_size):
+        inspector.feed(memoryview(content)[offset : offset + chunk_size])
+    return inspector.finish()
+
+
+@pytest.mark.parametrize("chunk_size", [MIB, 65_537, 997])
+@pytest.mark.parametrize("name", WELL_FORMED)
+def test_format_is_found_however_the_bytes_are_cut(name: str, chunk_size: int) -> None:
+    disk_format, virtual_size, build = WELL_FORMED[name]
+    found = inspect(build(), chunk_size=chunk_size)
+    assert (found.disk_format, found.virtual_size) == (disk_format, virtual_size)
+    assert found == inspect(build(), declared=disk_format)
+
+
+@pytest.mark.parametrize("declared", [DiskFormat.QCOW2, DiskFormat.VMDK, DiskFormat.VHD, DiskFormat.ISO])
+@pytest.mark.parametrize("name", WELL_FORMED)
+def test_declared_format_must_be_the_one_found(name: str, declared: DiskFormat) -> None:
+    disk_format, _, build = WELL_FORMED[name]
+    if declared is disk_format:
+        assert inspect(build(), declared).disk_format is declared
+        return
+    with pytest.raises(FormatMismatchError) as refusal:
+        inspect(build(), declared)
+    assert f"declared as {declared}" in str(refusal.value)
+    assert str(disk_format) in str(refusal.value)
+
+
+def test_hybrid_iso_may_be_declared_raw_since_it_boots_as_a_disk() -> None:
+    content = iso(is_hybrid=True)
+    assert inspect(content, DiskFormat.RAW) == Inspection(DiskFormat.RAW, len(content), {"boot_record": "mbr"})
+
+
+def test_iso_without_boot_sector_is_no_raw_disk() -> None:
+    with pytest.raises(FormatMismatchError, match="declared as raw, but its bytes are iso"):
+        inspect(iso(), DiskFormat.RAW)
+
+
+def test_gpt_disk_is_raw() -> None:
+    content = bytes(510) + b"\x55\xaa" + b"EFI PART" + bytes(4096)
+    assert inspect(content, DiskFormat.RAW).facts == {"boot_record": "gpt"}
+
+
+@pytest.mark.parametrize("declared", [DiskFormat.AKI, DiskFormat.ARI, DiskFormat.AMI])
+def test_declaration_that_bytes_cannot_prove_stands_if_no_other_format_is_found(declared: DiskFormat) -> None:
+    assert inspect(b"\x7fELF" + bytes(1000), declared).disk_format is declared
+
+
+def test_qcow2_whose_data_looks_like_an_iso_is_qcow2() -> None:
+    content = qcow2() + bytes(32 * 1024)
+    content = content[: 32 * 1024 + 1] + b"CD001" + content[32 * 1024 + 6 :]
+    assert inspect(content).disk_format is DiskFormat.QCOW2
+
+
+def test_encrypted_disk_is_told_and_not_refused() -> None:
+    assert inspect(qcow2(crypt_method=2)).facts["encryption"] == "luks"
+    assert inspect(b"LUKS\xba\xbe\x00\x02" + bytes(4096)).facts["encryption"] == "luks"
+    assert "encryption" not in inspect(qcow2()).facts

@@ -1,0 +1,71 @@
+"""The configured event log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from tintype.adapters.nats.connection import NatsConnection, NatsSettings
+from tintype.adapters.nats.event_log import NatsEventLog
+from tintype.adapters.nats.stream import StreamSettings, ensure_stream
+from tintype.domain.errors import EventLogUnavailableError
+from tintype.ports.event_log import EventLog
+
+
+class EventLogConfiguration(Protocol):
+    """What a deployment says about its log."""
+
+    @property
+    def url(self) -> str:
+        """URLs of one NATS cluster, comma-separated."""
+        ...
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """Seconds to wait for the first connection."""
+        ...
+
+    @property
+    def replicas(self) -> int:
+        """Copies of the stream."""
+        ...
+
+
+class OpenEventLog:
+    """The log, and whether it can be reached."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+        self.log: EventLog = NatsEventLog(connection)
+
+    async def check(self) -> None:
+        """Find out whether the log answers.
+
+        Raises:
+            EventLogUnavailableError: there is no connection, and it is being tried again.
+        """
+        if not self._connection.is_connected:
+            raise EventLogUnavailableError("there is no connection to NATS")
+
+
+@asynccontextmanager
+async def open_event_log(configuration: EventLogConfiguration, *, client_name: str) -> AsyncIterator[OpenEventLog]:
+    """Connect, make the stream where it is missing, and check that it is as it has to be.
+
+    Raises:
+        ConfigurationError: the server or the stream is not what Tintype needs.
+        EventLogUnavailableError: no answer in time.
+    """
+    connection = await NatsConnection.open(
+        NatsSettings(
+            urls=tuple(url.strip() for url in configuration.url.split(",")),
+            name=client_name,
+            connect_timeout_s=configuration.connect_timeout_s,
+        )
+    )
+    try:
+        await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
+        yield OpenEventLog(connection)
+    finally:
+        await connection.close()

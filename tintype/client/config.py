@@ -1,0 +1,112 @@
+"""Where the services are, and on whose behalf to call them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from tintype.client.errors import ConfigurationError
+
+ENVIRONMENT_VARIABLE = "TINTYPE_CONFIG"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """Endpoints, project and patience of one client."""
+
+    catalog: str
+    """``HOST:PORT`` of the catalog's gRPC server."""
+
+    importer: str = ""
+    """``HOST:PORT`` of the importer; needed for uploads and downloads."""
+
+    converter: str = ""
+    """``HOST:PORT`` of the converter; not needed by any call yet."""
+
+    signer: str = ""
+    """``HOST:PORT`` of the signer; not needed by any call yet."""
+
+    nats: str = ""
+    """``nats://HOST:PORT`` of the log; needed to subscribe to events and to check the log."""
+
+    project: str = "default"
+    """The tenant on whose behalf calls are made."""
+
+    actor: str = ""
+    """Who makes them, as the log shall tell; empty is the name of the operating system's user."""
+
+    timeout_s: float = 30.0
+    """How long one attempt of a unary call may take."""
+
+    retry_s: float = 15.0
+    """For how long a call that may be repeated is, while its service does not answer."""
+
+    stall_timeout_s: float = 120.0
+    """How long a stream of bytes may stand still before it is begun anew."""
+
+    resume_attempts: int = 8
+    """How often in a row an upload or download may break without a byte of progress."""
+
+
+def load_config(path: Path | str | None = None, *, project: str | None = None) -> ClientConfig:
+    """Read the configuration: ``path``, else ``$TINTYPE_CONFIG``, else the first of the usual places that exists.
+
+    The usual places are ``client.toml`` and ``tintype-data/client.toml`` in the working directory, and
+    ``~/.config/tintype/client.toml``. ``project`` wins over the file's.
+
+    Raises:
+        ConfigurationError: there is none, or it is not as it should be.
+    """
+    found = Path(path) if path else _find()
+    try:
+        table = tomllib.loads(found.read_text(encoding="utf-8")).get("client")
+    except OSError as exc:
+        raise ConfigurationError(f"{found} cannot be read: {exc.strerror}") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"{found} is not TOML: {exc}") from exc
+    if not isinstance(table, dict):
+        raise ConfigurationError(f"{found} has no section [client]")
+    values = _checked(found, table)
+    if project:
+        values["project"] = project
+    values["actor"] = values.get("actor") or _user()
+    return ClientConfig(**values)  # type: ignore[arg-type]
+
+
+def _find() -> Path:
+    named = os.environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named)
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    places = (Path("client.toml"), Path("tintype-data/client.toml"), home / "tintype/client.toml")
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigurationError(f"no configuration: none of {', '.join(str(place) for place in places)} exists")
+
+
+def _checked(path: Path, table: Mapping[str, object]) -> dict[str, object]:
+    known = {field.name: field for field in fields(ClientConfig)}
+    values: dict[str, object] = {}
+    for key, value in table.items():
+        # A newer service may write keys that this client does not know: they are no error.
+        if key not in known:
+            continue
+        wanted = {"str": str, "float": (int, float), "int": int}[str(known[key].type)]
+        if not isinstance(value, wanted) or isinstance(value, bool):  # type: ignore[arg-type]
+            raise ConfigurationError(f"{path}: client.{key} must be a {known[key].type}")
+        values[key] = value
+    if not values.get("catalog"):
+        raise ConfigurationError(f"{path}: client.catalog is missing")
+    return values
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -1,0 +1,374 @@
+"""Images: make, read, list, change, delete, import; and the entry to uploads, downloads, histories and watches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.types.v1 import types_pb2
+from tintype.client import decoding, filters
+from tintype.client.attributes import encode_given, import_method
+from tintype.client.downloads import Downloads
+from tintype.client.models import (
+    ContainerFormat,
+    DiskFormat,
+    Download,
+    Image,
+    ImageEvent,
+    ImportMethod,
+    Operation,
+    Progress,
+    PropertyValue,
+    Status,
+    Upload,
+    Visibility,
+)
+from tintype.client.naming import find_image
+from tintype.client.transport import Transport, new_request_id
+from tintype.client.uploads import Uploads
+from tintype.client.watching import watch_images
+from tintype.codec import values
+
+OnProgress = Callable[[int, int | None], None]
+"""Called with the bytes that are done, and with all bytes where their number is known."""
+
+
+class Images:
+    """The images that the caller's project may see."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._uploads = Uploads(transport)
+        self._downloads = Downloads(transport, self.get)
+
+    async def create(
+        self,
+        name: str = "",
+        *,
+        image_id: str = "",
+        disk_format: DiskFormat | str | None = None,
+        container_format: ContainerFormat | str | None = None,
+        visibility: Visibility | str | None = None,
+        min_disk: int = 0,
+        min_ram: int = 0,
+        protected: bool = False,
+        hidden: bool = False,
+        tags: Sequence[str] = (),
+        properties: Mapping[str, PropertyValue] | None = None,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> Image:
+        """Make an image without bytes. The same ``request_id`` twice makes one image.
+
+        Raises:
+            InvalidRequestError: an attribute is out of bounds, or a property of another type.
+            AlreadyExistsError: an image of that id exists, or has existed.
+        """
+        fields = encode_given(
+            {
+                "visibility": visibility,
+                "disk_format": disk_format,
+                "container_format": container_format,
+                "name": name,
+                "min_disk": min_disk,
+                "min_ram": min_ram,
+                "protected": protected,
+                "hidden": hidden,
+                "tags": tags,
+            }
+        )
+        image = pb.Image(properties=values.encode_properties(properties or {}), **fields)  # type: ignore[arg-type]
+        request = pb.CreateImageRequest(
+            image=image, image_id=image_id, request_id=request_id or new_request_id(), validate_only=validate_only
+        )
+        return self._answer(await self._transport.call(self._transport.catalog.CreateImage, request))
+
+    async def get(self, image_id: str, *, as_of: datetime | None = None) -> Image:
+        """The image, as it is or as it was.
+
+        Raises:
+            NotFoundError: there is none of that id, or there was none then.
+        """
+        request = pb.GetImageRequest(
+            image_id=image_id,
+            min_position=self._transport.position,
+            as_of=values.encode_time(as_of) if as_of else None,
+        )
+        return self._answer(await self._transport.call(self._transport.catalog.GetImage, request))
+
+    async def list(
+        self,
+        *,
+        name: str | None = None,
+        status: Status | str | None = None,
+        visibility: Visibility | str | None = None,
+        owner: str | None = None,
+        disk_format: DiskFormat | str | None = None,
+        container_format: ContainerFormat | str | None = None,
+        tags: Iterable[str] = (),
+        hidden: bool | None = None,
+        protected: bool | None = None,
+        properties: Mapping[str, PropertyValue] | None = None,
+        filter: str = "",
+        order_by: str = "",
+        limit: int | None = None,
+        page_size: int = 100,
+    ) -> AsyncGenerator[Image, None]:
+        """Yield the images that all of the given words match, page by page as they are asked for.
+
+        ``filter`` is an expression of the API (``size>=1073741824 AND os_distro="debian"``), added to the words;
+        ``order_by`` names fields, each with an optional `` desc``.
+
+        Raises:
+            InvalidRequestError: the filter or the order cannot be read.
+        """
+        terms = [("name", name), ("status", status), ("visibility", visibility), ("owner", owner)]
+        terms += [("disk_format", disk_format), ("container_format", container_format)]
+        flags = [("hidden", hidden), ("protected", protected)]
+        tagged = [("tag", tag) for tag in tags]
+        expression = filters.compose([*terms, *tagged, *flags], properties or {}, filter)
+        left = limit
+        token = ""
+        while left is None or left > 0:
+            size = page_size if left is None else min(page_size, left)
+            answer = await self._page(expression, order_by, size, token)
+            for message in answer.images:
+                yield decoding.image(message)
+            left = None if left is None else left - len(answer.images)
+            token = answer.next_page_token
+            if not token:
+                return
+
+    async def find(self, name_or_id: str) -> Image:
+        """The image of that id, or else the only one of exactly that name.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: reason ``NAME_NOT_UNIQUE``: several have that name; the message lists their ids.
+        """
+        return await find_image(name_or_id, self.get, self.list)
+
+    async def update(
+        self,
+        image_id: str,
+        *,
+        name: str | None = None,
+        visibility: Visibility | str | None = None,
+        disk_format: DiskFormat | str | None = None,
+        container_format: ContainerFormat | str | None = None,
+        min_disk: int | None = None,
+        min_ram: int | None = None,
+        protected: bool | None = None,
+        hidden: bool | None = None,
+        tags: Sequence[str] | None = None,
+        properties: Mapping[str, PropertyValue] | None = None,
+        remove_properties: Iterable[str] = (),
+        etag: str = "",
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> Image:
+        """Change what is given, and leave the rest. ``properties`` sets those that it names; ``tags`` replaces all.
+
+        With ``etag`` only if the image is still as it was when that etag was read.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            PreconditionError: that cannot change any more.
+            ConflictError: the etag is an older one.
+        """
+        fields = encode_given(
+            {
+                "name": name,
+                "visibility": visibility,
+                "disk_format": disk_format,
+                "container_format": container_format,
+                "min_disk": min_disk,
+                "min_ram": min_ram,
+                "protected": protected,
+                "hidden": hidden,
+                "tags": tags,
+            }
+        )
+        wanted = properties or {}
+        paths = [*fields, *(f"properties.{key}" for key in (*wanted, *remove_properties))]
+        image = pb.Image(
+            id=image_id,
+            etag=etag,
+            properties=values.encode_properties(wanted),
+            **fields,  # type: ignore[arg-type]
+        )
+        if not paths:
+            return await self.get(image_id)
+        request = pb.UpdateImageRequest(
+            image=image,
+            update_mask=FieldMask(paths=paths),
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+        )
+        return self._answer(await self._transport.call(self._transport.catalog.UpdateImage, request))
+
+    async def delete(
+        self, image_id: str, *, etag: str = "", request_id: str | None = None, validate_only: bool = False
+    ) -> Image:
+        """Delete the image and, soon after, its bytes. Returns it as it was last.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            PreconditionError: it is protected.
+        """
+        request = pb.DeleteImageRequest(
+            image_id=image_id, etag=etag, request_id=request_id or new_request_id(), validate_only=validate_only
+        )
+        return self._answer(await self._transport.call(self._transport.catalog.DeleteImage, request))
+
+    async def import_(
+        self,
+        image_id: str,
+        *,
+        uri: str = "",
+        method: ImportMethod | str | None = None,
+        expected_size: int | None = None,
+        expected_digest: str = "",
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> Operation:
+        """Have the service fetch the image's bytes: from ``uri``, or without one those that were staged.
+
+        Returns at once: wait for the operation, or follow it.
+
+        Raises:
+            PreconditionError: the image has bytes, or gets them already, or nothing is staged.
+            InvalidRequestError: the URI or the digest cannot be read.
+        """
+        source = types_pb2.ImportSource(
+            method=values.IMPORT_METHOD.encode(import_method(method, uri)),
+            uri=uri,
+            expected_size=expected_size,
+            expected_digest=expected_digest,
+        )
+        request = pb.ImportImageRequest(
+            image_id=image_id, source=source, request_id=request_id or new_request_id(), validate_only=validate_only
+        )
+        message = await self._transport.call(self._transport.catalog.ImportImage, request)
+        self._transport.observe(message.position)
+        return decoding.operation(message)
+
+    async def upload(
+        self,
+        image_id: str,
+        source: Path | str | BinaryIO | AsyncIterator[bytes],
+        *,
+        stage: bool = False,
+        expected_size: int | None = None,
+        expected_digest: str = "",
+        on_progress: OnProgress | None = None,
+    ) -> Upload:
+        """Send the image's bytes, resuming where the connection breaks; with ``stage`` keep them for an import.
+
+        A path or a file that can seek is read again from any place. An iterator, or a pipe, cannot be: it is resumed
+        as far as the last 16 MiB, which are kept, reach. The file's size is announced where it is known.
+
+        Raises:
+            PreconditionError: the image has bytes, or gets them already, or has no formats.
+            ContentError: the bytes are refused.
+            UploadInterruptedError: the connection broke, and the source could not go back far enough.
+        """
+        return await self._uploads.send(
+            image_id,
+            source,
+            stage=stage,
+            expected_size=expected_size,
+            expected_digest=expected_digest,
+            on_progress=on_progress,
+        )
+
+    async def download(
+        self,
+        image_id: str,
+        destination: Path | str | BinaryIO,
+        *,
+        offset: int = 0,
+        length: int | None = None,
+        verify: bool = True,
+        fsync: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Download:
+        """Write the image's bytes, or a range of them, to ``destination``, resuming where the connection breaks.
+
+        Size and digest are verified while the bytes arrive (of a range, the size). A path gets its name only when all
+        of that is done: before, the bytes are in a temporary file beside it.
+
+        Raises:
+            NotFoundError: there is no such image.
+            PreconditionError: it has no bytes yet.
+            IntegrityError: the bytes are not those that the catalog describes.
+        """
+        return await self._downloads.save(
+            image_id,
+            destination,
+            offset=offset,
+            length=length,
+            verify=verify,
+            fsync=fsync,
+            on_progress=on_progress,
+        )
+
+    def read(self, image_id: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
+        """Yield the image's bytes, or a range of them, resuming where the connection breaks. Nothing is verified.
+
+        Raises:
+            NotFoundError: there is no such image.
+            PreconditionError: it has no bytes yet.
+        """
+        return self._downloads.chunks(image_id, offset=offset, length=length)
+
+    async def history(self, image_id: str, *, as_of: datetime | None = None) -> AsyncGenerator[ImageEvent, None]:
+        """Yield what has happened to the image, oldest first.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        token = ""
+        while True:
+            request = pb.ListImageEventsRequest(
+                image_id=image_id,
+                page_token=token,
+                as_of=values.encode_time(as_of) if as_of else None,
+                min_position=self._transport.position,
+            )
+            answer = await self._transport.call(self._transport.catalog.ListImageEvents, request)
+            for message in answer.events:
+                yield decoding.event(message)
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def watch(self, image_id: str = "", *, after: int | None = None) -> AsyncGenerator[ImageEvent | Progress, None]:
+        """Yield what happens to one image, or to all, with the progress of running steps between; it never ends.
+
+        Begins behind the log position ``after`` (0 is the beginning), else now, and survives a restart of the service
+        without a gap: only progress may be lost.
+
+        Raises:
+            NotFoundError: there is none of that id.
+        """
+        return watch_images(self._transport, image_id, after)
+
+    async def _page(self, expression: str, order_by: str, size: int, token: str) -> pb.ListImagesResponse:
+        request = pb.ListImagesRequest(
+            filter=expression,
+            order_by=order_by,
+            page_size=size,
+            page_token=token,
+            min_position=self._transport.position,
+        )
+        return await self._transport.call(self._transport.catalog.ListImages, request)
+
+    def _answer(self, message: pb.Image) -> Image:
+        self._transport.observe(message.position)
+        return decoding.image(message)

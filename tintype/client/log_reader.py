@@ -1,0 +1,190 @@
+"""Reading the log straight from NATS: in order, without a gap, from any position.
+
+An ordered consumer as NATS describes it (ADR-17): it keeps no state on the server that matters, every message's place
+in its sequence is checked, and after a gap or a silence a new one begins behind the last message that was read. Flow
+control bounds what waits on this side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+
+from tintype.client.errors import ConfigurationError, ServiceUnavailableError
+from tintype.client.transport import Transport
+
+STREAM = "TINTYPE_IMAGES"
+
+_CONNECT_TIMEOUT_S = 5.0
+_REQUEST_TIMEOUT_S = 5.0
+_HEARTBEAT_S = 2.0
+_SILENCE_S = 2.5 * _HEARTBEAT_S
+_INACTIVE_S = 30.0
+
+NATS_ERRORS = (OSError, nats.errors.Error, nats.js.errors.Error)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMessage:
+    """A message of the stream, as it lies there."""
+
+    position: int
+    subject: str
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+class _ReadingBrokenError(Exception):
+    """A message is missing, or nothing is heard of the server."""
+
+
+class LogReader:
+    """Reads the stream over one connection; use :func:`open_log`."""
+
+    def __init__(self, client: NatsClient, transport: Transport) -> None:
+        self._client = client
+        self._transport = transport
+
+    async def state(self) -> StreamInfo:
+        """What the stream says of itself.
+
+        Raises:
+            ServiceUnavailableError: NATS does not answer, or has no such stream.
+        """
+        try:
+            return await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(STREAM)
+        except NATS_ERRORS as exc:
+            raise _unavailable(exc) from exc
+
+    async def follow(self, filters: Sequence[str], after: int | None) -> AsyncGenerator[LogMessage, None]:
+        """Yield every message of ``filters`` behind position ``after`` (``None``: from now on), and go on for ever.
+
+        Raises:
+            ServiceUnavailableError: NATS does not answer within ``config.retry_s``.
+        """
+        if after is None:
+            after = (await self.state()).state.last_seq
+        backoff = self._transport.backoff()
+        while True:
+            try:
+                async with self._consumer(filters, after) as messages:
+                    expected = 1
+                    while True:
+                        message, sequence = await messages.next()
+                        if sequence != expected:
+                            raise _ReadingBrokenError(f"message {expected} of the consumer did not come")
+                        expected += 1
+                        after = message.position
+                        backoff = self._transport.backoff()
+                        yield message
+            except (*NATS_ERRORS, _ReadingBrokenError) as exc:
+                if not await backoff.pause():
+                    raise _unavailable(exc) from exc
+
+    @asynccontextmanager
+    async def _consumer(self, filters: Sequence[str], after: int) -> AsyncIterator[_Inbox]:
+        inbox = _Inbox(self._client)
+        subject = self._client.new_inbox()
+        subscription = await self._client.subscribe(subject, cb=inbox.take)
+        try:
+            config = ConsumerConfig(
+                deliver_subject=subject,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=after + 1,
+                filter_subjects=list(filters),
+                ack_policy=AckPolicy.NONE,
+                max_deliver=1,
+                flow_control=True,
+                idle_heartbeat=_HEARTBEAT_S,
+                inactive_threshold=_INACTIVE_S,
+                mem_storage=True,
+                num_replicas=1,
+            )
+            await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).add_consumer(STREAM, config)
+            yield inbox
+        finally:
+            if not self._client.is_closed:
+                # The consumer itself goes when nobody listens any more.
+                await subscription.unsubscribe()
+
+
+class _Inbox:
+    """What a consumer has sent and nobody has read; NATS's flow control keeps it short."""
+
+    def __init__(self, client: NatsClient) -> None:
+        self._client = client
+        self._messages: asyncio.Queue[Msg] = asyncio.Queue()
+
+    async def take(self, message: Msg) -> None:
+        """Keep a message, as the subscription's callback."""
+        self._messages.put_nowait(message)
+
+    async def next(self) -> tuple[LogMessage, int]:
+        """The next message, and its place in the consumer's sequence.
+
+        Raises:
+            _ReadingBrokenError: not even a heartbeat came.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE_S):
+                    message = await self._messages.get()
+            except TimeoutError as exc:
+                raise _ReadingBrokenError("the server is silent") from exc
+            headers = message.headers or {}
+            if "Status" not in headers:
+                place = message.metadata.sequence
+                return LogMessage(place.stream, message.subject, headers, message.data), place.consumer
+            # Status 100: a heartbeat, or the request to say that all before it has been read.
+            answer = message.reply or headers.get("Nats-Consumer-Stalled")
+            if answer:
+                await self._client.publish(answer)
+
+
+@asynccontextmanager
+async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
+    """Connect to the NATS server that the configuration names.
+
+    Raises:
+        ConfigurationError: it names none.
+        ServiceUnavailableError: it does not answer.
+    """
+    url = transport.config.nats
+    if not url:
+        raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
+    client = NatsClient()
+    try:
+        # The client would try for ever, at the start as later.
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            await client.connect(
+                url,
+                name="tintype-client",
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]  # fractions are fine
+                error_cb=_ignore,
+            )
+    except (*NATS_ERRORS, TimeoutError) as exc:
+        await client.close()
+        raise _unavailable(exc) from exc
+    try:
+        yield LogReader(client, transport)
+    finally:
+        await client.close()
+
+
+async def _ignore(error: Exception) -> None:
+    """Say nothing: what a broken connection means is seen where it is read from."""
+
+
+def _unavailable(error: BaseException) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"the log does not answer: {str(error) or type(error).__name__}", reason="EVENT_LOG_UNAVAILABLE"
+    )

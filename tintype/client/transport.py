@@ -1,0 +1,181 @@
+"""Calls as the whole SDK makes them: metadata, deadlines, retries, and reading what one has written.
+
+It knows gRPC and no image: what is asked and answered is for the modules above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from tintype.api.catalog.v1 import catalog_pb2_grpc
+from tintype.api.importer.v1 import importer_pb2_grpc
+from tintype.client.config import ClientConfig
+from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
+from tintype.client.statuses import from_rpc_error
+from tintype.codec.framing import MAX_MESSAGE_SIZE
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Sleep = Callable[[float], Awaitable[object]]
+
+FIRST_DELAY_S = 0.1
+MAX_DELAY_S = 2.0
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 16 * MAX_MESSAGE_SIZE),
+    # A service that was restarted is found again at once, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class Backoff:
+    """Growing, spread pauses between attempts, until ``budget_s`` has been waited in all."""
+
+    def __init__(self, budget_s: float, sleep: Sleep = asyncio.sleep) -> None:
+        self._budget_s = budget_s
+        self._sleep = sleep
+        self._waited_s = 0.0
+        self._delay_s = FIRST_DELAY_S
+
+    async def pause(self) -> bool:
+        """Wait a little; ``False``, at once, when the budget is used up."""
+        if self._waited_s >= self._budget_s:
+            return False
+        delay_s = self._delay_s * random.uniform(0.5, 1.0)  # noqa: S311
+        self._waited_s += delay_s
+        self._delay_s = min(self._delay_s * 2, MAX_DELAY_S)
+        await self._sleep(delay_s)
+        return True
+
+
+class Transport:
+    """The channels to the services, and how to call over them."""
+
+    def __init__(self, config: ClientConfig, *, sleep: Sleep = asyncio.sleep) -> None:
+        self.config = config
+        self.sleep = sleep
+        self.position = 0
+        """The highest log position that an answer has told: every read asks for at least this one."""
+        self.metadata = (("tintype-project", config.project), ("tintype-actor", _header_text(config.actor)))
+        self._catalog = _channel(config.catalog)
+        self._importer = _channel(config.importer) if config.importer else None
+        self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
+        self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
+        self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
+
+    @property
+    def importer_channel(self) -> grpc.aio.Channel:
+        """The channel to the importer, for the calls that frame their messages by hand.
+
+        Raises:
+            ConfigurationError: the configuration names no importer.
+        """
+        if self._importer is None:
+            raise ConfigurationError("client.importer is missing in the configuration: bytes cannot be moved")
+        return self._importer
+
+    @property
+    def importer(self) -> importer_pb2_grpc.ImporterServiceStub:
+        """The importer.
+
+        Raises:
+            ConfigurationError: the configuration names no importer.
+        """
+        return importer_pb2_grpc.ImporterServiceStub(self.importer_channel)
+
+    def observe(self, position: int) -> None:
+        """Remember that the log has at least come to ``position``."""
+        self.position = max(self.position, position)
+
+    def backoff(self) -> Backoff:
+        """The pauses of one call."""
+        return Backoff(self.config.retry_s, self.sleep)
+
+    async def call(
+        self,
+        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
+        request: Request,
+        *,
+        timeout_s: float | None = None,
+    ) -> Response:
+        """Call, and call again while the service does not answer: every request carries what makes that safe.
+
+        Raises:
+            ClientError: the service refused, or did not answer within ``config.retry_s``.
+        """
+        backoff = self.backoff()
+        while True:
+            try:
+                async with translated():
+                    return await method(request, timeout=timeout_s or self.config.timeout_s, metadata=self.metadata)
+            except ServiceUnavailableError as exc:
+                if not is_transient(exc) or not await backoff.pause():
+                    raise
+
+    async def stream(
+        self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
+    ) -> AsyncGenerator[Response, None]:
+        """Yield what the service sends; closing the iterator cancels the call.
+
+        Raises:
+            ClientError: the service refused, or the stream broke.
+        """
+        call = method(request, metadata=self.metadata)
+        try:
+            async with translated():
+                async for response in call:
+                    yield response
+        finally:
+            call.cancel()
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for channel in (self._catalog, self._importer):
+            if channel is not None:
+                await channel.close()
+
+
+def new_request_id() -> str:
+    """A name for one mutation, under which it may be repeated."""
+    return str(uuid.uuid4())
+
+
+def is_transient(error: ClientError) -> bool:
+    """Whether the same request may be sent again at once: a deadline that passed is the caller's to judge."""
+    return isinstance(error, ServiceUnavailableError) and error.retryable and error.reason != "DEADLINE_EXCEEDED"
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn a failed call into an error of the SDK.
+
+    Raises:
+        ClientError: instead of gRPC's error.
+    """
+    try:
+        yield
+    except grpc.aio.AioRpcError as exc:
+        raise from_rpc_error(exc) from exc
+
+
+def _channel(target: str) -> grpc.aio.Channel:
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    if target.startswith(("127.", "localhost:", "[::1]")):
+        # A proxy that the environment names cannot know this machine's loopback.
+        options.append(("grpc.enable_http_proxy", 0))
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+def _header_text(text: str) -> str:
+    """``text`` as metadata can carry it: printable ASCII."""
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]

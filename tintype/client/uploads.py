@@ -1,0 +1,152 @@
+"""Sending an image's bytes, with the semantics of google.bytestream: what breaks goes on at the committed size.
+
+What is in flight is bounded: a message is written only when gRPC has taken the one before, and its size is fixed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import grpc.aio
+
+from tintype.api.events.v1 import events_pb2
+from tintype.api.importer.v1 import importer_pb2 as pb
+from tintype.client import decoding
+from tintype.client.errors import ClientError, ConflictError, ServiceUnavailableError
+from tintype.client.models import Upload
+from tintype.client.sources import Source, open_source
+from tintype.client.transport import Transport, is_transient, new_request_id, translated
+from tintype.codec.framing import WriteFrame, encode_write
+
+_WRITE = "/tintype.api.importer.v1.ImporterService/Write"
+_CANCEL_TIMEOUT_S = 2.0
+_RESUMABLE_REASONS = {"WRONG_OFFSET", "UPLOAD_BUSY", "STALLED"}
+
+WriteCall = grpc.aio.StreamUnaryCall[bytes, pb.WriteResponse]
+
+
+class Uploads:
+    """The uploads of one client."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    async def send(
+        self,
+        image_id: str,
+        source: Path | str | BinaryIO | AsyncIterator[bytes],
+        *,
+        stage: bool,
+        expected_size: int | None,
+        expected_digest: str,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> Upload:
+        """Send all bytes of ``source``; what cannot be finished is given up, and its bytes removed.
+
+        Raises:
+            ClientError: the bytes are refused, or the connection broke for good.
+        """
+        async with open_source(source) as opened:
+            size = opened.size if expected_size is None else expected_size
+            request = pb.StartUploadRequest(
+                image_id=image_id,
+                purpose=events_pb2.STAGE_PURPOSE_STAGE if stage else events_pb2.STAGE_PURPOSE_UPLOAD,
+                expected_size=size,
+                expected_digest=expected_digest,
+                request_id=new_request_id(),
+            )
+            started = await self._transport.call(self._transport.importer.StartUpload, request)
+            try:
+                report = on_progress or _silent
+                return await self._push(started, opened, lambda done: report(done, size))
+            except BaseException:
+                await self._abandon(started.upload_id)
+                raise
+
+    async def _push(self, started: pb.Upload, source: Source, report: Callable[[int], None]) -> Upload:
+        upload = started
+        attempts = 0
+        while True:
+            try:
+                response = await self._write(upload, source, report)
+            except ClientError as exc:
+                if not _is_resumable(exc) or attempts >= self._transport.config.resume_attempts:
+                    raise
+                committed = upload.committed_size
+                upload = await self._resume(started.upload_id, attempts)
+                if upload.complete:
+                    return decoding.upload(upload)
+                attempts = 0 if upload.committed_size > committed else attempts + 1
+            else:
+                self._transport.observe(response.position)
+                upload.committed_size, upload.complete = response.committed_size, True
+                upload.operation_id = response.operation_id
+                return decoding.upload(upload)
+
+    async def _resume(self, upload_id: str, attempts: int) -> pb.Upload:
+        """How many bytes are kept, after a pause that grows with the attempts."""
+        await self._transport.sleep(min(0.1 * 2**attempts, 5.0))
+        request = pb.QueryWriteStatusRequest(upload_id=upload_id)
+        return await self._transport.call(self._transport.importer.QueryWriteStatus, request)
+
+    async def _write(self, upload: pb.Upload, source: Source, report: Callable[[int], None]) -> pb.WriteResponse:
+        """One stream, from the committed size to the end."""
+        method: grpc.aio.StreamUnaryMultiCallable[bytes, pb.WriteResponse]
+        method = self._transport.importer_channel.stream_unary(
+            _WRITE, request_serializer=None, response_deserializer=pb.WriteResponse.FromString
+        )
+        call: WriteCall = method(metadata=self._transport.metadata)
+        try:
+            async with translated():
+                with suppress(asyncio.InvalidStateError):
+                    # The service may end the call before it has all: then the call's own status says why.
+                    await self._feed(call, upload, source, report)
+                response = await self._in_time(call)
+        finally:
+            call.cancel()
+        if not response.operation_id:
+            raise ServiceUnavailableError("the importer ended the stream before the upload was complete")
+        return response
+
+    async def _feed(self, call: WriteCall, upload: pb.Upload, source: Source, report: Callable[[int], None]) -> None:
+        offset = upload.committed_size
+        name = upload.upload_id
+        report(offset)
+        while data := await source.read(offset):
+            await self._in_time(call.write(encode_write(WriteFrame(name, offset, False, data))))
+            name = ""
+            offset += len(data)
+            report(offset)
+        await self._in_time(call.write(encode_write(WriteFrame(name, offset, True, b""))))
+        await self._in_time(call.done_writing())
+
+    async def _in_time(self, step: object) -> pb.WriteResponse:
+        try:
+            async with asyncio.timeout(self._transport.config.stall_timeout_s):
+                return await step  # type: ignore[misc,no-any-return]
+        except TimeoutError as exc:
+            raise ServiceUnavailableError("the importer took no bytes for too long", reason="STALLED") from exc
+
+    async def _abandon(self, upload_id: str) -> None:
+        # The service sweeps what is left, should it not hear this.
+        with suppress(ClientError):
+            async with translated():
+                await self._transport.importer.CancelUpload(
+                    pb.CancelUploadRequest(upload_id=upload_id),
+                    timeout=_CANCEL_TIMEOUT_S,
+                    metadata=self._transport.metadata,
+                )
+
+
+def _is_resumable(error: ClientError) -> bool:
+    if error.reason in _RESUMABLE_REASONS:
+        return True
+    return is_transient(error) or (isinstance(error, ConflictError) and error.retryable)
+
+
+def _silent(done: int, total: int | None) -> None:
+    """Tell nobody."""
