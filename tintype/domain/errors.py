@@ -463,10 +463,23 @@ class SourceRedirectError(SourceError):
 
 
 class SourceInterruptedError(SourceError):
-    """The connection ended before all bytes were there."""
+    """The connection ended, or stood still, before all bytes were there."""
 
     reason = "SOURCE_INTERRUPTED"
     retryable = True
+
+
+class SourceCertificateError(SourceError):
+    """The server could not prove over TLS that it is the host of the URL."""
+
+    reason = "SOURCE_CERTIFICATE"
+
+
+class SourceEncodingError(SourceError):
+    """The server sends the file in another encoding than as it is."""
+
+    reason = "SOURCE_ENCODING"
+    hint = "Serve the file without a Content-Encoding."
 
 
 # --- surroundings -----------------------------------------------------------------------------------------------------

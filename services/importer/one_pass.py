@@ -1,0 +1,276 @@
+"""One pass over the bytes of an image: every hash, the inspection and the write at once, each in a thread of its own.
+
+It owns the order and the bounds: how many bytes may come, how many are in flight, what is checked before the bytes are
+committed. Where they come from is the matter of the sources and uploads; where they go is the writer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tintype.domain.errors import (
+    DigestMismatchError,
+    EmptyImageError,
+    ImageTooLargeError,
+    SizeMismatchError,
+    StoreUnavailableError,
+)
+from tintype.domain.image import Image
+from tintype.domain.values import DIGEST_ALGORITHMS, Blob, BlobRef, Digest, DiskFormat
+from tintype.inspect import Inspector
+from tintype.ports.image_store import BlobWriter
+
+MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024
+"""Bytes that were received, and that a hash or the disk has not finished with."""
+
+_MAX_IN_FLIGHT_PIECES = 64
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What the bytes have to be. Sizes are in bytes; ``size`` and ``digest`` are ``None`` where any will do."""
+
+    disk_format: DiskFormat | None
+    algorithms: frozenset[str]
+    max_size: int
+    max_virtual_size: int
+    size: int | None = None
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SitePolicy:
+    """What the deployment wants of every image: the hash that is always taken, and the largest sizes in bytes."""
+
+    hash_algorithm: str
+    max_size: int
+    max_virtual_size: int
+
+    def expectations(self, image: Image, *, size: int | None, digest: Digest | None) -> Expectations:
+        """What the bytes of ``image`` have to be, with the size and digest that the user announced."""
+        algorithms = {self.hash_algorithm}
+        if digest:
+            algorithms.add(digest.algorithm)
+        declared = image.attributes.properties.get("img_signature_hash_method")
+        if isinstance(declared, str):
+            # Glance's names: SHA-256. One that is not known here is the signer's to refuse.
+            name = declared.lower().replace("-", "")
+            algorithms |= {name} & set(DIGEST_ALGORITHMS)
+        return Expectations(
+            disk_format=image.attributes.disk_format,
+            algorithms=frozenset(algorithms),
+            max_size=self.max_size,
+            max_virtual_size=self.max_virtual_size,
+            size=size,
+            digest=digest,
+        )
+
+
+class OnePass:
+    """Takes the bytes in order. Ends with :meth:`finish`, :meth:`abort` or :meth:`close`.
+
+    A cancelled :meth:`feed` either took its piece whole or not at all, so that the pass can go on.
+    """
+
+    def __init__(self, expectations: Expectations, writer: BlobWriter) -> None:
+        self._expectations = expectations
+        self._writer = writer
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in sorted(expectations.algorithms)}
+        self._inspector = Inspector(expectations.disk_format, max_virtual_size=expectations.max_virtual_size)
+        self._lanes = [_Lane(taken.update) for taken in self._hashes.values()]
+        self._inspection = _Lane(self._inspector.feed)
+        self._lanes.append(self._inspection)
+        self._write_turn = asyncio.Lock()
+        self._in_flight: deque[_Piece] = deque()
+        self._in_flight_size = 0
+        self._offset = 0
+        self._failure: BaseException | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were taken."""
+        return self._offset
+
+    async def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes; ``data`` must not change afterwards.
+
+        Raises:
+            ImageTooLargeError: there are more than the site allows.
+            SizeMismatchError: there are more than were announced.
+            RefusedContentError: the inspection refuses them.
+            StoreFullError, StoreUnavailableError: they cannot be written.
+        """
+        await self._take(data, self._append)
+
+    async def replay(self, data: bytes | memoryview) -> None:
+        """Take bytes that the writer has already, after an interruption.
+
+        Raises:
+            RefusedContentError: as for :meth:`feed`.
+        """
+        await self._take(data, None)
+
+    async def finish(self, store: str) -> Blob:
+        """Check all bytes, commit them, and say what they are; ``store`` is the name of the writer's store.
+
+        Raises:
+            EmptyImageError: there was not one byte.
+            SizeMismatchError: there are fewer than were announced.
+            DigestMismatchError: they are not those that were announced.
+            RefusedContentError: the inspection refuses them.
+            StoreFullError, StoreUnavailableError, BlobDamagedError: they cannot be committed.
+        """
+        await self._settle(0)
+        expected = self._expectations
+        if self._offset == 0:
+            raise EmptyImageError("the image has no bytes")
+        if expected.size is not None and self._offset != expected.size:
+            raise SizeMismatchError(f"{expected.size} bytes were announced, and {self._offset} came")
+        digests = {name: taken.hexdigest() for name, taken in self._hashes.items()}
+        if expected.digest and digests[expected.digest.algorithm] != expected.digest.hex:
+            raise DigestMismatchError(
+                f"the bytes have the digest {expected.digest.algorithm}:{digests[expected.digest.algorithm]}, "
+                f"not {expected.digest}"
+            )
+        found = await self._inspection.run(self._inspector.finish)
+        await self._writer.commit(size=self._offset, digests=digests)
+        self._stop()
+        return Blob(
+            ref=BlobRef(store, self._writer.key),
+            size=self._offset,
+            digests=digests,
+            disk_format=found.disk_format,
+            virtual_size=found.virtual_size,
+            facts=found.facts,
+        )
+
+    async def abort(self) -> None:
+        """Give up, and remove what was written. Safe to call twice."""
+        await self._drain()
+        await self._writer.abort()
+
+    async def close(self) -> None:
+        """Stop, and keep what was written, to go on with another pass."""
+        await self._drain()
+        await self._writer.close()
+
+    async def _take(
+        self, data: bytes | memoryview, write: Callable[[bytes | memoryview], Awaitable[None]] | None
+    ) -> None:
+        size = len(data)
+        self._require_room(size)
+        await self._settle(MAX_IN_FLIGHT_SIZE - size)
+        if size == 0:
+            return
+        work: list[asyncio.Future[None]] = [lane.submit(data) for lane in self._lanes]
+        if write:
+            work.append(asyncio.ensure_future(write(data)))
+        self._in_flight.append(_Piece(size, work))
+        self._in_flight_size += size
+        self._offset += size
+
+    def _require_room(self, size: int) -> None:
+        total = self._offset + size
+        if total > self._expectations.max_size:
+            raise ImageTooLargeError(f"the image has more than {self._expectations.max_size} bytes")
+        if self._expectations.size is not None and total > self._expectations.size:
+            raise SizeMismatchError(f"{self._expectations.size} bytes were announced, and more came")
+
+    async def _append(self, data: bytes | memoryview) -> None:
+        async with self._write_turn:  # asyncio's locks are fair: the order of the pieces is kept
+            if self._failure is None:
+                try:
+                    await self._writer.append(data)
+                except BaseException as exc:
+                    self._failure = exc
+                    raise
+
+    async def _settle(self, most: int) -> None:
+        """Wait until at most ``most`` bytes are in flight; raise what went wrong with any that are not."""
+        while self._in_flight and (self._in_flight_size > most or len(self._in_flight) >= _MAX_IN_FLIGHT_PIECES):
+            oldest = self._in_flight[0]
+            await asyncio.wait(oldest.work)  # and not gather, which would cancel them with its caller
+            self._in_flight.popleft()
+            self._in_flight_size -= oldest.size
+            for done in oldest.work:
+                if not done.cancelled() and (error := done.exception()):
+                    self._failure = self._failure or error
+        if self._failure:
+            raise self._failure
+
+    async def _drain(self) -> None:
+        pending = [future for piece in self._in_flight for future in piece.work]
+        if pending:
+            await asyncio.wait(pending)
+        for future in pending:
+            if not future.cancelled():
+                future.exception()  # seen: the pass is given up
+        self._in_flight.clear()
+        self._stop()
+
+    def _stop(self) -> None:
+        for lane in self._lanes:
+            lane.close()
+
+
+@dataclass(slots=True)
+class _Piece:
+    size: int
+    work: list[asyncio.Future[None]]
+
+
+class _Lane:
+    """One thread that does the same with every piece, in order."""
+
+    def __init__(self, work: Callable[[bytes | memoryview], None]) -> None:
+        self._work = work
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="one-pass")
+
+    def submit(self, data: bytes | memoryview) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._work, data)
+
+    async def run(self, function: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False)
+
+
+async def stage(
+    one_pass: OnePass, pieces: AsyncGenerator[bytes, None], store: str, progress: Callable[[int], None]
+) -> Blob:
+    """Take all ``pieces``, and finish; whatever goes wrong, nothing is left.
+
+    Raises:
+        TintypeError: what the source, the checks or the store raised.
+    """
+    try:
+        async with aclosing(pieces) as source:
+            async for piece in source:
+                await one_pass.feed(piece)
+                progress(one_pass.offset)
+        return await one_pass.finish(store)
+    except BaseException:
+        await one_pass.abort()
+        raise
+
+
+async def replay(one_pass: OnePass, pieces: AsyncIterator[bytes], written: int) -> None:
+    """Take the ``written`` bytes that an interrupted write has left in the store.
+
+    Raises:
+        StoreUnavailableError: they are not what they should be; another try may find them.
+    """
+    async for piece in pieces:
+        await one_pass.replay(piece)
+    if one_pass.offset != written:
+        raise StoreUnavailableError(f"an unfinished write has {written} bytes, and {one_pass.offset} were read")

@@ -1,0 +1,1 @@
+"""Where an import's bytes come from."""
