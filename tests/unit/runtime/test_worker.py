@@ -1,0 +1,254 @@
+"""The three ways in which a step ends, and the ones in which it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.domain.attributes import ImageAttributes
+from tintype.domain.commands import CancelOperation, Command, CreateImage, RecordStaged, RequestImport
+from tintype.domain.errors import DigestMismatchError, SourceUnreachableError
+from tintype.domain.events import (
+    EventContext,
+    ImageStaged,
+    ImageStepFailed,
+    ImportMethod,
+    ImportRequested,
+    ImportSource,
+    Progress,
+    RecordedEvent,
+    StagePurpose,
+    Step,
+)
+from tintype.domain.image import Image
+from tintype.domain.lifecycle import Status
+from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ProjectId
+from tintype.runtime import worker as worker_module
+from tintype.runtime.journal import Journal
+from tintype.runtime.worker import StepRun, Worker, WorkerSettings
+from tintype.testing.clock import FakeClock
+from tintype.testing.events import OPERATION, STAGED_BLOB, an_image_id
+
+IMAGE = an_image_id()
+DEADLINE_S = 10
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries and progress need not take their time here."""
+    monkeypatch.setattr(worker_module, "_FIRST_RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "PROGRESS_INTERVAL_S", 0.02)
+
+
+class Bench:
+    """A log with one image whose import waits to be staged, and a worker that stages."""
+
+    def __init__(self) -> None:
+        self.log = MemoryEventLog()
+        self.journal = Journal(self.log, FakeClock())
+        self.discarded: list[str] = []
+        self.observed: list[RecordedEvent] = []
+
+    async def command(self, command: Command, command_id: str) -> None:
+        context = EventContext("ann", "request", "request")
+        await self.journal.execute(
+            IMAGE, command, project=ProjectId("acme"), command_id=CommandId(command_id), context=context
+        )
+
+    async def prepare(self) -> None:
+        attributes = ImageAttributes(disk_format=DiskFormat.RAW, container_format=ContainerFormat.BARE)
+        await self.command(CreateImage(attributes), "create")
+        source = ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.com/disk")
+        await self.command(RequestImport(OPERATION, source), "import")
+
+    @asynccontextmanager
+    async def working(
+        self, handler: Callable[[Image, StepRun], Awaitable[Command]], max_attempts: int = 3, lease_s: float = 5
+    ) -> AsyncIterator[None]:
+        async def note(event: RecordedEvent, _: Image) -> None:
+            self.observed.append(event)
+
+        worker = Worker(
+            name="tester",
+            event_log=self.log,
+            clock=FakeClock(),
+            steps={Step.STAGE: handler},
+            types=(ImportRequested,),
+            settings=WorkerSettings(concurrency=2, lease_s=lease_s, max_attempts=max_attempts),
+            observer=note,
+        )
+        task = asyncio.create_task(worker.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def until(self, *kinds: type) -> RecordedEvent:
+        """Wait for an event of one of ``kinds``."""
+        async with asyncio.timeout(DEADLINE_S):
+            async for event in self.log.follow(after=0):
+                if isinstance(event.payload, kinds):
+                    return event
+        raise AssertionError("the log never ends")
+
+    async def image(self) -> Image:
+        image = await self.journal.load(IMAGE)
+        assert image is not None
+        return image
+
+    async def undo(self) -> None:
+        self.discarded.append("bytes")
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    bench = Bench()
+    await bench.prepare()
+    return bench
+
+
+async def stage(image: Image, run: StepRun) -> Command:
+    return RecordStaged(OPERATION, StagePurpose.IMPORT, STAGED_BLOB)
+
+
+async def test_an_outcome_is_appended_and_keeps_what_it_came_from(bench: Bench) -> None:
+    async with bench.working(stage):
+        staged = await bench.until(ImageStaged)
+    requested = (await bench.log.history(IMAGE))[-2]
+    assert staged.event.context.correlation_id == "request"
+    assert staged.event.context.causation_id == requested.event.event_id
+    assert staged.event.context.actor == "service:tester"
+    assert bench.observed == [requested]
+
+
+async def test_an_error_that_is_not_retryable_is_the_failure_of_the_step(bench: Bench) -> None:
+    async def refuse(image: Image, run: StepRun) -> Command:
+        run.on_discard(bench.undo)
+        raise DigestMismatchError("other bytes")
+
+    async with bench.working(refuse):
+        await bench.until(ImageStepFailed)
+    image = await bench.image()
+    assert image.status is Status.QUEUED
+    assert image.failure is not None
+    assert image.failure.reason == "DIGEST_MISMATCH"
+    assert bench.discarded == ["bytes"]
+
+
+async def test_a_retryable_error_is_tried_again_a_bounded_number_of_times(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    async def fail(image: Image, run: StepRun) -> Command:
+        attempts.append(run.attempt)
+        raise SourceUnreachableError("nobody answers")
+
+    async with bench.working(fail, max_attempts=3):
+        await bench.until(ImageStepFailed)
+    assert attempts == [1, 2, 3]
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert (failure.reason, failure.retryable) == ("SOURCE_UNREACHABLE", True)
+
+
+async def test_a_retry_may_succeed(bench: Bench) -> None:
+    async def second_time_lucky(image: Image, run: StepRun) -> Command:
+        if run.attempt == 1:
+            raise SourceUnreachableError("nobody answers")
+        return await stage(image, run)
+
+    async with bench.working(second_time_lucky):
+        await bench.until(ImageStaged)
+
+
+async def test_a_defect_fails_the_step_and_says_nothing_of_its_inside(bench: Bench) -> None:
+    async def crash(image: Image, run: StepRun) -> Command:
+        raise RuntimeError("a secret")
+
+    async with bench.working(crash):
+        await bench.until(ImageStepFailed)
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert failure.reason == "INTERNAL"
+    assert "secret" not in failure.message
+
+
+async def test_a_step_that_brings_its_worker_down_each_time_is_failed_at_last(bench: Bench) -> None:
+    begun = asyncio.Semaphore(0)
+
+    async def never_end(image: Image, run: StepRun) -> Command:
+        begun.release()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")
+
+    for _ in range(2):
+        async with bench.working(never_end, max_attempts=2, lease_s=0.1), asyncio.timeout(DEADLINE_S):
+            await begun.acquire()
+    async with bench.working(never_end, max_attempts=2, lease_s=0.1):
+        await bench.until(ImageStepFailed)
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert failure.reason == "RETRIES_EXHAUSTED"
+
+
+async def test_a_cancelled_operation_ends_its_step_and_takes_back_its_bytes(bench: Bench) -> None:
+    begun = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def take_long(image: Image, run: StepRun) -> Command:
+        run.on_discard(bench.undo)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        raise AssertionError("unreachable")
+
+    async with bench.working(take_long), asyncio.timeout(DEADLINE_S):
+        await begun.wait()
+        await bench.command(CancelOperation(OPERATION), "cancel")
+        await ended.wait()
+        while not bench.discarded:
+            await asyncio.sleep(0)
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert failure.reason == "CANCELLED"
+
+
+async def test_a_result_that_comes_too_late_is_dropped(bench: Bench) -> None:
+    async def too_late(image: Image, run: StepRun) -> Command:
+        run.on_discard(bench.undo)
+        await bench.command(CancelOperation(OPERATION), "cancel")
+        return await stage(image, run)
+
+    async with bench.working(too_late), asyncio.timeout(DEADLINE_S):
+        while not bench.discarded:
+            await asyncio.sleep(0)
+    assert (await bench.image()).status is Status.QUEUED
+
+
+async def test_progress_is_told_while_a_step_lasts(bench: Bench) -> None:
+    go_on = asyncio.Event()
+
+    async def count(image: Image, run: StepRun) -> Command:
+        run.tell_progress(7, 9)
+        await go_on.wait()
+        return await stage(image, run)
+
+    heard: list[Progress] = []
+
+    async def listen() -> None:
+        async for progress in bench.log.follow_progress():
+            heard.append(progress)
+            go_on.set()
+
+    listener = asyncio.create_task(listen())
+    async with bench.working(count):
+        await bench.until(ImageStaged)
+    listener.cancel()
+    await asyncio.gather(listener, return_exceptions=True)
+    assert (heard[0].step, heard[0].done, heard[0].total) == (Step.STAGE, 7, 9)
