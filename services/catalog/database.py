@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -66,6 +66,14 @@ class Database:
     async def build(self, body: Callable[[Connection], T]) -> T:
         """As :meth:`write`, in a thread of its own, so that a rebuild does not queue before the live projection."""
         return await self._in_thread(self._builder, self._write_engine, body)
+
+    async def check(self) -> None:
+        """Find out whether the database answers.
+
+        Raises:
+            CatalogDatabaseError: it does not.
+        """
+        await self.read(lambda connection: connection.execute(select(1)).scalar_one())
 
     async def close(self) -> None:
         """Wait for the running transactions, and close all connections."""

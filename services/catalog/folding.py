@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.catalog.following import Entry, UnreadableEvent
 from services.catalog.rows import Row, operation_row
 from tintype.domain.errors import LogCorruptError, TintypeError
 from tintype.domain.events import EVENT_TOKENS, RecordedEvent
@@ -23,10 +24,13 @@ class Changes:
     parked: list[Row] = field(default_factory=list)
 
 
-def fold_batch(stored: Mapping[ImageId, Image], events: Iterable[RecordedEvent]) -> Changes:
+def fold_batch(stored: Mapping[ImageId, Image], events: Iterable[Entry]) -> Changes:
     """Fold ``events`` over the ``stored`` states of their images; an event that does not fit is parked."""
     changes = Changes()
     for event in events:
+        if isinstance(event, UnreadableEvent):
+            changes.parked.append(parked_row(event, event.reason, event.error))
+            continue
         before = changes.images.get(event.image_id) or stored.get(event.image_id)
         try:
             after = _next(before, event)
@@ -42,13 +46,13 @@ def fold_batch(stored: Mapping[ImageId, Image], events: Iterable[RecordedEvent])
     return changes
 
 
-def parked_row(event: RecordedEvent, reason: str, error: str) -> Row:
+def parked_row(event: Entry, reason: str, error: str) -> Row:
     """The row that tells an operator about an event that could not be applied."""
     return {
         "position": event.position,
-        "image_id": event.image_id,
-        "event_id": event.event.event_id,
-        "event_type": EVENT_TOKENS[type(event.payload)],
+        "image_id": event.image_id if isinstance(event, RecordedEvent) else "",
+        "event_id": event.event.event_id if isinstance(event, RecordedEvent) else "",
+        "event_type": EVENT_TOKENS[type(event.payload)] if isinstance(event, RecordedEvent) else "",
         "reason": reason,
         "error": error[:_MAX_ERROR_LENGTH].replace("\x00", ""),
     }

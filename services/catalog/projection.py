@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select, upd
 from services.catalog import generations
 from services.catalog.database import Database
 from services.catalog.folding import Changes, fold_batch, parked_row
+from services.catalog.following import Entry
 from services.catalog.generations import Generation
 from services.catalog.rows import Row, image_of, image_row, property_rows, tag_rows
 from services.catalog.schema import Tables, schema_version, tables_of
@@ -70,7 +71,7 @@ class Projection:
             raise ProjectionReplacedError(f"generation {number} of the catalog's tables was replaced")
         await self.open()
 
-    async def apply(self, events: Sequence[RecordedEvent]) -> Applied:
+    async def apply(self, events: Sequence[Entry]) -> Applied:
         """Bring the opened tables forward by ``events``, which are in the log's order.
 
         Raises:
@@ -99,7 +100,7 @@ class Projection:
 
 
 async def apply_events(
-    write: Callable[[Callable[[Connection], Applied]], Any], generation: Generation, events: Sequence[RecordedEvent]
+    write: Callable[[Callable[[Connection], Applied]], Any], generation: Generation, events: Sequence[Entry]
 ) -> Applied:
     """Apply a batch in one transaction; if a value in it cannot be stored, one by one, and that event is parked."""
     try:
@@ -115,7 +116,7 @@ async def apply_events(
     return Applied(results[-1].position, sum(result.parked for result in results))
 
 
-def apply_batch(connection: Connection, generation: Generation, events: Sequence[RecordedEvent]) -> Applied:
+def apply_batch(connection: Connection, generation: Generation, events: Sequence[Entry]) -> Applied:
     """Apply the events that the tables have not seen, inside the caller's transaction.
 
     Raises:
@@ -126,7 +127,7 @@ def apply_batch(connection: Connection, generation: Generation, events: Sequence
     fresh = [event for event in events if event.position > position]
     if not fresh:
         return Applied(position)
-    stored = _stored(connection, tables, {event.image_id for event in fresh})
+    stored = _stored(connection, tables, {event.image_id for event in fresh if isinstance(event, RecordedEvent)})
     changes = fold_batch(stored, fresh)
     _write(connection, tables, stored, changes)
     for row in changes.parked:
@@ -135,7 +136,7 @@ def apply_batch(connection: Connection, generation: Generation, events: Sequence
     return Applied(fresh[-1].position, len(changes.parked))
 
 
-def _park(connection: Connection, generation: Generation, event: RecordedEvent, error: str) -> Applied:
+def _park(connection: Connection, generation: Generation, event: Entry, error: str) -> Applied:
     position = _locked_position(connection, generation)
     if event.position <= position:
         return Applied(position)

@@ -1,14 +1,17 @@
 """The projector: follows the log, and brings the tables forward in the batches that form by themselves.
 
-While a batch is being written the next one queues; so a single event is projected at once, and a flood in large batches.
+While a batch is being written the next one queues: a single event is projected at once, a flood in large batches.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
 
 import structlog
 
+from services.catalog.following import Entry, entries
 from services.catalog.projection import Projection
 from services.catalog.watermark import Watermark
 from tintype.domain.errors import CatalogDatabaseError, ProjectionLagError, ProjectionReplacedError, UnavailableError
@@ -32,7 +35,7 @@ class Projector:
         self._caught_up = asyncio.Event()
 
     async def run(self) -> None:
-        """Project until cancelled; begins anew when the tables are replaced, and waits while log or database are away."""
+        """Project until cancelled; begin anew when the tables are replaced, wait while log or database are away."""
         delay_s = _FIRST_DELAY_S
         while True:
             try:
@@ -61,17 +64,18 @@ class Projector:
     async def _project(self) -> None:
         generation = await self._projection.open()
         head = await self._log.head()
-        queue: asyncio.Queue[RecordedEvent] = asyncio.Queue(MAX_BATCH)
+        queue: asyncio.Queue[Entry] = asyncio.Queue(MAX_BATCH)
         await self._advance(generation.position, head, ())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(generation.position, queue))
             tasks.create_task(self._apply(head, queue))
 
-    async def _follow(self, after: int, queue: asyncio.Queue[RecordedEvent]) -> None:
-        async for event in self._log.follow(after=after):
-            await queue.put(event)
+    async def _follow(self, after: int, queue: asyncio.Queue[Entry]) -> None:
+        async with aclosing(entries(self._log, after=after)) as following:
+            async for entry in following:
+                await queue.put(entry)
 
-    async def _apply(self, head: int, queue: asyncio.Queue[RecordedEvent]) -> None:
+    async def _apply(self, head: int, queue: asyncio.Queue[Entry]) -> None:
         while True:
             batch = [await queue.get()]
             while len(batch) < MAX_BATCH and not queue.empty():
@@ -79,7 +83,7 @@ class Projector:
             position = await self._apply_batch(batch)
             await self._advance(position, head, batch)
 
-    async def _apply_batch(self, batch: list[RecordedEvent]) -> int:
+    async def _apply_batch(self, batch: Sequence[Entry]) -> int:
         delay_s = _FIRST_DELAY_S
         while True:
             try:
@@ -89,11 +93,13 @@ class Projector:
                 await asyncio.sleep(delay_s)
                 delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
-    async def _advance(self, position: int, head: int, batch: list[RecordedEvent] | tuple[()]) -> None:
+    async def _advance(self, position: int, head: int, batch: Sequence[Entry]) -> None:
         if position >= head and not self._projection.generation.is_active:
             await self._projection.put_into_use()
         if position >= head and not self._caught_up.is_set():
             self._caught_up.set()
             log.info("catalog caught up", position=position, head=head)
         if self._caught_up.is_set():
-            await self._watermark.advance(position, {event.image_id for event in batch})
+            await self._watermark.advance(
+                position, {event.image_id for event in batch if isinstance(event, RecordedEvent)}
+            )

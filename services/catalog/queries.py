@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, false, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, union_all
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from services.catalog.filters import Term
@@ -88,7 +88,7 @@ def list_query(
     tables: Tables, caller: Caller, terms: Sequence[Term], order: Sequence[OrderBy], after: Key | None, limit: int
 ) -> Select[Any]:
     """The statement behind a page of a list."""
-    conditions = [LISTED, *(_condition(tables, term) for term in terms)]
+    conditions: list[ColumnElement[bool] | TextClause] = [LISTED, *(_condition(tables, term) for term in terms)]
     if not any(term.field == "hidden" for term in terms):
         conditions.append(tables.images.c.hidden == false())
     if after is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 
 from services.catalog import generations
 from services.catalog.database import Database
+from services.catalog.following import Entry, entries
 from services.catalog.generations import Generation
 from services.catalog.projection import apply_events
 from services.catalog.schema import schema_version, tables_of
 from tintype.domain.errors import CatalogDatabaseError, ProjectionReplacedError, RebuildBusyError
-from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
 
 log = structlog.get_logger(__name__)
@@ -42,7 +42,7 @@ class Rebuild:
         self._database = database
         self._lock = asyncio.Lock()
 
-    async def run(self) -> AsyncIterator[RebuildProgress]:
+    async def run(self) -> AsyncGenerator[RebuildProgress, None]:
         """Build a new generation from position 0, put it into use and drop all others; yields after every batch.
 
         If it ends early, the new tables are dropped and those in use stay.
@@ -75,7 +75,7 @@ class Rebuild:
         log.info("rebuild began", generation=generation.number)
         return generation
 
-    async def _build(self, generation: Generation) -> AsyncIterator[RebuildProgress]:
+    async def _build(self, generation: Generation) -> AsyncGenerator[RebuildProgress, None]:
         head = await self._log.head()
         position = 0
         if head > 0:
@@ -93,14 +93,15 @@ class Rebuild:
         await self._drop_others(generation)
         log.info("rebuild ended", generation=generation.number, position=position)
 
-    async def _batches(self, head: int) -> AsyncIterator[list[RecordedEvent]]:
+    async def _batches(self, head: int) -> AsyncGenerator[list[Entry], None]:
         """The whole log in batches; beyond ``head`` each event by itself, as the switch may wait for any of them."""
-        batch: list[RecordedEvent] = []
-        async for event in self._log.follow(after=0):
-            batch.append(event)
-            if len(batch) >= BATCH or event.position >= head:
-                yield batch
-                batch = []
+        batch: list[Entry] = []
+        async with aclosing(entries(self._log, after=0)) as following:
+            async for entry in following:
+                batch.append(entry)
+                if len(batch) >= BATCH or entry.position >= head:
+                    yield batch
+                    batch = []
 
     async def _progress(
         self, generation: Generation, position: int, head: int, *, is_switched: bool = False

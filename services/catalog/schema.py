@@ -72,7 +72,7 @@ def tables_of(generation: int) -> Tables:
 def schema_version() -> str:
     """The fingerprint of everything that rows depend on: the tables, and the form of the states inside them."""
     tables = tables_of(0)
-    dialect = sqlite.dialect()  # type: ignore[no-untyped-call]
+    dialect = sqlite.dialect()
     # A release that learns another type of event has to read again what the one before had parked.
     parts = [str(PROJECTION_REVISION), *sorted(EVENT_TOKENS.values())]
     for table in tables.metadata.sorted_tables:
