@@ -82,9 +82,7 @@ class Reading:
         types = [paging.SORTABLE[column.field] for column in order]
         after = paging.key_of(request.page_token, scope, types) if request.page_token else None
         await self._wait(freshness)
-        page = await self._projection.read(
-            lambda c, t: queries.page_of_images(c, t, caller, terms, order, after, size)
-        )
+        page = await self._projection.read(lambda c, t: queries.page_of_images(c, t, caller, terms, order, after, size))
         return page.images, paging.token_of(page.next_key, scope) if page.next_key else ""
 
     async def events(

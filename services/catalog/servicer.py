@@ -54,9 +54,7 @@ class CatalogServicer(CatalogServiceServicer):
         """Change attributes."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
         mask, attributes = decode_update_mask(request), decode_image_attributes(request.image)
-        image = await self._commands.update(
-            asked, image_id(request.image.id), attributes, mask, request.image.etag
-        )
+        image = await self._commands.update(asked, image_id(request.image.id), attributes, mask, request.image.etag)
         return encode_image(image)
 
     async def DeleteImage(self, request: pb.DeleteImageRequest, context: Context) -> pb.Image:

@@ -12,7 +12,9 @@ from tintype.runtime.settings import ServiceSettings, Settings
 class CatalogSettings(ServiceSettings):
     """The section ``[catalog]``."""
 
-    data_dir: Path = Field(default=Path("tintype-data"), description="The directory of the database, where it is SQLite.")
+    data_dir: Path = Field(
+        default=Path("tintype-data"), description="The directory of the database, where it is SQLite."
+    )
     database_url: str = Field(
         default="",
         description="Where the tables are: sqlite:////PATH or postgresql://…; empty is catalog.db in data_dir.",
