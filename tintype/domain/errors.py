@@ -279,6 +279,13 @@ class StaleStepError(ConflictError):
     retryable = False
 
 
+class RebuildBusyError(ConflictError):
+    """The catalog's tables are being rebuilt already, or another rebuild took this one's place."""
+
+    reason = "REBUILD_BUSY"
+    hint = "Wait for the running rebuild to end."
+
+
 class UploadBusyError(ConflictError):
     """Another stream is writing to the same upload."""
 
@@ -544,6 +551,18 @@ class ProjectionLagError(UnavailableError):
     reason = "PROJECTION_LAG"
 
 
+class CatalogDatabaseError(UnavailableError):
+    """The database that the catalog's tables are in does not answer, or refuses."""
+
+    reason = "CATALOG_DATABASE"
+
+
+class ProjectionReplacedError(UnavailableError):
+    """The catalog's tables were replaced by a newer generation while they were in use."""
+
+    reason = "PROJECTION_REPLACED"
+
+
 class AbandonedError(TintypeError):
     """The work was ended on request."""
 
@@ -570,9 +589,13 @@ class BlobDamagedError(InternalError):
 
 
 class LogCorruptError(InternalError):
-    """An event cannot be decoded, or the chain of hashes is broken."""
+    """An event cannot be decoded, or the chain of hashes is broken.
+
+    ``position`` is that of the event, where the log was being followed; 0 elsewhere.
+    """
 
     reason = "LOG_CORRUPT"
+    position: int = 0
 
 
 class EventTypeUnknownError(LogCorruptError):
@@ -580,6 +603,12 @@ class EventTypeUnknownError(LogCorruptError):
 
     reason = "EVENT_TYPE_UNKNOWN"
     hint = "A newer release writes to the same log: upgrade this service."
+
+
+class CatalogValueError(InternalError):
+    """The catalog's database cannot store a value that an event carries."""
+
+    reason = "CATALOG_VALUE"
 
 
 class ConfigurationError(InternalError):

@@ -112,6 +112,9 @@ class EventLog(Protocol):
         It survives a reconnect without a gap or a repetition. Closing the iterator ends it.
 
         Raises:
+            LogCorruptError: an event cannot be decoded; follow on behind the error's ``position`` to leave it out.
+
+        Raises:
             LogCorruptError: the next event cannot be decoded; following behind it would leave it out.
         """
         ...

@@ -101,7 +101,12 @@ class NatsEventLog:
         """Yield every selected event; see :meth:`tintype.ports.event_log.EventLog.follow`."""
         filters = subjects.event_filters(selection)
         async for position, message in follow_messages(self._connection, filters, after):
-            yield cloudevents.decode(message.subject, message.headers, message.data, position=position)
+            try:
+                event = cloudevents.decode(message.subject, message.headers, message.data, position=position)
+            except LogCorruptError as exc:
+                exc.position = position
+                raise
+            yield event
 
     def work(self, queue: WorkQueue) -> AbstractAsyncContextManager[AsyncIterator[NatsDelivery]]:
         """Take part in a work queue; see :meth:`tintype.ports.event_log.EventLog.work`."""

@@ -1,0 +1,32 @@
+"""The gRPC face for operators."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from services.catalog.rebuild import Rebuild
+from services.catalog.requests import Context
+from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogAdminServiceServicer
+from tintype.domain.errors import NotPermittedError
+from tintype.runtime.grpc_server import caller_of
+
+
+class AdminServicer(CatalogAdminServiceServicer):
+    """What operators ask of the catalog."""
+
+    def __init__(self, rebuild: Rebuild) -> None:
+        self._rebuild = rebuild
+
+    async def RebuildProjection(
+        self, request: pb.RebuildProjectionRequest, context: Context
+    ) -> AsyncIterator[pb.RebuildProjectionResponse]:
+        """Build the tables anew and switch; a client that goes away ends it, and the tables in use stay."""
+        if not caller_of(context).is_admin:
+            raise NotPermittedError("only an administrator may rebuild the catalog")
+        async with aclosing(self._rebuild.run()) as steps:
+            async for step in steps:
+                yield pb.RebuildProjectionResponse(
+                    position=step.position, head=step.head, images=step.images, switched=step.is_switched
+                )

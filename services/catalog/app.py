@@ -1,0 +1,89 @@
+"""The catalog put together: wiring, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.catalog.admin import AdminServicer
+from services.catalog.commands import Commands
+from services.catalog.database import Database
+from services.catalog.operations import Operations, ProgressBoard
+from services.catalog.operations_servicer import OperationsServicer
+from services.catalog.projection import Projection
+from services.catalog.projector import Projector
+from services.catalog.reading import Reading
+from services.catalog.rebuild import Rebuild
+from services.catalog.servicer import CatalogServicer
+from services.catalog.settings import CatalogServiceSettings, CatalogSettings
+from services.catalog.watching import Watching
+from services.catalog.watermark import Watermark
+from tintype.adapters.event_log import open_event_log
+from tintype.api.catalog.v1 import catalog_pb2, catalog_pb2_grpc
+from tintype.domain.errors import ConfigurationError
+from tintype.ports.clock import Clock
+from tintype.ports.event_log import EventLog
+from tintype.runtime.clock import SystemClock
+from tintype.runtime.grpc_server import Registration
+from tintype.runtime.journal import Journal
+from tintype.runtime.service import Service
+
+SERVICES = tuple(service.full_name for service in catalog_pb2.DESCRIPTOR.services_by_name.values())
+
+
+async def build(settings: CatalogServiceSettings, stack: AsyncExitStack) -> Service:
+    """Make the service's parts; what must be closed goes onto the stack.
+
+    Raises:
+        ConfigurationError: a setting cannot be worked with.
+        EventLogUnavailableError: the log does not answer.
+    """
+    make_data_dir(settings.catalog)
+    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="catalog"))
+    service = assemble(settings.catalog, stack, opened.log, SystemClock())
+    return Service(
+        service.registrations,
+        service.service_names,
+        service.background,
+        {**service.health_checks, "event log": opened.check},
+    )
+
+
+def make_data_dir(settings: CatalogSettings) -> None:
+    """Make the directory of an SQLite database that nobody has chosen another place for.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    if settings.database_url:
+        return
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(f"catalog.data_dir {settings.data_dir} cannot be made: {exc.strerror}") from exc
+
+
+def assemble(settings: CatalogSettings, stack: AsyncExitStack, event_log: EventLog, clock: Clock) -> Service:
+    """The service on a given log and clock."""
+    database = Database(settings.database)
+    stack.push_async_callback(database.close)
+    projection, watermark, board = Projection(database), Watermark(), ProgressBoard(event_log)
+    projector = Projector(event_log, projection, watermark)
+    journal = Journal(event_log, clock)
+    commands = Commands(journal, clock, max_image_size_bytes=settings.max_image_size_bytes)
+    reading = Reading(journal, projection, watermark, projector.check)
+    operations = Operations(event_log, commands, projection, watermark, board, projector.check)
+    catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)
+    add: list[tuple[Callable[..., object], object]] = [
+        (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, catalog),
+        (catalog_pb2_grpc.add_OperationsServiceServicer_to_server, OperationsServicer(operations)),
+        (catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server, AdminServicer(Rebuild(event_log, database))),
+    ]
+    registrations: list[Registration] = [partial(function, servicer) for function, servicer in add]
+    return Service(
+        registrations,
+        SERVICES,
+        background={"projector": projector.run, "progress": board.run},
+        health_checks={"projection": projector.check, "database": database.check},
+    )

@@ -1,0 +1,160 @@
+"""What users ask of the catalog: decided on the log's own state, and appended as one event.
+
+A request that is repeated with its ``request_id`` is one command: ids that the service chooses are derived from it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from services.catalog.import_sources import checked_source
+from tintype.domain.access import Caller, changeable
+from tintype.domain.attributes import ImageAttributes
+from tintype.domain.commands import CancelOperation, Command, CreateImage, DeleteImage, RequestImport, UpdateImage
+from tintype.domain.errors import InvalidIdentifierError
+from tintype.domain.events import EventContext, ImportSource, NewEvent, RecordedEvent
+from tintype.domain.image import Image, decide, evolve
+from tintype.domain.values import CommandId, ImageId, OperationId, image_id
+from tintype.ports.clock import Clock
+from tintype.runtime.journal import Journal
+
+_NAMESPACE = uuid.UUID("c2b4d0de-5b0a-5f2c-9a3e-6d1f6b7a9e41")
+"""Of the ids that are derived from requests; a change of it would make two images of one repeated request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Who asks, and under which id: ``request_id`` is a lower-case UUID, the client's or a random one."""
+
+    caller: Caller
+    request_id: str
+    traceparent: str = ""
+    is_validate_only: bool = False
+
+    @property
+    def command_id(self) -> CommandId:
+        """Names the command for ever; other projects cannot take it."""
+        return CommandId(f"{self.caller.project}:{self.request_id}")
+
+    def derived_id(self, *parts: str) -> str:
+        """A UUID that is the same whenever the request is repeated."""
+        return str(uuid.uuid5(_NAMESPACE, ":".join((self.command_id, *parts))))
+
+    @property
+    def context(self) -> EventContext:
+        """What the event says about its cause."""
+        return EventContext(self.caller.actor, self.request_id, self.command_id, self.traceparent)
+
+
+def checked_request_id(text: str) -> str:
+    """The request's id in normal form; a random one where the client gave none.
+
+    Raises:
+        InvalidIdentifierError: it is not a UUID.
+    """
+    if not text:
+        return str(uuid.uuid4())
+    try:
+        if len(text) != 36:
+            raise ValueError(text)
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise InvalidIdentifierError(f"{text[:80]!r} is not a request id: give a UUID with hyphens") from None
+
+
+class Commands:
+    """Carries out what users ask; every method answers the image right behind the command's event.
+
+    With ``validate_only`` it answers the image as it would be, and appends nothing.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock, *, max_image_size_bytes: int) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._max_image_size_bytes = max_image_size_bytes
+
+    async def create(self, request: Request, chosen_id: str, attributes: ImageAttributes) -> Image:
+        """Make an image without bytes.
+
+        Raises:
+            ImageExistsError: the chosen id is taken.
+            InvalidArgumentError: an attribute is out of bounds.
+        """
+        image = image_id(chosen_id or request.derived_id("image"))
+        return await self._execute(request, image, CreateImage(attributes))
+
+    async def update(
+        self, request: Request, image: ImageId, attributes: ImageAttributes, mask: tuple[str, ...], etag: str
+    ) -> Image:
+        """Change the attributes that ``mask`` names.
+
+        Raises:
+            NotFoundError, NotPermittedError: it is not the caller's to change.
+            EtagMismatchError: it has changed since.
+            PreconditionError: an attribute is fixed by now.
+        """
+        await self._require_own(request, image)
+        return await self._execute(request, image, UpdateImage(attributes, mask, etag))
+
+    async def delete(self, request: Request, image: ImageId, etag: str) -> Image:
+        """Remove the image.
+
+        Raises:
+            NotFoundError, NotPermittedError: it is not the caller's to change.
+            ImageProtectedError: its owner has protected it.
+        """
+        await self._require_own(request, image)
+        return await self._execute(request, image, DeleteImage(etag))
+
+    async def import_(self, request: Request, image: ImageId, source: ImportSource) -> Image:
+        """Begin to fetch the image's bytes.
+
+        Raises:
+            InvalidUriError, InvalidSizeError: the source cannot be asked for.
+            NotFoundError, NotPermittedError: the image is not the caller's to change.
+            PreconditionError: the image cannot take bytes now.
+        """
+        checked = checked_source(source, max_size_bytes=self._max_image_size_bytes)
+        await self._require_own(request, image)
+        operation = OperationId(request.derived_id("operation", image))
+        return await self._execute(request, image, RequestImport(operation, checked))
+
+    async def cancel(self, request: Request, image: ImageId, operation: OperationId) -> Image:
+        """End a running operation.
+
+        Raises:
+            OperationNotFoundError: it is not the image's newest one.
+            OperationDoneError: it has ended.
+        """
+        await self._require_own(request, image)
+        return await self._execute(request, image, CancelOperation(operation))
+
+    async def _require_own(self, request: Request, image: ImageId) -> None:
+        # The owner of an image never changes, so this stays true until the command is appended. A deleted image passes:
+        # the journal knows whether this is the repeated request that deleted it, and refuses all others.
+        found = await self._journal.load(image)
+        if found is None or not (request.caller.is_admin or found.project == request.caller.project):
+            changeable(found, request.caller)
+
+    async def _execute(self, request: Request, image: ImageId, command: Command) -> Image:
+        if request.is_validate_only:
+            return await self._foreseen(request, image, command)
+        executed = await self._journal.execute(
+            image, command, project=request.caller.project, command_id=request.command_id, context=request.context
+        )
+        return executed.image
+
+    async def _foreseen(self, request: Request, image: ImageId, command: Command) -> Image:
+        before = await self._journal.load(image)
+        event = NewEvent(
+            image_id=image,
+            project=before.project if before else request.caller.project,
+            command_id=request.command_id,
+            event_id=str(uuid.uuid4()),
+            time=self._clock.now(),
+            payload=decide(before, command),
+            context=request.context,
+        )
+        version, position = (before.version, before.position) if before else (0, 0)
+        return evolve(before, RecordedEvent(event, version + 1, position, "", ""))

@@ -1,0 +1,110 @@
+"""The generations of the catalog's tables: which exist, which is in use, how far each is.
+
+Each release reads the generation of its own schema version, so that during a rolling upgrade both releases go on. All
+functions run inside a write transaction of the caller's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, insert, select, text, update
+
+from services.catalog.schema import GENERATIONS, META, tables_of
+
+_LOCK_KEY = 0x74696E74  # "tint": the advisory lock that guards the list of generations on PostgreSQL
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation: ``position`` is how far it is, and only one of a schema version is active, which is in use."""
+
+    number: int
+    schema_version: str
+    position: int
+    is_active: bool
+
+
+def prepare(connection: Connection) -> None:
+    """Take the lock that guards the list of generations, and make the table that lists them if there is none."""
+    if connection.dialect.name == "postgresql":
+        # Two replicas that start at once would both find no table, and both create it.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+    META.create_all(connection)
+
+
+def listed(connection: Connection) -> list[Generation]:
+    """All generations, oldest first."""
+    columns = GENERATIONS.c
+    query = select(columns.generation, columns.schema_version, columns.position, columns.is_active)
+    return [Generation(*row) for row in connection.execute(query.order_by(columns.generation))]
+
+
+def active(connection: Connection, schema_version: str) -> Generation | None:
+    """The generation in use; ``None`` while there is none."""
+    return next((g for g in listed(connection) if g.is_active and g.schema_version == schema_version), None)
+
+
+def opened(connection: Connection, schema_version: str) -> Generation:
+    """The generation in use; else the one being built, which any number of replicas build together; else a new one."""
+    prepare(connection)
+    mine = [g for g in listed(connection) if g.schema_version == schema_version]
+    in_use = next((g for g in mine if g.is_active), None)
+    return in_use or (mine[0] if mine else added(connection, schema_version))
+
+
+def added(connection: Connection, schema_version: str) -> Generation:
+    """Make the tables of a new generation, empty and not in use."""
+    prepare(connection)
+    newest: int | None = connection.execute(select(func.max(GENERATIONS.c.generation))).scalar()
+    generation = Generation((newest or 0) + 1, schema_version, 0, False)
+    tables_of(generation.number).metadata.create_all(connection, checkfirst=False)
+    connection.execute(
+        insert(GENERATIONS).values(
+            generation=generation.number, schema_version=schema_version, position=0, is_active=False
+        )
+    )
+    return generation
+
+
+def locked(connection: Connection, number: int) -> Generation | None:
+    """A generation, which nobody else changes until the transaction ends; ``None`` if it was dropped."""
+    columns = GENERATIONS.c
+    query = select(columns.generation, columns.schema_version, columns.position, columns.is_active)
+    row = connection.execute(query.where(columns.generation == number).with_for_update()).one_or_none()
+    return Generation(*row) if row else None
+
+
+def move(connection: Connection, number: int, position: int) -> None:
+    """Note that a generation has reached ``position``."""
+    connection.execute(update(GENERATIONS).where(GENERATIONS.c.generation == number).values(position=position))
+
+
+def switched(connection: Connection, new: int) -> bool:
+    """Put a generation into use instead of the one before; ``False`` if it is still behind that one, or gone.
+
+    Afterwards the tables in use are never at a lower position than before: a reader does not travel back in time.
+    """
+    prepare(connection)
+    candidate = locked(connection, new)
+    if candidate is None:
+        return False
+    before = active(connection, candidate.schema_version)
+    if before is not None and before.number != new:
+        before = locked(connection, before.number)
+        if before is not None and candidate.position < before.position:
+            return False
+        connection.execute(
+            update(GENERATIONS)
+            .where(GENERATIONS.c.schema_version == candidate.schema_version, GENERATIONS.c.generation != new)
+            .values(is_active=False)
+        )
+    connection.execute(update(GENERATIONS).where(GENERATIONS.c.generation == new).values(is_active=True))
+    return True
+
+
+def dropped(connection: Connection, number: int) -> None:
+    """Remove a generation and its tables."""
+    prepare(connection)
+    connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == number))
+    tables_of(number).metadata.drop_all(connection)

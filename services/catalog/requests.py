@@ -1,0 +1,60 @@
+"""What every call brings along: its caller, its request id, its trace, and how long it waits."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from services.catalog.commands import Request, checked_request_id
+from services.catalog.reading import Freshness
+from services.catalog.watermark import MAX_WAIT_S
+from tintype.codec import values
+from tintype.domain.errors import InvalidArgumentError
+from tintype.runtime.grpc_server import caller_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+# W3C Trace Context, version 00; what is not of that form is left out, as the specification asks.
+_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def request_of(context: Context, request_id: str, *, is_validate_only: bool = False) -> Request:
+    """Who asks for a change, and under which id.
+
+    Raises:
+        InvalidIdentifierError: the project, the actor or the id is malformed.
+    """
+    trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
+    return Request(
+        caller_of(context),
+        checked_request_id(request_id),
+        trace if _TRACEPARENT.fullmatch(trace) else "",
+        is_validate_only,
+    )
+
+
+def freshness_of(context: Context, min_position: int) -> Freshness:
+    """How new the answer has to be, and how long the call can wait for that: a little less than its deadline.
+
+    Raises:
+        InvalidArgumentError: a negative position.
+    """
+    if min_position < 0:
+        raise InvalidArgumentError("min_position must not be negative")
+    remaining_s = context.time_remaining()
+    # gRPC says "for ever" with a number that is no time.
+    timeout_s = MAX_WAIT_S if remaining_s is None else min(remaining_s * 0.9, MAX_WAIT_S)
+    return Freshness(min_position, max(timeout_s, 0.0))
+
+
+def as_of(request: Message) -> datetime | None:
+    """The time that a request names in ``as_of``; ``None`` for now.
+
+    Raises:
+        InvalidArgumentError: beyond the years 1 to 9999.
+    """
+    return values.decode_time(getattr(request, "as_of")) if request.HasField("as_of") else None  # noqa: B009

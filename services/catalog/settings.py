@@ -1,0 +1,36 @@
+"""The catalog's settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from tintype.runtime.settings import ServiceSettings, Settings
+
+
+class CatalogSettings(ServiceSettings):
+    """The section ``[catalog]``."""
+
+    data_dir: Path = Field(
+        default=Path("tintype-data"), description="The directory of the database, where it is SQLite."
+    )
+    database_url: str = Field(
+        default="",
+        description="Where the tables are: sqlite:////PATH or postgresql://…; empty is catalog.db in data_dir.",
+        repr=False,  # it may hold a password
+    )
+    max_image_size_bytes: int = Field(
+        default=1024**4, ge=1, le=2**62, description="Imports that announce more bytes are refused at once."
+    )
+
+    @property
+    def database(self) -> str:
+        """The URL to use."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'catalog.db').absolute()}"
+
+
+class CatalogServiceSettings(Settings):
+    """All sections that the catalog reads."""
+
+    catalog: CatalogSettings = CatalogSettings()
