@@ -1,0 +1,77 @@
+"""Draws the generated parts of docs/ from the code: `make docs`. A test keeps the two the same.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from services.catalog.settings import CatalogSettings
+from services.converter.settings import ConverterSettings
+from services.importer.settings import ImporterSettings
+from services.signer.settings import SignerSettings
+from tintype.domain.errors import TintypeError, every_error
+from tintype.domain.lifecycle import TRANSITIONS
+from tintype.runtime.error_table import status_code
+from tintype.runtime.settings import describe
+
+DOCS = Path(__file__).parents[1] / "docs"
+_PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def state_diagram() -> str:
+    """The states of an image, in Mermaid: one arrow for each pair, labelled with all that leads across it."""
+    arrows: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for (source, trigger), target in TRANSITIONS.items():
+        arrows[source.value if source else "[*]", target.value].append(trigger)
+    lines = [f"    {source} --> {target}: {', '.join(triggers)}" for (source, target), triggers in arrows.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *lines, "```"])
+
+
+def reasons() -> str:
+    """Every reason, what it means, its gRPC status, and whether the same call may succeed later."""
+    rows = ["| Reason | Meaning | gRPC status | Retryable |", "|---|---|---|---|"]
+    for error in sorted((error for error in every_error() if error is not TintypeError), key=lambda e: e.reason):
+        meaning = " ".join((error.__doc__ or "").split())
+        hint = f" *{error.hint}*" if error.hint else ""
+        retryable = "yes" if error.retryable else ""
+        rows.append(f"| `{error.reason}` | {meaning}{hint} | `{status_code(error).name}` | {retryable} |")
+    return "\n".join(rows)
+
+
+def settings() -> str:
+    """Every setting of every service."""
+    parts = []
+    for name, settings_class in (
+        ("catalog", CatalogSettings),
+        ("importer", ImporterSettings),
+        ("converter", ConverterSettings),
+        ("signer", SignerSettings),
+    ):
+        parts.append(f"## {name}\n\n```text\n{describe(settings_class).strip()}\n```\n")
+    return "\n".join(parts)
+
+
+PARTS: Mapping[str, Callable[[], str]] = {"state-diagram": state_diagram, "reasons": reasons, "settings": settings}
+
+
+def drawn(text: str) -> str:
+    """The text of a document with its generated parts as the code has them now."""
+    return _PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}\n{part[3]}", text)
+
+
+def main() -> None:
+    """Write every document whose generated parts are out of date."""
+    for path in sorted(DOCS.rglob("*.md")):
+        text = path.read_text()
+        if (new := drawn(text)) != text:
+            path.write_text(new)
+            print(f"drawn: {path.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main()
