@@ -173,6 +173,17 @@ class NatsConnection:
         except (OSError, nats.errors.Error) as exc:
             _log.debug("subscription was gone already", error=_text(exc))
 
+    async def drain(self, subscription: Subscription) -> None:
+        """End a subscription once all messages that are on their way to it have come, if a server can be asked."""
+        if not self.is_connected:
+            await self.unsubscribe(subscription)
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await subscription.drain()  # type: ignore[no-untyped-call]
+        except (OSError, nats.errors.Error, TimeoutError) as exc:
+            _log.debug("subscription was not drained", error=_text(exc))
+
     def call_on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` after every reconnect, until the returned function is called."""
         self._on_reconnect.add(callback)

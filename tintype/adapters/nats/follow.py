@@ -83,7 +83,7 @@ async def _ordered_consumer(
         "name": name,
         "deliver_policy": "by_start_sequence",
         "opt_start_seq": start,
-        "filter_subjects": list(filters),
+        **_filter_config(filters),
         "ack_policy": "none",
         "max_deliver": 1,
         "mem_storage": True,
@@ -100,13 +100,19 @@ async def _ordered_consumer(
             await connection.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}")
 
 
+def _filter_config(filters: Sequence[str]) -> dict[str, object]:
+    return {"filter_subject": filters[0]} if len(filters) == 1 else {"filter_subjects": list(filters)}
+
+
 async def create_consumer(connection: NatsConnection, name: str, config: dict[str, object]) -> None:
     """Create a consumer, or bring the one of that name to this configuration.
 
     Raises:
         EventLogUnavailableError: the server refuses it, or does not answer in time.
     """
+    # A single filter stands in the subject of the call too, by which NATS permissions can confine a tenant to it.
+    suffix = f".{config['filter_subject']}" if "filter_subject" in config else ""
     body = {"stream_name": STREAM, "config": config, "action": ""}
-    answer = await connection.api(f"CONSUMER.CREATE.{STREAM}.{name}", body)
+    answer = await connection.api(f"CONSUMER.CREATE.{STREAM}.{name}{suffix}", body)
     if error := answer.get("error"):
         raise EventLogUnavailableError(f"consumer {name} could not be made: {error.get('description')}")

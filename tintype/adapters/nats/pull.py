@@ -146,6 +146,8 @@ class PullReader:
 async def open_reader(connection: NatsConnection, consumer: str, *, batch: int) -> AsyncIterator[PullReader]:
     """Read a consumer in batches of ``batch`` messages, and at most 4 MiB; a reconnect interrupts it.
 
+    When the context has ended, :meth:`PullReader.take_unread` has every message that the server has handed out.
+
     Raises:
         EventLogUnavailableError: there is no connection.
     """
@@ -156,4 +158,4 @@ async def open_reader(connection: NatsConnection, consumer: str, *, batch: int) 
         yield reader
     finally:
         forget()
-        await connection.unsubscribe(subscription)
+        await connection.drain(subscription)

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from tintype.adapters.nats.connection import NatsConnection
 from tintype.adapters.nats.follow import Backoff, create_consumer
-from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, open_reader
+from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, PullReader, open_reader
 from tintype.codec import cloudevents
 from tintype.codec.subjects import type_filters
 from tintype.domain.errors import EventLogUnavailableError, LogCorruptError
@@ -63,6 +63,7 @@ class NatsWork:
         self._connection = connection
         self._queue = queue
         self._in_hand: set[NatsDelivery] = set()
+        self._reader: PullReader | None = None
 
     async def deliveries(self) -> AsyncIterator[NatsDelivery]:
         """Yield one event after the other, through reconnects and restarts.
@@ -74,19 +75,18 @@ class NatsWork:
         while True:
             try:
                 await self._create_consumer()
-                async with open_reader(self._connection, self._queue.name, batch=1) as reader:
-                    try:
-                        while True:
-                            message = await reader.next()
-                            backoff.reset()
-                            if delivery := await self._delivery(message):
-                                yield delivery
-                    finally:
-                        await self._give_back(message.reply for message in reader.take_unread())
+                async with open_reader(self._connection, self._queue.name, batch=1) as self._reader:
+                    while True:
+                        message = await self._reader.next()
+                        backoff.reset()
+                        if delivery := await self._delivery(message):
+                            yield delivery
             except (PullInterruptedError, EventLogUnavailableError) as exc:
                 if self._connection.is_closed:
                     raise EventLogUnavailableError("the connection to NATS is closed") from exc
                 _log.warning("work was interrupted", queue=self._queue.name, error=str(exc))
+            finally:
+                await self._give_back_unread()
             await backoff.wait()
 
     async def close(self) -> None:
@@ -129,6 +129,10 @@ class NatsWork:
                 "max_deliver": -1,
             },
         )
+
+    async def _give_back_unread(self) -> None:
+        if self._reader is not None:
+            await self._give_back(message.reply for message in self._reader.take_unread())
 
     async def _give_back(self, replies: Iterable[str]) -> None:
         try:
