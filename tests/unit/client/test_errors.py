@@ -13,7 +13,9 @@ from tintype.domain import errors as domain
 from tintype.runtime.error_table import to_rpc_status
 
 
-def rpc_error(code: grpc.StatusCode, details: str = "", trailers: tuple[tuple[str, bytes], ...] = ()) -> grpc.RpcError:
+def rpc_error(
+    code: grpc.StatusCode, details: str = "", trailers: tuple[tuple[str, bytes], ...] = ()
+) -> grpc.aio.AioRpcError:
     return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailers), details)
 
 

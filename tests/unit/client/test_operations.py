@@ -24,7 +24,7 @@ RUNNING, FAILED = pb.OPERATION_STATE_RUNNING, pb.OPERATION_STATE_FAILED
 SUCCEEDED, CANCELLED = pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_CANCELLED
 
 
-def states(*ends: pb.OperationState, failure: types_pb2.Failure | None = None) -> list[pb.Operation]:
+def states(*ends: pb.OperationState.ValueType, failure: types_pb2.Failure | None = None) -> list[pb.Operation]:
     image, name = str(uuid.uuid4()), str(uuid.uuid4())
     steps = (types_pb2.STEP_STAGE, types_pb2.STEP_STAGE, types_pb2.STEP_PUBLISH)
     running = [operation(image, name=name, step=step) for step in steps]

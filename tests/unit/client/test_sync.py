@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.unit.client.fake_services import FakeServices, serving
+from tests.unit.client.fake_services import FakeServices, serving_in_thread
 from tintype import client as asynchronous
 from tintype.client import NotFoundError, admin, events, images, operations, sync
 
@@ -26,22 +24,8 @@ FACES = [
 
 @pytest.fixture
 def services() -> Iterator[FakeServices]:
-    fake = FakeServices()
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    context = serving(fake)
-
-    def run(step: object) -> None:
-        asyncio.run_coroutine_threadsafe(step, loop).result()  # type: ignore[arg-type]
-
-    with ExitStack() as cleanup:
-        cleanup.callback(loop.close)
-        cleanup.callback(thread.join)
-        cleanup.callback(loop.call_soon_threadsafe, loop.stop)
-        run(context.__aenter__())
-        cleanup.callback(lambda: run(context.__aexit__(None, None, None)))
-        yield fake
+    with serving_in_thread(FakeServices()) as running:
+        yield running
 
 
 @pytest.mark.parametrize(("wanted", "face"), FACES)
