@@ -106,7 +106,8 @@ class Printer:
             return
         import yaml
 
-        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), end="", flush=True)
+        # Escaped beyond ASCII: PyYAML prints the characters that turn the direction of writing as they are.
+        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=False), end="", flush=True)
 
 
 def image_row(image: Image) -> tuple[str, ...]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tintype.cli.exit_codes import ExitCode
+
+_EMBEDDED = ("aiohttp", "pydantic_settings", "sqlalchemy", "structlog", "zstandard")
+"""Packages that the extra ``embedded`` brings, by the names they are imported by."""
 
 
 def up(
@@ -23,10 +27,11 @@ def up(
     ] = None,
 ) -> None:
     """Start NATS and every service on loopback, until Ctrl-C. Needs nothing set up, and writes DIR/client.toml."""
-    try:
-        from tintype.runtime.supervisor import run_stack
-    except ModuleNotFoundError as exc:
-        typer.echo(f"error: {exc.name} is not installed [EMBEDDED_MISSING]", err=True)
+    missing = [name for name in _EMBEDDED if find_spec(name) is None]
+    if missing:
+        typer.echo(f"error: {', '.join(missing)} is not installed [EMBEDDED_MISSING]", err=True)
         typer.echo("hint: Install everything that one machine needs: pip install 'tintype[embedded]'", err=True)
-        raise typer.Exit(ExitCode.REFUSED) from exc
+        raise typer.Exit(ExitCode.REFUSED)
+    from tintype.runtime.supervisor import run_stack
+
     raise typer.Exit(run_stack(directory, config, ready_file))

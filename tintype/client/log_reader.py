@@ -52,6 +52,12 @@ class LogReader:
     def __init__(self, client: NatsClient, transport: Transport) -> None:
         self._client = client
         self._transport = transport
+        self._inbox: _Inbox | None = None
+
+    async def reconnected(self) -> None:
+        """Begin anew behind the last message: what was sent meanwhile is lost, and the consumer perhaps with it."""
+        if self._inbox is not None:
+            self._inbox.interrupt()
 
     async def state(self) -> StreamInfo:
         """What the stream says of itself.
@@ -91,7 +97,7 @@ class LogReader:
 
     @asynccontextmanager
     async def _consumer(self, filters: Sequence[str], after: int) -> AsyncIterator[_Inbox]:
-        inbox = _Inbox(self._client)
+        inbox = self._inbox = _Inbox(self._client)
         subject = self._client.new_inbox()
         subscription = await self._client.subscribe(subject, cb=inbox.take)
         try:
@@ -121,17 +127,21 @@ class _Inbox:
 
     def __init__(self, client: NatsClient) -> None:
         self._client = client
-        self._messages: asyncio.Queue[Msg] = asyncio.Queue()
+        self._messages: asyncio.Queue[Msg | None] = asyncio.Queue()
 
     async def take(self, message: Msg) -> None:
         """Keep a message, as the subscription's callback."""
         self._messages.put_nowait(message)
 
+    def interrupt(self) -> None:
+        """Have the reader stop here."""
+        self._messages.put_nowait(None)
+
     async def next(self) -> tuple[LogMessage, int]:
         """The next message, and its place in the consumer's sequence.
 
         Raises:
-            _ReadingBrokenError: not even a heartbeat came.
+            _ReadingBrokenError: not even a heartbeat came, or the connection was lost.
         """
         while True:
             try:
@@ -139,6 +149,8 @@ class _Inbox:
                     message = await self._messages.get()
             except TimeoutError as exc:
                 raise _ReadingBrokenError("the server is silent") from exc
+            if message is None:
+                raise _ReadingBrokenError("the connection was lost for a moment")
             headers = message.headers or {}
             if "Status" not in headers:
                 place = message.metadata.sequence
@@ -161,6 +173,7 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
     if not url:
         raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
     client = NatsClient()
+    reader = LogReader(client, transport)
     try:
         # The client would try for ever, at the start as later.
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -170,12 +183,13 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # fractions are fine
                 error_cb=_ignore,
+                reconnected_cb=reader.reconnected,
             )
     except (*NATS_ERRORS, TimeoutError) as exc:
         await client.close()
         raise _unavailable(exc) from exc
     try:
-        yield LogReader(client, transport)
+        yield reader
     finally:
         await client.close()
 

@@ -26,6 +26,11 @@ _WRITE = "/tintype.api.importer.v1.ImporterService/Write"
 _CANCEL_TIMEOUT_S = 2.0
 _RESUMABLE_REASONS = {"WRONG_OFFSET", "UPLOAD_BUSY", "STALLED"}
 
+# grpc.aio's own words (grpc/_cython/_cygrpc/aio/call.pyx.pxi) on a write that the transport did not take.
+_PLACEHOLDER = "Internal error from Core"
+_SETTLE_ATTEMPTS = 100
+_SETTLE_INTERVAL_S = 0.01
+
 WriteCall = grpc.aio.StreamUnaryCall[bytes, pb.WriteResponse]
 
 
@@ -102,9 +107,11 @@ class Uploads:
         call: WriteCall = method(metadata=self._transport.metadata)
         try:
             async with translated():
-                with suppress(asyncio.InvalidStateError):
-                    # The service may end the call before it has all: then the call's own status says why.
+                try:
                     await self._feed(call, upload, source, report)
+                except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                    # The service may end the call before it has all: then the call's own status says why.
+                    await _settled(call)
                 response = await self._in_time(call)
         finally:
             call.cancel()
@@ -140,6 +147,19 @@ class Uploads:
                     timeout=_CANCEL_TIMEOUT_S,
                     metadata=self._transport.metadata,
                 )
+
+
+async def _settled(call: WriteCall) -> None:
+    """Wait for the service's own status: a failed write puts a placeholder there, which the status then replaces.
+
+    Raises:
+        ServiceUnavailableError: it does not come; the connection is gone.
+    """
+    for _ in range(_SETTLE_ATTEMPTS):
+        if await call.details() != _PLACEHOLDER:
+            return
+        await asyncio.sleep(_SETTLE_INTERVAL_S)
+    raise ServiceUnavailableError("the connection to the importer broke")
 
 
 def _is_resumable(error: ClientError) -> bool:

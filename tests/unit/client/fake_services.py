@@ -5,12 +5,15 @@ Errors travel as the services send them. What is to go wrong is said beforehand,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -25,6 +28,10 @@ from tintype.api.types.v1 import types_pb2
 from tintype.codec import framing, values
 from tintype.domain import errors
 from tintype.runtime.error_table import to_rpc_status
+
+Part = TypeVar("Part", bound="_Part")
+Asked = TypeVar("Asked", bound=Message)
+Answered = TypeVar("Answered", bound=Message)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CHUNK = 1024
@@ -103,7 +110,7 @@ class FakeServices:
             raise errors.ImageNotFoundError(f"there is no image {image_id}")
         return self.images[image_id]
 
-    async def note(self, request: Message, context: grpc.aio.ServicerContext[object, object]) -> None:
+    async def note(self, request: Message, context: Any) -> None:
         """Remember a request, and fail it if that is its fate."""
         self.requests.append(request)
         self.metadata = {key: str(value) for key, value in context.invocation_metadata() or ()}
@@ -112,17 +119,19 @@ class FakeServices:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
 
 
-async def refuse(context: grpc.aio.ServicerContext[object, object], error: errors.TintypeError) -> None:
+async def refuse(context: Any, error: errors.TintypeError) -> None:
     """End a call as the services do."""
     status = rpc_status.to_status(to_rpc_status(error))
     context.set_trailing_metadata(status.trailing_metadata)
     await context.abort(status.code, status.details)
 
 
-def served(method: Callable[..., Awaitable[Message]]) -> Callable[..., Awaitable[Message]]:
+def served(
+    method: Callable[[Part, Asked, Any], Awaitable[Answered]],
+) -> Callable[[Part, Asked, Any], Awaitable[Answered]]:
     """A unary method: its request is noted, and its error travels as the services' do."""
 
-    async def call(self: _Part, request: Message, context: grpc.aio.ServicerContext[object, object]) -> Message:
+    async def call(self: Part, request: Asked, context: Any) -> Answered:
         await self.services.note(request, context)
         try:
             return await method(self, request, context)
@@ -142,7 +151,7 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
     """Images."""
 
     @served
-    async def CreateImage(self, request: pb.CreateImageRequest, context: object) -> pb.Image:
+    async def CreateImage(self, request: pb.CreateImageRequest, context: Any) -> pb.Image:
         if request.image_id in self.services.images:
             raise errors.ImageExistsError(f"image {request.image_id} exists")
         if "\x00" in request.image.name:
@@ -154,11 +163,11 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         return image
 
     @served
-    async def GetImage(self, request: pb.GetImageRequest, context: object) -> pb.Image:
+    async def GetImage(self, request: pb.GetImageRequest, context: Any) -> pb.Image:
         return self.services.image(request.image_id)
 
     @served
-    async def ListImages(self, request: pb.ListImagesRequest, context: object) -> pb.ListImagesResponse:
+    async def ListImages(self, request: pb.ListImagesRequest, context: Any) -> pb.ListImagesResponse:
         images = [image for image in self.services.images.values() if self._matches(image, request.filter)]
         start = int(request.page_token or 0)
         end = start + request.page_size
@@ -168,7 +177,7 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         return all(f'name="{image.name}"' == term for term in expression.split(" AND ") if term.startswith("name="))
 
     @served
-    async def UpdateImage(self, request: pb.UpdateImageRequest, context: object) -> pb.Image:
+    async def UpdateImage(self, request: pb.UpdateImageRequest, context: Any) -> pb.Image:
         image = self.services.image(request.image.id)
         if request.image.etag and self.services.faults.conflicts:
             self.services.faults.conflicts -= 1
@@ -186,7 +195,7 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         return image
 
     @served
-    async def DeleteImage(self, request: pb.DeleteImageRequest, context: object) -> pb.Image:
+    async def DeleteImage(self, request: pb.DeleteImageRequest, context: Any) -> pb.Image:
         image = self.services.image(request.image_id)
         if image.protected:
             raise errors.ImageProtectedError(f"image {image.id} is protected")
@@ -194,21 +203,19 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         return image
 
     @served
-    async def ImportImage(self, request: pb.ImportImageRequest, context: object) -> pb.Operation:
+    async def ImportImage(self, request: pb.ImportImageRequest, context: Any) -> pb.Operation:
         image = self.services.image(request.image_id)
         name = next((name for name, states in self.services.operations.items() if states[0].image_id == image.id), "")
         return self.services.operations[name][0] if name else operation(image.id)
 
     @served
-    async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: object) -> pb.ListImageEventsResponse:
+    async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Any) -> pb.ListImageEventsResponse:
         start = int(request.page_token or 0)
         events = [event for event in self.services.events if event.image_id == request.image_id]
         token = str(start + 1) if start + 1 < len(events) else ""
         return pb.ListImageEventsResponse(events=events[start : start + 1], next_page_token=token)
 
-    async def WatchImages(
-        self, request: pb.WatchImagesRequest, context: grpc.aio.ServicerContext[object, object]
-    ) -> AsyncIterator[pb.WatchImagesResponse]:
+    async def WatchImages(self, request: pb.WatchImagesRequest, context: Any) -> AsyncIterator[pb.WatchImagesResponse]:
         await self.services.note(request, context)
         # One event for each stream, and then the service goes away.
         for event in self.services.events:
@@ -228,15 +235,15 @@ class OperationsPart(_Part, catalog_pb2_grpc.OperationsServiceServicer):
         return states.pop(0) if len(states) > 1 else states[0]
 
     @served
-    async def GetOperation(self, request: pb.GetOperationRequest, context: object) -> pb.Operation:
+    async def GetOperation(self, request: pb.GetOperationRequest, context: Any) -> pb.Operation:
         return self._next(request.operation_id)
 
     @served
-    async def WaitOperation(self, request: pb.WaitOperationRequest, context: object) -> pb.Operation:
+    async def WaitOperation(self, request: pb.WaitOperationRequest, context: Any) -> pb.Operation:
         return self._next(request.operation_id)
 
     @served
-    async def CancelOperation(self, request: pb.CancelOperationRequest, context: object) -> pb.Operation:
+    async def CancelOperation(self, request: pb.CancelOperationRequest, context: Any) -> pb.Operation:
         state = self._next(request.operation_id)
         if state.done:
             raise errors.OperationDoneError("it has ended")
@@ -247,7 +254,7 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
     """A rebuild in two steps."""
 
     async def RebuildProjection(
-        self, request: pb.RebuildProjectionRequest, context: object
+        self, request: pb.RebuildProjectionRequest, context: Any
     ) -> AsyncIterator[pb.RebuildProjectionResponse]:
         yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
         yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
@@ -256,17 +263,17 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
 class Importer(_Part):
     """Bytes: the unary calls by the generated classes, the streams framed by hand, as the importer does."""
 
-    async def start(self, request: importer_pb2.StartUploadRequest, context: object) -> importer_pb2.Upload:
+    async def start(self, request: importer_pb2.StartUploadRequest, context: Any) -> importer_pb2.Upload:
         self.services.image(request.image_id)
         name = f"upload-{len(self.services.uploads)}"
         size = request.expected_size if request.HasField("expected_size") else None
         self.services.uploads[name] = Upload(request.image_id, str(uuid.uuid4()), size)
         return self._state(name)
 
-    async def query(self, request: importer_pb2.QueryWriteStatusRequest, context: object) -> importer_pb2.Upload:
+    async def query(self, request: importer_pb2.QueryWriteStatusRequest, context: Any) -> importer_pb2.Upload:
         return self._state(request.upload_id)
 
-    async def cancel(self, request: importer_pb2.CancelUploadRequest, context: object) -> Message:
+    async def cancel(self, request: importer_pb2.CancelUploadRequest, context: Any) -> Message:
         self.services.cancelled.append(request.upload_id)
         return importer_pb2.CancelUploadResponse()
 
@@ -282,9 +289,7 @@ class Importer(_Part):
             complete=upload.is_complete,
         )
 
-    async def write(
-        self, messages: AsyncIterator[bytes], context: grpc.aio.ServicerContext[object, object]
-    ) -> importer_pb2.WriteResponse:
+    async def write(self, messages: AsyncIterator[bytes], context: Any) -> importer_pb2.WriteResponse:
         upload: Upload | None = None
         try:
             async for message in messages:
@@ -311,9 +316,7 @@ class Importer(_Part):
             committed_size=len(upload.data), operation_id=upload.operation_id, position=41
         )
 
-    async def read(
-        self, request: importer_pb2.ReadRequest, context: grpc.aio.ServicerContext[object, object]
-    ) -> AsyncIterator[bytes]:
+    async def read(self, request: importer_pb2.ReadRequest, context: Any) -> AsyncIterator[bytes]:
         self.services.requests.append(request)
         data = self.services.data.get(request.image_id)
         if data is None:
@@ -333,8 +336,8 @@ def operation(
     image_id: str,
     *,
     name: str = "",
-    state: pb.OperationState = pb.OPERATION_STATE_RUNNING,
-    step: types_pb2.Step = types_pb2.STEP_UNSPECIFIED,
+    state: pb.OperationState.ValueType = pb.OPERATION_STATE_RUNNING,
+    step: types_pb2.Step.ValueType = types_pb2.STEP_UNSPECIFIED,
     failure: types_pb2.Failure | None = None,
 ) -> pb.Operation:
     """An operation's message."""
@@ -367,9 +370,35 @@ async def serving(services: FakeServices) -> AsyncIterator[FakeServices]:
         await server.stop(None)
 
 
+@contextmanager
+def serving_in_thread(services: FakeServices) -> Iterator[FakeServices]:
+    """Serve beside a test that has no event loop of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    context = serving(services)
+
+    def run(step: Coroutine[Any, Any, object]) -> None:
+        asyncio.run_coroutine_threadsafe(step, loop).result()
+
+    async def enter() -> None:
+        await context.__aenter__()
+
+    async def leave() -> None:
+        await context.__aexit__(None, None, None)
+
+    with ExitStack() as cleanup:
+        cleanup.callback(loop.close)
+        cleanup.callback(thread.join)
+        cleanup.callback(loop.call_soon_threadsafe, loop.stop)
+        run(enter())
+        cleanup.callback(lambda: run(leave()))
+        yield services
+
+
 def _importer_handlers(importer: Importer) -> grpc.GenericRpcHandler:
-    def unary(method: Callable[..., Awaitable[Message]], request: type[Message]) -> grpc.RpcMethodHandler:
-        async def call(message: Message, context: grpc.aio.ServicerContext[object, object]) -> Message:
+    def unary(method: Callable[..., Awaitable[Message]], request: type[Message]) -> grpc.RpcMethodHandler[Any, Any]:
+        async def call(message: Message, context: Any) -> Message:
             await importer.services.note(message, context)
             try:
                 return await method(message, context)

@@ -55,7 +55,7 @@ async def test_a_retry_is_the_same_request(client: Client, services: FakeService
     ids = {request.request_id for request in services.requests if isinstance(request, pb.CreateImageRequest)}
     assert len(services.requests) == 3
     assert len(ids) == 1
-    assert uuid.UUID(ids.pop())
+    assert uuid.UUID(ids.pop()).version == 4
 
 
 async def test_retries_end(client: Client, services: FakeServices) -> None:

@@ -1,0 +1,185 @@
+"""The SDK reads the log of a real nats-server: in order, from any position, through a restart; and proves it whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing
+
+import pytest
+import pytest_asyncio
+
+from tests.contract.event_logs import NatsHarness
+from tintype.adapters.nats.server import NatsServer
+from tintype.client import (
+    Client,
+    ClientConfig,
+    ConfigurationError,
+    ImageEvent,
+    InvalidRequestError,
+    ServiceDefectError,
+    ServiceUnavailableError,
+)
+from tintype.client.client import connect
+from tintype.codec import cloudevents
+from tintype.domain.events import ImagePublished, RecordedEvent
+from tintype.domain.values import ProjectId
+from tintype.testing.events import CREATED, IMPORT_ROAD, EventBuilder, an_image_id
+
+pytestmark = pytest.mark.nats
+
+
+@pytest_asyncio.fixture
+async def harness(nats_server: NatsServer) -> AsyncIterator[NatsHarness]:
+    async with AsyncExitStack() as stack:
+        yield await NatsHarness.make(nats_server.url, stack)
+
+
+@pytest_asyncio.fixture
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
+    async with connect(ClientConfig(catalog="127.0.0.1:1", nats=nats_server.url, project="demo")) as client:
+        yield client
+
+
+async def import_image(harness: NatsHarness, name: str = "image", project: str = "demo") -> list[RecordedEvent]:
+    log = await harness.open()
+    builder = EventBuilder(an_image_id(name), ProjectId(project))
+    recorded: list[RecordedEvent] = []
+    for payload in IMPORT_ROAD:
+        recorded.append(await log.append(builder.new(payload), after=recorded[-1] if recorded else None))
+    return recorded
+
+
+async def take(events: AsyncIterator[ImageEvent], count: int) -> list[ImageEvent]:
+    found: list[ImageEvent] = []
+    async with asyncio.timeout(30):
+        async for event in events:
+            found.append(event)
+            if len(found) == count:
+                break
+    return found
+
+
+def positions(events: Sequence[ImageEvent | RecordedEvent]) -> list[int]:
+    return [event.position for event in events]
+
+
+async def test_a_subscriber_sees_what_was_recorded(client: Client, harness: NatsHarness) -> None:
+    recorded = await import_image(harness)
+
+    async with aclosing(client.events.subscribe(after=0)) as events:
+        assert await take(events, len(recorded)) == [ImageEvent.of(event) for event in recorded]
+
+
+async def test_a_subscriber_goes_on_behind_a_position(client: Client, harness: NatsHarness) -> None:
+    recorded = await import_image(harness)
+
+    async with aclosing(client.events.subscribe(after=recorded[2].position)) as events:
+        assert positions(await take(events, len(recorded) - 3)) == positions(recorded[3:])
+
+
+async def test_a_subscriber_from_now_on_sees_only_what_comes(client: Client, harness: NatsHarness) -> None:
+    await import_image(harness, "old")
+    async with aclosing(client.events.subscribe()) as events, asyncio.TaskGroup() as group:
+        first = group.create_task(take(events, 1))
+        log = await harness.open()
+        builder = EventBuilder(an_image_id("new"))
+        appended: list[RecordedEvent] = []
+        while not first.done():
+            appended.append(await log.append(builder.new(), after=appended[-1] if appended else None))
+            await asyncio.sleep(0.02)
+
+    assert first.result()[0].image_id == an_image_id("new")
+
+
+async def test_a_subscriber_chooses_project_image_and_type(client: Client, harness: NatsHarness) -> None:
+    await import_image(harness, "other project", "elsewhere")
+    await import_image(harness, "other image")
+    wanted = await import_image(harness, "wanted")
+
+    async with aclosing(
+        client.events.subscribe(after=0, image_id=an_image_id("wanted"), types=[ImagePublished, "created"])
+    ) as events:
+        assert positions(await take(events, 2)) == positions([wanted[0], wanted[-1]])
+    async with aclosing(client.events.subscribe(after=0, project="*", types=["created"])) as events:
+        assert [event.project for event in await take(events, 3)] == ["elsewhere", "demo", "demo"]
+
+
+async def test_a_restart_of_the_server_is_no_gap(own_nats_server: NatsServer) -> None:
+    config = ClientConfig(catalog="127.0.0.1:1", nats=own_nats_server.url, project="demo")
+    async with AsyncExitStack() as stack, connect(config) as client:
+        harness = await NatsHarness.make(own_nats_server.url, stack)
+        before = await import_image(harness, "before")
+        events = await stack.enter_async_context(aclosing(client.events.subscribe(after=0)))
+        seen = await take(events, len(before))
+        await own_nats_server.kill()
+        await own_nats_server.start()
+        after = await import_image(harness, "after")
+        seen += await take(events, len(after))
+
+    assert positions(seen) == positions([*before, *after])
+
+
+@pytest.mark.parametrize("wrong", [{"types": ["melted"]}, {"project": "a.>"}, {"image_id": "*"}])
+async def test_a_filter_cannot_be_widened(client: Client, harness: NatsHarness, wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequestError):
+        await anext(client.events.subscribe(after=0, **wrong))
+
+
+async def test_a_foreign_message_is_an_error(client: Client, harness: NatsHarness) -> None:
+    connection = await harness.connect()
+    await connection.request(f"tintype.v1.demo.image.{an_image_id()}.created", b"nonsense")
+
+    with pytest.raises(ServiceDefectError, match="position 1"):
+        await take(client.events.subscribe(after=0), 1)
+
+
+async def test_a_whole_log_has_no_faults(client: Client, harness: NatsHarness) -> None:
+    await import_image(harness, "one")
+    await import_image(harness, "two", "elsewhere")
+    told: list[tuple[int, int | None]] = []
+
+    found = await client.events.check_log(on_progress=lambda done, total: told.append((done, total)))
+
+    assert (found.events, found.images, found.head, found.faults) == (12, 2, 12, ())
+    assert told[-1] == (12, 12)
+
+
+async def test_an_empty_log_has_no_faults(client: Client, harness: NatsHarness) -> None:
+    found = await client.events.check_log()
+
+    assert (found.events, found.faults) == (0, ())
+
+
+@pytest.mark.parametrize(
+    ("version", "previous_hash", "complaint"),
+    [(3, "real", "version 3 follows version 1"), (2, "ab" * 32, "the hash of the event before it")],
+)
+async def test_a_broken_chain_is_found(
+    client: Client, harness: NatsHarness, version: int, previous_hash: str, complaint: str
+) -> None:
+    builder = EventBuilder()
+    first = await (await harness.open()).append(builder.new(CREATED), after=None)
+    hash_before = first.hash if previous_hash == "real" else previous_hash
+    forged = cloudevents.encode(builder.new(IMPORT_ROAD[1]), version=version, previous_hash=hash_before)
+    await (await harness.connect()).request(forged.subject, forged.payload, headers=forged.headers)
+
+    found = await client.events.check_log()
+
+    assert [(fault.image_id, fault.position) for fault in found.faults] == [(an_image_id(), 2)]
+    assert complaint in found.faults[0].message
+
+
+async def test_no_server_is_unavailable() -> None:
+    config = ClientConfig(catalog="127.0.0.1:1", nats="nats://127.0.0.1:1", project="demo")
+    async with connect(config) as client:
+        with pytest.raises(ServiceUnavailableError) as caught:
+            await anext(client.events.subscribe(after=0))
+
+    assert caught.value.reason == "EVENT_LOG_UNAVAILABLE"
+
+
+async def test_events_need_a_server_in_the_configuration() -> None:
+    async with connect(ClientConfig(catalog="127.0.0.1:1")) as client:
+        with pytest.raises(ConfigurationError, match=r"client\.nats"):
+            await anext(client.events.subscribe())

@@ -1,0 +1,73 @@
+"""Where the client looks for its configuration, and what it refuses there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tintype.client import ConfigurationError, load_config
+
+
+@pytest.fixture(autouse=True)
+def empty_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TINTYPE_CONFIG", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def write(path: Path, catalog: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'[client]\ncatalog = "{catalog}"\n')
+    return path
+
+
+def test_the_nearest_place_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for place in ("home/tintype/client.toml", "tintype-data/client.toml", "client.toml"):
+        write(tmp_path / place, place)
+        found.append(load_config().catalog)
+    monkeypatch.setenv("TINTYPE_CONFIG", str(write(tmp_path / "named.toml", "environment")))
+    found.append(load_config().catalog)
+    found.append(load_config(write(tmp_path / "given.toml", "given")).catalog)
+
+    assert found == ["home/tintype/client.toml", "tintype-data/client.toml", "client.toml", "environment", "given"]
+
+
+def test_without_a_file_the_error_names_the_places() -> None:
+    with pytest.raises(ConfigurationError, match=r"tintype-data/client\.toml"):
+        load_config()
+
+
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_config(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[client", "not TOML"),
+        ("[other]", "no section"),
+        ("client = 1", "no section"),
+        ("[client]\nimporter = 'x'", "catalog is missing"),
+        ("[client]\ncatalog = 1", "must be a str"),
+        ("[client]\ncatalog = 'x'\ntimeout_s = true", "must be a float"),
+        ("[client]\ncatalog = 'x'\nresume_attempts = 'many'", "must be a int"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "client.toml").write_text(text)
+
+    with pytest.raises(ConfigurationError, match=complaint):
+        load_config()
+
+
+def test_unknown_keys_are_for_newer_clients(tmp_path: Path) -> None:
+    (tmp_path / "client.toml").write_text("[client]\ncatalog = 'x'\nfuture = 1\ntimeout_s = 5\n")
+
+    config = load_config(project="mine")
+
+    assert (config.timeout_s, config.project) == (5, "mine")
+    assert config.actor
