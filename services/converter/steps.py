@@ -5,7 +5,7 @@ The output is written under a name of this attempt, ``output-<nonce>``, and belo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ class Converter:
         self, plan: Convert, store: ImageStore, staged: Blob, writer: BlobWriter, run: StepRun
     ) -> tuple[ConversionResult, Blob]:
         disk_bytes = staged.size if staged.virtual_size is None else staged.virtual_size
-        algorithm = _digest_algorithm(staged.digests)
+        algorithm = _site_algorithm(run.image, staged)
         async with self._source(store, staged) as source, self._output(writer) as output:
             # The step's work is the disk twice: written, then read.
             result = await self._run_qemu_img(
@@ -163,9 +163,17 @@ def _staged(image: Image) -> tuple[Operation, Blob]:
     return operation, operation.staged
 
 
-def _digest_algorithm(staged: Mapping[str, str]) -> str:
-    """The algorithm for the output: the strongest that the site took of the source."""
-    return next((algorithm for algorithm in _STRONGEST_FIRST if algorithm in staged), _STRONGEST_FIRST[0])
+def _site_algorithm(image: Image, staged: Blob) -> str:
+    """The algorithm for the output: the one that the site takes of every image.
+
+    Others were taken of the source only because its signature or its expected digest asked for them.
+    """
+    source = image.operation.source if image.operation else None
+    asked_for = {str(image.attributes.properties.get("img_signature_hash_method", "")).replace("-", "").lower()}
+    if source and source.expected_digest:
+        asked_for.add(source.expected_digest.algorithm)
+    known = [algorithm for algorithm in _STRONGEST_FIRST if algorithm in staged.digests]
+    return next((algorithm for algorithm in known if algorithm not in asked_for), (known or _STRONGEST_FIRST)[0])
 
 
 async def _remove_abandoned(store: ImageStore, image: Image, operation: Operation) -> None:

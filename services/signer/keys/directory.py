@@ -52,7 +52,7 @@ def _read(directory: Path, certificate_id: str) -> bytes:
     for suffix in SUFFIXES:
         # Links inside the directory are how Kubernetes mounts a secret; a link that leads out of it is no certificate.
         path = (root / f"{certificate_id}{suffix}").resolve()
-        if path.is_relative_to(root) and path.exists():
+        if path.is_relative_to(root) and path.is_file():
             return _read_small_file(path, certificate_id)
     raise CertificateNotFoundError(f"no certificate {certificate_id!r} is known here")
 

@@ -1,0 +1,53 @@
+"""Every error has a status and a reason of its own."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2
+
+from tintype.domain import errors
+from tintype.runtime.error_table import MAX_MESSAGE_CHARACTERS, STATUS, status_code, to_rpc_status
+
+ALL_ERRORS = list(errors.every_error())
+
+
+def test_every_category_has_a_status_of_its_own() -> None:
+    missing = [cls.__name__ for cls in errors.TintypeError.__subclasses__() if cls not in STATUS]
+    assert missing == []
+
+
+@pytest.mark.parametrize("error", ALL_ERRORS)
+def test_every_error_has_a_status(error: type[errors.TintypeError]) -> None:
+    assert isinstance(status_code(error), grpc.StatusCode)
+    assert status_code(error) is not grpc.StatusCode.OK
+    assert status_code(error) is not grpc.StatusCode.UNKNOWN
+
+
+def test_reasons_are_unique() -> None:
+    seen: dict[str, type[errors.TintypeError]] = {}
+    for error in ALL_ERRORS:
+        # The root has the reason of InternalError: a bare TintypeError is a defect.
+        if error is not errors.TintypeError:
+            assert error.reason not in seen, f"{error.__name__} has the reason of {seen[error.reason].__name__}"
+            seen[error.reason] = error
+
+
+@pytest.mark.parametrize("error", ALL_ERRORS)
+def test_every_error_states_its_own_reason(error: type[errors.TintypeError]) -> None:
+    assert "reason" in vars(error)
+    assert error.reason == error.reason.upper()
+
+
+def test_status_carries_reason_hint_and_retryability() -> None:
+    status = to_rpc_status(errors.SourceUnreachableError("no answer"))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert status.code == code_pb2.FAILED_PRECONDITION
+    assert status.message == "no answer"
+    assert (info.reason, info.domain) == ("SOURCE_UNREACHABLE", "tintype")
+    assert info.metadata["retryable"] == "true"
+
+
+def test_long_message_is_cut_to_what_trailers_can_carry() -> None:
+    assert len(to_rpc_status(errors.InternalError("ö" * 10_000)).message) == MAX_MESSAGE_CHARACTERS

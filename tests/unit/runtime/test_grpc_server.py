@@ -1,0 +1,139 @@
+"""Errors, health and limits as a client sees them, over a real connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+
+from tintype.api.signer.v1 import signer_pb2 as pb
+from tintype.api.signer.v1 import signer_pb2_grpc
+from tintype.domain.errors import ConfigurationError, SignatureInvalidError
+from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, caller_of, serving
+
+SERVICE = "tintype.api.signer.v1.SignerService"
+DEADLINE_S = 10
+
+
+class Refusing(signer_pb2_grpc.SignerServiceServicer):
+    """Does what the digest says."""
+
+    async def VerifyDigest(
+        self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.VerifyDigestResponse:
+        """Refuse, crash, abort, or answer who asked."""
+        match request.digest:
+            case "refuse":
+                raise SignatureInvalidError("böse " * 1000)
+            case "crash":
+                raise ValueError("the password is 1234")
+            case "abort":
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
+        caller = caller_of(context)
+        response = pb.VerifyDigestResponse()
+        response.verification.certificate_id = f"{caller.project}/{caller.actor}"
+        return response
+
+
+class Server:
+    """A server and a client of it."""
+
+    def __init__(self, address: str, health: Health, channel: grpc.aio.Channel) -> None:
+        self.address = address
+        self.health = health
+        self.signer = signer_pb2_grpc.SignerServiceStub(channel)
+        self.health_stub = health_pb2_grpc.HealthStub(channel)
+
+    async def fails(self, digest: str, **options: Any) -> grpc.aio.AioRpcError:
+        """The error that a call ends with."""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.signer.VerifyDigest(pb.VerifyDigestRequest(digest=digest), timeout=DEADLINE_S, **options)
+        return caught.value
+
+    async def health_of(self, name: str) -> int:
+        """What the health service says."""
+        answer = await self.health_stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=DEADLINE_S)
+        return int(answer.status)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    """One that refuses."""
+    register = partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Refusing())
+    async with (
+        serving([register], [SERVICE], "127.0.0.1:0", drain_s=0) as (address, health),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield Server(address, health, channel)
+
+
+def reason_of(error: grpc.aio.AioRpcError) -> str:
+    """The reason in an error's details."""
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info.reason
+
+
+async def test_own_error_becomes_its_status_with_its_reason(server: Server) -> None:
+    error = await server.fails("refuse")
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(error) == "SIGNATURE_INVALID"
+    assert (error.details() or "").startswith("böse")
+
+
+async def test_unknown_error_becomes_internal_without_a_word_of_what_it_was(server: Server) -> None:
+    error = await server.fails("crash")
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert reason_of(error) == "INTERNAL"
+    assert "1234" not in (error.details() or "")
+
+
+async def test_status_that_a_handler_chose_is_left_alone(server: Server) -> None:
+    error = await server.fails("abort")
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNIMPLEMENTED, "not here")
+
+
+async def test_unknown_method_is_unimplemented(server: Server) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/tintype.Nothing/Nothing")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_caller_is_what_the_metadata_says(server: Server) -> None:
+    answer = await server.signer.VerifyDigest(
+        pb.VerifyDigestRequest(), metadata=(("tintype-project", "acme"), ("tintype-actor", "ann")), timeout=DEADLINE_S
+    )
+    assert answer.verification.certificate_id == "acme/ann"
+
+
+async def test_malformed_caller_is_refused(server: Server) -> None:
+    error = await server.fails("", metadata=(("tintype-project", "../acme"),))
+    assert reason_of(error) == "INVALID_IDENTIFIER"
+
+
+async def test_message_over_the_limit_is_refused(server: Server) -> None:
+    error = await server.fails("x" * (MAX_MESSAGE_BYTES + 1))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_health_serves_only_once_ready(server: Server) -> None:
+    assert await server.health_of(SERVICE) == health_pb2.HealthCheckResponse.NOT_SERVING
+    await server.health.set(True)
+    assert await server.health_of(SERVICE) == health_pb2.HealthCheckResponse.SERVING
+    assert await server.health_of("") == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_port_that_is_taken_is_a_configuration_error(server: Server) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be listened on"):
+        async with serving([], [], server.address, drain_s=0):
+            pass

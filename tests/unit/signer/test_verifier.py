@@ -1,0 +1,230 @@
+"""The step VERIFY, on an image whose bytes are staged, and the question VerifyDigest."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from dataclasses import replace
+from datetime import timedelta
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.x509.oid import NameOID
+
+from services.signer.servicer import SignerServicer
+from services.signer.verifier import SignatureVerifier
+from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.api.events.v1 import events_pb2
+from tintype.api.signer.v1 import signer_pb2 as pb
+from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestImport
+from tintype.domain.errors import (
+    CertificateNotFoundError,
+    InvalidDigestError,
+    SignatureInvalidError,
+    UnavailableError,
+)
+from tintype.domain.events import (
+    EventContext,
+    ImageStaged,
+    ImageStepFailed,
+    ImageVerified,
+    ImportMethod,
+    ImportRequested,
+    ImportSource,
+    StagePurpose,
+    Step,
+    Verdict,
+)
+from tintype.domain.lifecycle import Status
+from tintype.domain.values import CommandId, PropertyValue
+from tintype.runtime import worker as worker_module
+from tintype.runtime.journal import Journal
+from tintype.runtime.worker import Worker, WorkerSettings
+from tintype.testing.clock import START, FakeClock
+from tintype.testing.events import ATTRIBUTES, OPERATION, PROJECT, STAGED_BLOB, an_image_id
+
+IMAGE = an_image_id()
+DATA = b"the staged bytes"
+DIGEST = hashlib.sha256(DATA).hexdigest()
+DEADLINE_S = 10
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+SIGNATURE = KEY.sign(DATA, padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH), hashes.SHA256())
+SIGNED: dict[str, PropertyValue] = {
+    "img_signature": base64.b64encode(SIGNATURE).decode(),
+    "img_signature_hash_method": "SHA-256",
+    "img_signature_key_type": "RSA-PSS",
+    "img_signature_certificate_uuid": "publisher",
+}
+
+
+def certificate() -> bytes:
+    """The publisher's, valid at the fake clock's time."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Publisher")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(KEY.public_key())
+    builder = builder.serial_number(1).not_valid_before(START - timedelta(days=1))
+    signed = builder.not_valid_after(START + timedelta(days=1)).sign(KEY, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
+
+
+class Certificates:
+    """One certificate, or none while the source is away."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+
+    async def certificate(self, certificate_id: str) -> bytes:
+        """The publisher's."""
+        if self.failures:
+            self.failures -= 1
+            raise UnavailableError("the source is away")
+        if certificate_id != "publisher":
+            raise CertificateNotFoundError(certificate_id)
+        return certificate()
+
+
+class Bench:
+    """A log, and a worker that verifies."""
+
+    def __init__(self, *, require_signature: bool = False) -> None:
+        self.log = MemoryEventLog()
+        self.journal = Journal(self.log, FakeClock())
+        self.certificates = Certificates()
+        self.verifier = SignatureVerifier(self.certificates, FakeClock(), require_signature=require_signature)
+
+    async def verify(
+        self, properties: dict[str, PropertyValue], digests: dict[str, str] | None = None
+    ) -> ImageVerified | ImageStepFailed:
+        """How the step ends for an image with these properties."""
+        blob = replace(STAGED_BLOB, digests=digests or {"sha256": DIGEST})
+        commands: tuple[Command, ...] = (
+            CreateImage(replace(ATTRIBUTES, properties=properties)),
+            RequestImport(OPERATION, ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.org/disk")),
+            RecordStaged(OPERATION, StagePurpose.IMPORT, blob),
+        )
+        for number, command in enumerate(commands):
+            await self.journal.execute(
+                IMAGE,
+                command,
+                project=PROJECT,
+                command_id=CommandId(str(number)),
+                context=EventContext("ann", "request", "request"),
+            )
+        worker = Worker(
+            name="signer",
+            event_log=self.log,
+            clock=FakeClock(),
+            steps={Step.VERIFY: self.verifier.verify_image},
+            types=(ImageStaged, ImportRequested),
+            settings=WorkerSettings(),
+        )
+        running = asyncio.create_task(worker.run())
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                async for event in self.log.follow(after=0):
+                    if isinstance(event.payload, ImageVerified | ImageStepFailed):
+                        return event.payload
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        raise AssertionError("the log never ends")
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries need not take their time here."""
+    monkeypatch.setattr(worker_module, "_FIRST_RETRY_DELAY_S", 0.01)
+
+
+async def test_signed_image_is_verified_against_the_staged_digest() -> None:
+    outcome = await Bench().verify(SIGNED)
+    assert isinstance(outcome, ImageVerified)
+    assert outcome.verification.verdict is Verdict.SIGNED
+    assert str(outcome.verification.digest) == f"sha256:{DIGEST}"
+
+
+async def test_unsigned_image_passes_as_unsigned() -> None:
+    outcome = await Bench().verify({})
+    assert isinstance(outcome, ImageVerified)
+    assert outcome.verification.verdict is Verdict.UNSIGNED
+
+
+async def test_unsigned_image_is_refused_where_signatures_are_required() -> None:
+    bench = Bench(require_signature=True)
+    outcome = await bench.verify({})
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "SIGNATURE_MISSING"
+    image = await bench.journal.load(IMAGE)
+    assert image is not None
+    assert image.status is Status.QUEUED
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"img_signature": "!"}, "SIGNATURE_MALFORMED"),
+        ({"img_signature": "AAAA"}, "SIGNATURE_INVALID"),
+        ({"img_signature_hash_method": "MD5"}, "SIGNATURE_UNSUPPORTED"),
+        ({"img_signature_key_type": ""}, "SIGNATURE_INCOMPLETE"),
+        ({"img_signature_certificate_uuid": "../publisher"}, "CERTIFICATE_NOT_FOUND"),
+    ],
+)
+async def test_refused_signature_fails_the_step_with_its_reason(change: dict[str, str], reason: str) -> None:
+    outcome = await Bench().verify({**SIGNED, **change})
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == reason
+
+
+async def test_other_bytes_than_were_signed_are_refused() -> None:
+    outcome = await Bench().verify(SIGNED, {"sha256": hashlib.sha256(b"others").hexdigest()})
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "SIGNATURE_INVALID"
+
+
+async def test_digest_that_staging_forgot_is_our_own_defect() -> None:
+    outcome = await Bench().verify(SIGNED, {"sha512": "00" * 64})
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "INTERNAL"
+
+
+async def test_source_of_certificates_that_is_away_is_asked_again() -> None:
+    bench = Bench()
+    bench.certificates.failures = 2
+    assert isinstance(await bench.verify(SIGNED), ImageVerified)
+
+
+class Context:
+    """Nothing of a call but its metadata."""
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
+
+async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestResponse:
+    """VerifyDigest's answer."""
+    context: grpc.aio.ServicerContext[pb.VerifyDigestRequest, pb.VerifyDigestResponse] = Context()  # type: ignore[assignment]
+    request = pb.VerifyDigestRequest(digest=digest, properties=properties)
+    return await SignerServicer(Bench().verifier).VerifyDigest(request, context)
+
+
+TEXTS = {name: str(value) for name, value in SIGNED.items()}
+
+
+async def test_verify_digest_answers_as_the_road_would() -> None:
+    answer = await asked(f"sha256:{DIGEST}", {**TEXTS, "os_distro": "debian"})
+    assert answer.verification.verdict == events_pb2.VERDICT_SIGNED
+
+
+async def test_verify_digest_refuses_another_digest() -> None:
+    with pytest.raises(SignatureInvalidError):
+        await asked("sha256:" + "0" * 64, TEXTS)
+
+
+@pytest.mark.parametrize("digest", ["", "sha256:xyz", "sha512:" + "0" * 128])
+async def test_verify_digest_needs_a_digest_of_the_declared_kind(digest: str) -> None:
+    with pytest.raises(InvalidDigestError):
+        await asked(digest, TEXTS)
