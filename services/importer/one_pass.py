@@ -119,6 +119,14 @@ class OnePass:
         """
         await self._take(data, None)
 
+    async def flush(self) -> None:
+        """Wait until all that was taken is hashed and written.
+
+        Raises:
+            TintypeError: as for :meth:`feed`.
+        """
+        await self._settle(0)
+
     async def finish(self, store: str) -> Blob:
         """Check all bytes, commit them, and say what they are; ``store`` is the name of the writer's store.
 

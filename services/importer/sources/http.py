@@ -68,7 +68,7 @@ class WebSource:
                 if not exc.retryable or first is None or not first.is_resumable or attempt == self._limits.attempts:
                     raise
                 log.info("download was interrupted", host=target.host, received_bytes=received, reason=exc.reason)
-            await asyncio.sleep(self._retry_delay_s * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))
+            await asyncio.sleep(self._retry_delay_s * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311  # jitter, not a secret
 
     @asynccontextmanager
     async def _opened(

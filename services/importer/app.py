@@ -1,0 +1,97 @@
+"""The importer's parts, put together."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from functools import partial
+
+from services.importer.downloads import Downloads
+from services.importer.publishing import Publishing
+from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
+from services.importer.settings import ImporterSettings
+from services.importer.sources.addresses import AddressRules
+from services.importer.sources.http import WebSource
+from services.importer.staging import Staging
+from services.importer.sweep import Sweeper
+from services.importer.uploads import Uploads
+from tintype.adapters.event_log import open_event_log
+from tintype.adapters.stores import Stores, open_stores
+from tintype.domain.events import (
+    ConversionSkipped,
+    ImageConverted,
+    ImageDeleted,
+    ImagePublished,
+    ImageStaged,
+    ImageStepFailed,
+    ImportRequested,
+    Step,
+)
+from tintype.ports.clock import Clock
+from tintype.ports.event_log import EventLog
+from tintype.runtime.clock import SystemClock
+from tintype.runtime.journal import Journal
+from tintype.runtime.service import Service
+from tintype.runtime.worker import Worker
+
+EVENT_TYPES = (
+    ImportRequested,
+    ImageStaged,
+    ImageConverted,
+    ConversionSkipped,
+    ImagePublished,
+    ImageStepFailed,
+    ImageDeleted,
+)
+"""What may make a step of the importer the next one, or bytes unwanted."""
+
+
+async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
+    """The importer: one worker for STAGE, PUBLISH and PURGE, uploads, downloads and the sweep.
+
+    Raises:
+        ConfigurationError: a store or the log is set up wrongly.
+        StoreUnavailableError, EventLogUnavailableError: it does not answer.
+    """
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="importer"))
+    clock = SystemClock()
+    own = settings.importer
+    journal = Journal(opened.log, clock)
+    uploads = Uploads(journal, stores.default, own.policy, own.upload_limits, monotonic=time.monotonic)
+    stack.push_async_callback(uploads.aclose)
+    sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
+    servicer = ImporterServicer(uploads, Downloads(journal, stores))
+    return Service(
+        registrations=[partial(register, servicer)],
+        service_names=[SERVICE_NAME],
+        background={
+            "worker": make_worker(settings, opened.log, clock, stores, sweeper).run,
+            "uploads": uploads.run,
+            "sweep": sweeper.run,
+        },
+        health_checks={
+            "event log": opened.check,
+            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+        },
+    )
+
+
+def make_worker(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
+    """The worker with the importer's steps."""
+    own = settings.importer
+    source = WebSource(AddressRules(own.allowed_hosts, own.allowed_ports), own.web_limits)
+    publishing = Publishing(stores)
+    return Worker(
+        name="importer",
+        event_log=log,
+        clock=clock,
+        steps={
+            Step.STAGE: Staging(source, stores.default, own.policy).stage_image,
+            Step.PUBLISH: publishing.publish_image,
+            Step.PURGE: publishing.purge_image,
+        },
+        types=EVENT_TYPES,
+        settings=own.worker,
+        observer=sweeper.observe,
+    )

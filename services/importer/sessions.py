@@ -1,0 +1,226 @@
+"""Uploads in hand: the hashes and the open write of each, kept between two streams of the same upload.
+
+What is not in memory any more is made again from the bytes in the store. Who may upload, and what becomes of the bytes,
+is the matter of :mod:`services.importer.uploads`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from services.importer.one_pass import Expectations, OnePass, replay
+from services.importer.upload_tokens import UploadToken
+from tintype.domain.errors import (
+    AlreadyExistsError,
+    BlobNotFoundError,
+    ConflictError,
+    ExhaustedError,
+    InvalidArgumentError,
+    StoreUnavailableError,
+    TintypeError,
+    UnavailableError,
+    UploadBusyError,
+    UploadNotFoundError,
+)
+from tintype.domain.values import OperationId
+from tintype.ports.image_store import BlobWriter, ImageStore
+
+log = structlog.get_logger(__name__)
+
+_KEEPING = (AlreadyExistsError, InvalidArgumentError, UnavailableError, ConflictError)
+"""What a stream may fail with without its bytes being at fault: the client can go on behind them."""
+
+
+class Session:
+    """One upload in hand. One stream at a time uses it."""
+
+    def __init__(self, one_pass: OnePass, now_s: float) -> None:
+        self.one_pass = one_pass
+        self.used_at_s = now_s
+        self.is_busy = False
+        self.is_cancelled = False
+
+
+class Sessions:
+    """The uploads that this process has in hand, into one store."""
+
+    def __init__(self, store: ImageStore, *, most: int, monotonic: Callable[[], float]) -> None:
+        """``monotonic`` tells seconds, for how long a session was idle."""
+        self._store = store
+        self._most = most
+        self._monotonic = monotonic
+        self._held: dict[OperationId, Session] = {}
+        self._opening: set[OperationId] = set()
+
+    def offset(self, operation: OperationId) -> int | None:
+        """The bytes taken of an upload in hand; ``None`` if it is not."""
+        session = self._held.get(operation)
+        return session.one_pass.offset if session else None
+
+    @asynccontextmanager
+    async def begun(self, token: UploadToken, expectations: Expectations) -> AsyncIterator[Session]:
+        """As :meth:`claimed`, and an upload that nobody knows yet is begun.
+
+        Raises:
+            UploadBusyError: another stream or another replica writes to it.
+        """
+        async with self._claimed(token, expectations, create=True) as session:
+            yield session
+
+    @asynccontextmanager
+    async def claimed(self, token: UploadToken, expectations: Expectations) -> AsyncIterator[Session]:
+        """Hold the upload for one stream; its hashes are made again where they were not kept.
+
+        What the stream raises decides what is kept: everything after an interruption, nothing of refused bytes.
+
+        Raises:
+            UploadBusyError: another stream or another replica writes to it.
+            UploadNotFoundError: there are no bytes of it.
+            ExhaustedError: too many uploads are being sent at once.
+        """
+        async with self._claimed(token, expectations, create=False) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _claimed(self, token: UploadToken, expectations: Expectations, *, create: bool) -> AsyncIterator[Session]:
+        operation = token.operation_id
+        session = self._held.get(operation)
+        if operation in self._opening or (session and session.is_busy):
+            raise UploadBusyError("another stream is writing to the same upload")
+        if session is None:
+            session = await self._open(token, expectations, create)
+        session.is_busy = True
+        try:
+            yield session
+        except StoreUnavailableError:
+            await self._close(operation)  # what was written can be gone on with; the hashes are ahead of it
+            raise
+        except TintypeError as exc:
+            if not isinstance(exc, _KEEPING):
+                await self._abort(operation)
+            raise
+        finally:
+            session.is_busy = False
+            session.used_at_s = self._monotonic()
+            if session.is_cancelled:
+                await self._abort(operation)
+
+    def forget(self, operation: OperationId) -> None:
+        """The upload is finished: its write has ended."""
+        self._held.pop(operation, None)
+
+    async def cancel(self, token: UploadToken) -> None:
+        """Give an upload up, and remove its bytes; a stream that is at it does so when it ends."""
+        session = self._held.get(token.operation_id)
+        if session and session.is_busy:
+            session.is_cancelled = True
+            return
+        await self._abort(token.operation_id)
+        await self._store.delete(token.key)
+
+    async def close_idle(self, idle_s: float) -> None:
+        """Keep the bytes, and no longer the hashes, of uploads that nothing came for in ``idle_s`` seconds."""
+        oldest = self._monotonic() - idle_s
+        for operation, session in list(self._held.items()):
+            if not session.is_busy and session.used_at_s <= oldest:
+                await self._close(operation)
+
+    async def aclose(self) -> None:
+        """Keep the bytes of all uploads."""
+        for operation in list(self._held):
+            await self._close(operation)
+
+    async def _open(self, token: UploadToken, expectations: Expectations, create: bool) -> Session:
+        self._opening.add(token.operation_id)
+        try:
+            await self._make_room()
+            writer, pieces = await self._writer(token, create)
+            one_pass = OnePass(expectations, writer)
+            try:
+                if writer.offset:
+                    await replay(one_pass, pieces, writer.offset)
+            except BaseException as exc:
+                await (one_pass.close() if isinstance(exc, StoreUnavailableError) else one_pass.abort())
+                raise
+            session = self._held[token.operation_id] = Session(one_pass, self._monotonic())
+            return session
+        finally:
+            self._opening.discard(token.operation_id)
+
+    async def _writer(self, token: UploadToken, create: bool) -> tuple[BlobWriter, AsyncIterator[bytes]]:
+        try:
+            writer = await self._store.open_write(token.key, resume=True)
+        except AlreadyExistsError:
+            # They were committed, and the importer was killed before it could record them.
+            stored = await self._store.stat(token.key)
+            return CommittedBytes(self._store, token.key, stored.size), self._store.read(token.key)
+        except BlobNotFoundError:
+            if not create:
+                raise UploadNotFoundError("the upload was cancelled, or was idle for too long") from None
+            writer = await self._store.open_write(token.key)
+        return writer, self._store.read_uncommitted(token.key)
+
+    async def _make_room(self) -> None:
+        if len(self._held) + len(self._opening) <= self._most:
+            return
+        idle = [(session.used_at_s, name) for name, session in self._held.items() if not session.is_busy]
+        if not idle:
+            raise ExhaustedError(f"{self._most} uploads are being sent already; try again later")
+        await self._close(min(idle)[1])
+
+    async def _close(self, operation: OperationId) -> None:
+        session = self._held.pop(operation, None)
+        if session:
+            await session.one_pass.close()
+
+    async def _abort(self, operation: OperationId) -> None:
+        session = self._held.pop(operation, None)
+        if session:
+            await session.one_pass.abort()
+            log.info("upload was given up", operation_id=operation, received_bytes=session.one_pass.offset)
+
+
+class CommittedBytes:
+    """A write that was committed already, so that its bytes can pass the same checks once more."""
+
+    def __init__(self, store: ImageStore, key: str, size: int) -> None:
+        self._store = store
+        self._key = key
+        self._size = size
+
+    @property
+    def key(self) -> str:
+        """What the bytes are called."""
+        return self._key
+
+    @property
+    def offset(self) -> int:
+        """How many there are."""
+        return self._size
+
+    @property
+    def local_path(self) -> Path | None:
+        """Nothing is written."""
+        return None
+
+    async def append(self, data: bytes | memoryview) -> None:
+        """Refuse: committed bytes never change.
+
+        Raises:
+            AlreadyExistsError: always.
+        """
+        raise AlreadyExistsError("the upload has all its bytes already")
+
+    async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
+        """They are committed."""
+
+    async def abort(self) -> None:
+        """Remove them."""
+        await self._store.delete(self._key)
+
+    async def close(self) -> None:
+        """Keep them."""

@@ -1,0 +1,116 @@
+"""What the importer can be told."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from services.importer.one_pass import SitePolicy
+from services.importer.sources.addresses import AddressRules
+from services.importer.sources.connection import WebLimits
+from services.importer.sweep import SweepLimits
+from services.importer.uploads import UploadLimits
+from tintype.domain.errors import ConfigurationError
+from tintype.domain.values import DIGEST_ALGORITHMS
+from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserSettings
+
+
+def _split_ports(value: object) -> object:
+    return tuple(part for part in value.replace(" ", "").split(",") if part) if isinstance(value, str) else value
+
+
+Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_split_ports)]
+
+
+class ImporterSection(ServiceSettings):
+    """The table ``[importer]``."""
+
+    hash_algorithm: str = Field(default="sha256", description="The digest that is taken of every image's bytes.")
+    max_image_bytes: int = Field(
+        default=1024**4, ge=1, le=2**60, description="The most bytes that one image may have, as they come in."
+    )
+    max_virtual_bytes: int = Field(
+        default=16 * 1024**4, ge=1, le=2**62, description="The largest guest disk that is let in, in bytes."
+    )
+    allowed_hosts: CommaSeparated = Field(
+        default=(), description="Hosts, addresses and networks that web download may reach though they are not public."
+    )
+    allowed_ports: Ports = Field(
+        default=(), description="Ports that web download may reach on public hosts, besides 80, 443."
+    )
+    source_attempts: int = Field(
+        default=3, ge=1, le=20, description="How often a download is begun or gone on with, before the step fails."
+    )
+    source_connect_timeout_s: float = Field(
+        default=15.0, gt=0, le=600, description="Seconds to wait for a host's name, and for its connection."
+    )
+    source_stall_timeout_s: float = Field(
+        default=60.0, gt=0, le=3600, description="Seconds in which a download has to bring 64 KiB more."
+    )
+    source_total_timeout_s: float = Field(
+        default=24 * 3600.0, gt=0, le=30 * 24 * 3600, description="Seconds that one download may take in all."
+    )
+    upload_ttl_s: float = Field(
+        default=24 * 3600.0, ge=1, description="Seconds without a byte after which an unfinished upload is swept."
+    )
+    upload_idle_s: float = Field(
+        default=30.0, ge=0.1, description="Seconds for which an interrupted upload's hashes are kept in memory."
+    )
+    max_uploads: int = Field(default=64, ge=1, le=4096, description="Uploads that this process takes at once.")
+    sweep_interval_s: float = Field(
+        default=600.0, ge=0.1, description="Seconds between two searches for unwanted bytes."
+    )
+    sweep_after_s: float = Field(
+        default=24 * 3600.0,
+        ge=1,
+        description="Age in seconds of bytes of no known image, from which on they are removed.",
+    )
+
+    @field_validator("hash_algorithm")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        known = [algorithm for algorithm in DIGEST_ALGORITHMS if algorithm not in ("md5", "sha1")]
+        if name not in known:
+            raise ValueError(f"must be one of {', '.join(known)}")
+        return name
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            AddressRules(entries, ())
+        except ConfigurationError as exc:
+            raise ValueError(exc.message) from None
+        return entries
+
+    @property
+    def policy(self) -> SitePolicy:
+        """What every image has to be like."""
+        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes)
+
+    @property
+    def web_limits(self) -> WebLimits:
+        """How patient web downloads are."""
+        return WebLimits(
+            connect_timeout_s=self.source_connect_timeout_s,
+            stall_timeout_s=self.source_stall_timeout_s,
+            total_timeout_s=self.source_total_timeout_s,
+            attempts=self.source_attempts,
+        )
+
+    @property
+    def upload_limits(self) -> UploadLimits:
+        """How long uploads may rest, and how many there may be."""
+        return UploadLimits(self.upload_idle_s, self.max_uploads)
+
+    @property
+    def sweep_limits(self) -> SweepLimits:
+        """When bytes are old enough to be removed."""
+        return SweepLimits(self.upload_ttl_s, self.sweep_after_s, self.sweep_interval_s)
+
+
+class ImporterSettings(StoreUserSettings):
+    """All that the importer reads."""
+
+    importer: ImporterSection = ImporterSection()

@@ -1,0 +1,79 @@
+"""The step STAGE of a web download: from the URL into the default store, in one pass.
+
+Each attempt writes under a name of its own, ``source-<nonce>``, which belongs to nobody until it is recorded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from services.importer.one_pass import OnePass, SitePolicy, stage
+from services.importer.sources.http import WebSource
+from tintype.domain.blob_keys import BlobKey
+from tintype.domain.commands import RecordStaged
+from tintype.domain.errors import InternalError
+from tintype.domain.events import ImportMethod, ImportSource, StagePurpose
+from tintype.domain.image import Image
+from tintype.domain.values import ImageId, OperationId
+from tintype.ports.image_store import ImageStore
+from tintype.runtime.worker import StepRun
+
+log = structlog.get_logger(__name__)
+
+SOURCE_PREFIX = "source-"
+
+
+class Staging:
+    """Does the step STAGE."""
+
+    def __init__(self, source: WebSource, store: ImageStore, policy: SitePolicy) -> None:
+        self._source = source
+        self._store = store
+        self._policy = policy
+
+    async def stage_image(self, image: Image, run: StepRun) -> RecordStaged:
+        """Download, check and keep the bytes that the import asked for.
+
+        Raises:
+            SourceError, InvalidUriError: they cannot be had.
+            RefusedContentError, ImageTooLargeError: they are not what they should be.
+            StoreFullError, StoreUnavailableError: they cannot be kept.
+        """
+        operation, asked = _asked(image)
+        await self._remove_abandoned(image.id, operation)
+        key = BlobKey(image.id, operation, f"{SOURCE_PREFIX}{run.nonce}")
+        run.on_discard(lambda: self._store.delete(str(key)))
+        total = _Total(asked.expected_size)
+        pieces = self._source.download(
+            asked.uri, max_size=self._policy.max_size, expected_size=asked.expected_size, announce=total.announce
+        )
+        expectations = self._policy.expectations(image, size=asked.expected_size, digest=asked.expected_digest)
+        one_pass = OnePass(expectations, await self._store.open_write(str(key)))
+        blob = await stage(one_pass, pieces, self._store.name, lambda done: run.tell_progress(done, total.size))
+        log.info("image was staged", image_id=image.id, operation_id=operation, size_bytes=blob.size)
+        return RecordStaged(operation, StagePurpose.IMPORT, blob)
+
+    async def _remove_abandoned(self, image: ImageId, operation: OperationId) -> None:
+        """Remove what an earlier attempt left when its worker was killed."""
+        async for stored in self._store.list(image):
+            key = BlobKey.parse(stored.key)
+            if key.operation_id == operation and key.name.startswith(SOURCE_PREFIX):
+                await self._store.delete(stored.key)
+
+
+@dataclass(slots=True)
+class _Total:
+    size: int | None
+
+    def announce(self, size: int | None) -> None:
+        """Note the size that the server tells."""
+        self.size = self.size if size is None else size
+
+
+def _asked(image: Image) -> tuple[OperationId, ImportSource]:
+    operation = image.operation
+    if operation is None or operation.source is None or operation.source.method is not ImportMethod.WEB_DOWNLOAD:
+        raise InternalError(f"image {image.id} waits for bytes, and there is no source to fetch them from")
+    return operation.id, operation.source

@@ -1,0 +1,87 @@
+"""The name of an upload: all that is known of it, so that any replica can go on with it.
+
+It is opaque to clients, and not secret: whoever presents one has to be allowed to change its image, each time anew. A
+forged one says no more than StartUpload could have been asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+
+from tintype.domain.blob_keys import BlobKey
+from tintype.domain.errors import TintypeError, UploadNotFoundError
+from tintype.domain.events import StagePurpose
+from tintype.domain.values import Digest, ImageId, OperationId, image_id, operation_id
+
+MAX_TOKEN_LENGTH = 1024
+MAX_SIZE = 2**62
+_VERSION = 1
+_PURPOSES = {"upload": StagePurpose.UPLOAD, "stage": StagePurpose.STAGE}
+
+
+@dataclass(frozen=True, slots=True)
+class UploadToken:
+    """One upload. ``size`` in bytes and ``digest`` are what the bytes have to be, where the user said it."""
+
+    image_id: ImageId
+    operation_id: OperationId
+    purpose: StagePurpose
+    size: int | None
+    digest: Digest | None
+
+    @property
+    def key(self) -> str:
+        """Where the bytes are kept."""
+        return str(BlobKey(self.image_id, self.operation_id, "source"))
+
+    def __str__(self) -> str:
+        fields = [
+            _VERSION,
+            self.image_id,
+            self.operation_id,
+            self.purpose.value,
+            self.size,
+            str(self.digest) if self.digest else "",
+        ]
+        return base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode().rstrip("=")
+
+    @classmethod
+    def parse(cls, text: str) -> UploadToken:
+        """Read an upload's name; only what :meth:`__str__` writes is one.
+
+        Raises:
+            UploadNotFoundError: it is none.
+        """
+        try:
+            token = _decoded(text)
+        except (ValueError, RecursionError, TintypeError):
+            token = None
+        if token is None or str(token) != text:
+            raise UploadNotFoundError("no such upload")
+        return token
+
+
+def _decoded(text: str) -> UploadToken | None:
+    if len(text) > MAX_TOKEN_LENGTH or not text.isascii():
+        return None
+    try:
+        fields = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except binascii.Error:
+        return None
+    match fields:
+        case [int(version), str(image), str(operation), str(purpose), int() | None as size, str(digest)]:
+            if version != _VERSION or purpose not in _PURPOSES or isinstance(size, bool):
+                return None
+            if size is not None and not 0 <= size <= MAX_SIZE:
+                return None
+            return UploadToken(
+                image_id(image),
+                operation_id(operation),
+                _PURPOSES[purpose],
+                size,
+                Digest.parse(digest) if digest else None,
+            )
+    return None

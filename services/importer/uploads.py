@@ -1,0 +1,284 @@
+"""Uploads: who may send bytes, where they go on, and what becomes of them once all are there.
+
+Nothing but the bytes themselves and the log is kept: an upload's name carries the rest, so that any replica goes on
+with it, also after a kill. The order is: commit the bytes, then append ImageStaged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from services.importer.one_pass import Expectations, SitePolicy
+from services.importer.sessions import Session, Sessions
+from services.importer.upload_tokens import MAX_SIZE, UploadToken
+from tintype.codec.framing import WriteFrame
+from tintype.domain.access import Caller, changeable
+from tintype.domain.commands import RecordStaged
+from tintype.domain.errors import (
+    AbandonedError,
+    BlobNotFoundError,
+    ImageTooLargeError,
+    InvalidArgumentError,
+    InvalidIdentifierError,
+    InvalidSizeError,
+    NotFoundError,
+    PreconditionError,
+    UploadBusyError,
+    UploadNotFoundError,
+    WrongOffsetError,
+)
+from tintype.domain.events import EventContext, ImageStaged, RecordedEvent, StagePurpose
+from tintype.domain.image import Image, fold, require_bytes_allowed
+from tintype.domain.values import Blob, CommandId, Digest, ImageId, OperationId
+from tintype.ports.image_store import ImageStore
+from tintype.runtime.journal import Journal
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST_ID_LENGTH = 128
+_NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once."""
+
+    idle_s: float = 30.0
+    most: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class UploadState:
+    """How an upload stands. ``position`` is that of ImageStaged in the log; 0 until the upload is complete."""
+
+    token: UploadToken
+    committed_size: int
+    position: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the image has its bytes."""
+        return self.position > 0
+
+
+class Uploads:
+    """All uploads into the default store."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: ImageStore,
+        policy: SitePolicy,
+        limits: UploadLimits,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._store = store
+        self._policy = policy
+        self._limits = limits
+        self._sessions = Sessions(store, most=limits.most, monotonic=monotonic)
+
+    async def start(
+        self,
+        caller: Caller,
+        image_id: ImageId,
+        purpose: StagePurpose,
+        *,
+        size: int | None,
+        digest: Digest | None,
+        request_id: str,
+    ) -> UploadState:
+        """Begin an upload; the same ``request_id`` twice is one upload.
+
+        Raises:
+            ImageNotFoundError, NotPermittedError: the caller may not change the image.
+            PreconditionError: no bytes may be given to it now.
+            InvalidArgumentError: the size, the purpose or the request id is out of bounds.
+            ImageTooLargeError: more bytes are announced than the site allows.
+        """
+        if purpose not in (StagePurpose.UPLOAD, StagePurpose.STAGE):
+            raise InvalidArgumentError("an upload's purpose is UPLOAD or STAGE")
+        self._check_size(size)
+        operation = _operation_id(caller, image_id, request_id)
+        token = UploadToken(image_id, operation, purpose, size, digest)
+        state, image = await self._find(caller, token)
+        if state.is_complete:
+            return state
+        require_bytes_allowed(image, purpose)
+        try:
+            async with self._sessions.begun(token, self._expectations(image, token)) as session:
+                return UploadState(token, session.one_pass.offset)
+        except UploadBusyError:
+            return await self.status(caller, str(token))
+
+    async def write(self, caller: Caller, frames: AsyncIterator[WriteFrame]) -> UploadState:
+        """Take the bytes of one stream; its last frame may finish the upload.
+
+        Raises:
+            UploadNotFoundError: there is no such upload.
+            UploadBusyError: another stream writes to it.
+            WrongOffsetError: the bytes do not follow the committed ones.
+            RefusedContentError, ImageTooLargeError: the bytes are refused, and removed.
+            StoreFullError, StoreUnavailableError: they cannot be kept.
+        """
+        first = await anext(frames, None)
+        if first is None:
+            raise InvalidArgumentError("the stream has no message")
+        token = UploadToken.parse(first.upload_id)
+        state, image = await self._find(caller, token)
+        if state.is_complete:
+            _require_offset(first, state.committed_size)
+            return state
+        require_bytes_allowed(image, token.purpose)
+        async with self._sessions.claimed(token, self._expectations(image, token)) as session:
+            if not await self._take(session, first, frames, token):
+                await session.one_pass.flush()
+                return UploadState(token, session.one_pass.offset)
+            return await self._finish(caller, token, session)
+
+    async def status(self, caller: Caller, upload_id: str) -> UploadState:
+        """How an upload stands.
+
+        Raises:
+            UploadNotFoundError: there is none, or its bytes were swept.
+            ImageNotFoundError, NotPermittedError: the caller may not change the image.
+        """
+        token = UploadToken.parse(upload_id)
+        state, _ = await self._find(caller, token)
+        if state.is_complete:
+            return state
+        offset = self._sessions.offset(token.operation_id)
+        if offset is None:
+            try:
+                offset = (await self._store.stat(token.key)).size
+            except BlobNotFoundError:
+                raise UploadNotFoundError("the upload was cancelled, or was idle for too long") from None
+        return UploadState(token, offset)
+
+    async def cancel(self, caller: Caller, upload_id: str) -> None:
+        """Give an upload up, and remove its bytes; one that is given up already is no error.
+
+        Raises:
+            UploadNotFoundError: there is none, or it is complete: cancel its operation.
+        """
+        token = UploadToken.parse(upload_id)
+        state, _ = await self._find(caller, token)
+        if state.is_complete:
+            raise UploadNotFoundError("the upload is complete; cancel its operation")
+        await self._sessions.cancel(token)
+
+    async def run(self) -> None:
+        """Let go of idle uploads, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(min(self._limits.idle_s, 5.0))
+                await self._sessions.close_idle(self._limits.idle_s)
+        finally:
+            await self._sessions.aclose()
+
+    async def aclose(self) -> None:
+        """Keep the bytes of all uploads, and let go of them."""
+        await self._sessions.aclose()
+
+    async def _find(self, caller: Caller, token: UploadToken) -> tuple[UploadState, Image]:
+        history = await self._journal.history(token.image_id)
+        image = changeable(fold(history), caller)
+        staged = _staged(history, token.operation_id)
+        if staged is None:
+            return UploadState(token, 0), image
+        return UploadState(token, staged[1].size, staged[0].position), image
+
+    async def _take(
+        self, session: Session, first: WriteFrame, frames: AsyncIterator[WriteFrame], token: UploadToken
+    ) -> bool:
+        """Take frames until one finishes the upload; ``False`` if none does."""
+        frame: WriteFrame | None = first
+        while frame is not None:
+            if session.is_cancelled:
+                raise AbandonedError("the upload was cancelled")
+            if frame.upload_id and frame.upload_id != str(token):
+                raise InvalidArgumentError("one stream writes to one upload")
+            _require_offset(frame, session.one_pass.offset)
+            if frame.data:
+                await session.one_pass.feed(frame.data)  # type: ignore[arg-type]  # nobody writes into a received frame
+            if frame.finish_write:
+                return True
+            frame = await anext(frames, None)
+        return False
+
+    async def _finish(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
+        # A client that goes away now has its upload finished all the same.
+        finishing = asyncio.ensure_future(self._commit_and_record(caller, token, session))
+        try:
+            return await asyncio.shield(finishing)
+        except asyncio.CancelledError:
+            await asyncio.wait([finishing])
+            if not finishing.cancelled() and (error := finishing.exception()):
+                log.warning("upload failed unseen", operation_id=token.operation_id, error=str(error))
+            raise
+
+    async def _commit_and_record(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
+        blob = await session.one_pass.finish(self._store.name)
+        self._sessions.forget(token.operation_id)
+        position = await self._record(caller, token, blob)
+        log.info(
+            "upload was finished",
+            image_id=token.image_id,
+            operation_id=token.operation_id,
+            size_bytes=blob.size,
+            purpose=token.purpose,
+        )
+        return UploadState(token, blob.size, position)
+
+    async def _record(self, caller: Caller, token: UploadToken, blob: Blob) -> int:
+        command = CommandId(f"{token.operation_id}:staged")
+        try:
+            executed = await self._journal.execute(
+                token.image_id,
+                RecordStaged(token.operation_id, token.purpose, blob),
+                project=caller.project,
+                command_id=command,
+                context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
+            )
+        except (PreconditionError, NotFoundError):
+            await self._store.delete(token.key)  # the image took another way meanwhile: nobody will want these bytes
+            raise
+        return executed.event.position
+
+    def _expectations(self, image: Image, token: UploadToken) -> Expectations:
+        return self._policy.expectations(image, size=token.size, digest=token.digest)
+
+    def _check_size(self, size: int | None) -> None:
+        if size is None:
+            return
+        if not 0 <= size <= MAX_SIZE:
+            raise InvalidSizeError(f"the expected size {size} is out of bounds")
+        if size > self._policy.max_size:
+            raise ImageTooLargeError(f"{size} bytes are announced; this site takes up to {self._policy.max_size}")
+
+
+def _operation_id(caller: Caller, image_id: ImageId, request_id: str) -> OperationId:
+    if len(request_id) > MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        raise InvalidIdentifierError(f"a request id has at most {MAX_REQUEST_ID_LENGTH} printable characters")
+    if not request_id:
+        return OperationId(str(uuid.uuid4()))
+    return OperationId(str(uuid.uuid5(_NAMESPACE, f"{caller.project}\0{image_id}\0{request_id}")))
+
+
+def _require_offset(frame: WriteFrame, committed_size: int) -> None:
+    if frame.write_offset != committed_size:
+        raise WrongOffsetError(f"bytes came for offset {frame.write_offset}, and {committed_size} bytes are kept")
+
+
+def _staged(history: Sequence[RecordedEvent], operation: OperationId) -> tuple[RecordedEvent, Blob] | None:
+    for recorded in history:
+        match recorded.payload:
+            case ImageStaged(operation_id, purpose, blob) if operation_id == operation:
+                return None if purpose is StagePurpose.IMPORT else (recorded, blob)
+    return None
