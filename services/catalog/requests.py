@@ -45,8 +45,7 @@ def freshness_of(context: Context, min_position: int) -> Freshness:
     """
     if min_position < 0:
         raise InvalidArgumentError("min_position must not be negative")
-    remaining_s = context.time_remaining()
-    # gRPC says "for ever" with a number that is no time.
+    remaining_s: float | None = context.time_remaining()  # the stubs know only calls with a deadline
     timeout_s = MAX_WAIT_S if remaining_s is None else min(remaining_s * 0.9, MAX_WAIT_S)
     return Freshness(min_position, max(timeout_s, 0.0))
 

@@ -1,0 +1,71 @@
+"""What an import may be asked to fetch."""
+
+from __future__ import annotations
+
+import pytest
+
+from services.catalog.import_sources import checked_source
+from tintype.domain.errors import InvalidSizeError, InvalidUriError
+from tintype.domain.events import ImportMethod, ImportSource
+
+MAX = 1000
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://example.org/disk.qcow2",
+        "http://example.org:8080/a%20b?x=1&y=2",
+        "HTTPS://EXAMPLE.ORG",
+        "http://[2001:db8::1]/disk",
+        "http://127.0.0.1/",  # whether it may be reached is the importer's to decide
+    ],
+)
+def test_absolute_http_urls_are_taken(uri: str) -> None:
+    source = ImportSource(ImportMethod.WEB_DOWNLOAD, uri, MAX)
+    assert checked_source(source, max_size_bytes=MAX) is source
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "disk.qcow2",
+        "/etc/passwd",
+        "//example.org/disk",
+        "file:///dev/zero",
+        "ftp://example.org/disk",
+        "http://",
+        "http:///disk",
+        "http:example.org",
+        "http://user:secret@example.org/disk",
+        "http://user@example.org/disk",
+        "http://@example.org/disk",
+        "http://example.org/a b",
+        "http://example.org/a\r\nHost: x",
+        "http://example.org/\x00",
+        "http://example.org\\@internal/",
+        "http://exämple.org/",
+        "http://[::1/",
+        "http://example.org:0/",
+        "http://example.org:99999/",
+        "http://example.org:port/",
+        "http://example.org/" + "x" * 2048,
+    ],
+)
+def test_every_other_uri_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidUriError) as caught:
+        checked_source(ImportSource(ImportMethod.WEB_DOWNLOAD, uri), max_size_bytes=MAX)
+    assert "secret" not in caught.value.message
+
+
+def test_staged_bytes_have_no_uri() -> None:
+    assert checked_source(ImportSource(ImportMethod.GLANCE_DIRECT), max_size_bytes=MAX)
+    with pytest.raises(InvalidUriError):
+        checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "http://example.org/"), max_size_bytes=MAX)
+
+
+@pytest.mark.parametrize("size", [-1, MAX + 1, 2**63 - 1])
+def test_an_expected_size_is_within_the_site_s_limit(size: int) -> None:
+    with pytest.raises(InvalidSizeError):
+        checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "", size), max_size_bytes=MAX)
