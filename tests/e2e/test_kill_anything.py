@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +28,12 @@ BYTES_PER_S = 40e6
 
 
 @pytest.fixture(scope="module")
-async def doomed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack that is killed over and over."""
     stack = Stack(tmp_path_factory.mktemp("doomed"), ENVIRONMENT)
-    await asyncio.to_thread(stack.start)
+    stack.start()
     yield stack
-    await asyncio.to_thread(stack.stop)
+    stack.stop()
 
 
 @pytest.mark.slow

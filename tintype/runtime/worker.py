@@ -1,8 +1,8 @@
 """The loop of every worker: take an event, see whether the image's next step is ours, do it, say how it ended.
 
 At least once: the outcome is appended first and the event acknowledged afterwards, so a worker may die between any two
-instructions. A step has three ways to end: its outcome is appended; a retryable error hands the event out again, a
-bounded number of times; any other error is appended as the step's failure. A result that comes too late, because
+instructions. A step has three ways to end: its outcome is appended; a part of Tintype that does not answer hands the
+event out again, a bounded number of times; any other error is appended as the step's failure. A result that comes too late, because
 another worker took over or the user cancelled, is dropped.
 """
 
@@ -26,6 +26,7 @@ from tintype.domain.errors import (
     RetriesExhaustedError,
     StaleStepError,
     TintypeError,
+    UnavailableError,
 )
 from tintype.domain.events import Event, EventContext, Progress, RecordedEvent, Step
 from tintype.domain.image import Image, failure_of
@@ -195,7 +196,10 @@ class Worker:
             return None
         except TintypeError as exc:
             await run.discard()
-            if exc.retryable and delivery.attempt < self._settings.max_attempts:
+            # What Tintype itself lacks may come back; a source or a full store has been tried already, and only the
+            # user can know whether another try is worth the download.
+            is_ours = isinstance(exc, UnavailableError | ConflictError)
+            if is_ours and exc.retryable and delivery.attempt < self._settings.max_attempts:
                 raise
             command = self._failed(image, step, exc)
         except Exception as exc:  # a defect must not leave the image in `importing`

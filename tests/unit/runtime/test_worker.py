@@ -11,7 +11,7 @@ import pytest
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CancelOperation, Command, CreateImage, RecordStaged, RequestImport
-from tintype.domain.errors import DigestMismatchError, SourceUnreachableError
+from tintype.domain.errors import DigestMismatchError, SourceUnreachableError, StoreUnavailableError
 from tintype.domain.events import (
     EventContext,
     ImageStaged,
@@ -140,16 +140,31 @@ async def test_an_error_that_is_not_retryable_is_the_failure_of_the_step(bench: 
     assert bench.discarded == ["bytes"]
 
 
-async def test_a_retryable_error_is_tried_again_a_bounded_number_of_times(bench: Bench) -> None:
+async def test_a_part_that_does_not_answer_is_tried_again_a_bounded_number_of_times(bench: Bench) -> None:
+    attempts: list[int] = []
+
+    async def fail(image: Image, run: StepRun) -> Command:
+        attempts.append(run.attempt)
+        raise StoreUnavailableError("nobody answers")
+
+    async with bench.working(fail, max_attempts=3):
+        await bench.until(ImageStepFailed)
+    assert attempts == [1, 2, 3]
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert (failure.reason, failure.retryable) == ("STORE_UNAVAILABLE", True)
+
+
+async def test_a_source_that_does_not_answer_is_left_to_the_user(bench: Bench) -> None:
     attempts: list[int] = []
 
     async def fail(image: Image, run: StepRun) -> Command:
         attempts.append(run.attempt)
         raise SourceUnreachableError("nobody answers")
 
-    async with bench.working(fail, max_attempts=3):
+    async with bench.working(fail):
         await bench.until(ImageStepFailed)
-    assert attempts == [1, 2, 3]
+    assert attempts == [1]
     failure = (await bench.image()).failure
     assert failure is not None
     assert (failure.reason, failure.retryable) == ("SOURCE_UNREACHABLE", True)
@@ -158,7 +173,7 @@ async def test_a_retryable_error_is_tried_again_a_bounded_number_of_times(bench:
 async def test_a_retry_may_succeed(bench: Bench) -> None:
     async def second_time_lucky(image: Image, run: StepRun) -> Command:
         if run.attempt == 1:
-            raise SourceUnreachableError("nobody answers")
+            raise StoreUnavailableError("nobody answers")
         return await stage(image, run)
 
     async with bench.working(second_time_lucky):
