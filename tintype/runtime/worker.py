@@ -2,8 +2,8 @@
 
 At least once: the outcome is appended first and the event acknowledged afterwards, so a worker may die between any two
 instructions. A step has three ways to end: its outcome is appended; a part of Tintype that does not answer hands the
-event out again, a bounded number of times; any other error is appended as the step's failure. A result that comes too late, because
-another worker took over or the user cancelled, is dropped.
+event out again, a bounded number of times; any other error is appended as the step's failure. A result that comes too
+late, because another worker took over or the user cancelled, is dropped.
 """
 
 from __future__ import annotations
