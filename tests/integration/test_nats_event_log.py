@@ -249,6 +249,24 @@ async def test_a_gap_in_a_history_is_found(nats_server: NatsServer, stack: Async
         await log.history(builder.image_id)
 
 
+async def test_a_cancellation_is_not_lost_when_it_comes_with_the_answer(
+    nats_server: NatsServer, stack: AsyncExitStack
+) -> None:
+    connection = await NatsHarness(nats_server.url, stack).connect()
+
+    async def ask_for_ever() -> None:
+        while True:
+            await connection.api("INFO")
+
+    for turns in range(300):  # of the event loop: one of them is the turn of the answer
+        task = asyncio.create_task(ask_for_ever())
+        for _ in range(turns % 30):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
+
+
 async def test_a_closed_connection_ends_everything(nats_server: NatsServer, stack: AsyncExitStack) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     connection = await harness.connect()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -119,9 +120,10 @@ class NatsConnection:
             NoResponderError: nobody is there to ask, for now.
             EventLogUnavailableError: no answer in time.
         """
+        sent = None if headers is None else dict(headers)
         try:
-            sent = None if headers is None else dict(headers)
-            return await self._client.request(subject, payload, timeout=timeout_s or self._timeout_s, headers=sent)
+            with _cancellation_kept():
+                return await self._client.request(subject, payload, timeout=timeout_s or self._timeout_s, headers=sent)
         except nats.errors.NoRespondersError as exc:
             raise NoResponderError("NATS has nobody to answer: no stream, or no leader yet") from exc
         except (OSError, nats.errors.Error) as exc:
@@ -180,7 +182,8 @@ class NatsConnection:
             return
         try:
             async with asyncio.timeout(self._timeout_s):
-                await subscription.drain()  # type: ignore[no-untyped-call]
+                with _cancellation_kept():
+                    await subscription.drain()  # type: ignore[no-untyped-call]
         except (OSError, nats.errors.Error, TimeoutError) as exc:
             _log.debug("subscription was not drained", error=_text(exc))
 
@@ -261,6 +264,20 @@ def _next_server(servers: list[Server], info: dict[str, Any]) -> tuple[Server, f
     """The server to try next, the least tried first, after a random while: not all clients at once."""
     del info
     return min(servers, key=lambda server: server.reconnects), random.uniform(*_RECONNECT_DELAY_S)  # noqa: S311  # jitter
+
+
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    """Raise a cancellation that came while the client waited, and that it lost.
+
+    It waits by ``asyncio.wait_for``, which before Python 3.12 loses one that comes together with the answer
+    (python/cpython#86296): whoever was cancelled would then go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _text(error: Exception) -> str:
