@@ -64,8 +64,11 @@ class LossyConnection(NatsConnection):
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        waits_for_responder: bool = False,
     ) -> Msg:
-        reply = await super().request(subject, payload, headers=headers, timeout_s=timeout_s)
+        reply = await super().request(
+            subject, payload, headers=headers, timeout_s=timeout_s, waits_for_responder=waits_for_responder
+        )
         if self.loses and subject.startswith("tintype."):
             raise EventLogUnavailableError("the acknowledgement was lost")
         return reply
