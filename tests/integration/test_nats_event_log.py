@@ -64,8 +64,11 @@ class LossyConnection(NatsConnection):
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        waits_for_responder: bool = False,
     ) -> Msg:
-        reply = await super().request(subject, payload, headers=headers, timeout_s=timeout_s)
+        reply = await super().request(
+            subject, payload, headers=headers, timeout_s=timeout_s, waits_for_responder=waits_for_responder
+        )
         if self.loses and subject.startswith("tintype."):
             raise EventLogUnavailableError("the acknowledgement was lost")
         return reply
@@ -247,6 +250,24 @@ async def test_a_gap_in_a_history_is_found(nats_server: NatsServer, stack: Async
     await connection.request(later.subject, later.payload, headers=later.headers)
     with pytest.raises(LogCorruptError, match="gap"):
         await log.history(builder.image_id)
+
+
+async def test_a_cancellation_is_not_lost_when_it_comes_with_the_answer(
+    nats_server: NatsServer, stack: AsyncExitStack
+) -> None:
+    connection = await NatsHarness(nats_server.url, stack).connect()
+
+    async def ask_for_ever() -> None:
+        while True:
+            await connection.api("INFO")
+
+    for turns in range(300):  # of the event loop: one of them is the turn of the answer
+        task = asyncio.create_task(ask_for_ever())
+        for _ in range(turns % 30):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
 
 
 async def test_a_closed_connection_ends_everything(nats_server: NatsServer, stack: AsyncExitStack) -> None:

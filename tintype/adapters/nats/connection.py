@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from nats.aio.client import Client, Server
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from tintype.adapters.nats.backoff import Backoff
 from tintype.codec.cloudevents import MAX_EVENT_BYTES
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
@@ -30,6 +32,7 @@ MINIMUM_MAX_PAYLOAD = MAX_EVENT_BYTES + 8 * 1024
 _RECONNECT_DELAY_S = (0.05, 0.5)
 _FIRST_CONNECT_DELAY_S = 0.25
 _PING_INTERVAL_S = 10
+_LONGEST_WAIT_S = 3600.0  # the deadline is set around it
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +115,33 @@ class NatsConnection:
         *,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
+        waits_for_responder: bool = False,
     ) -> Msg:
         """Ask, and wait for the answer.
 
+        Where nobody listens, nothing was done. With ``waits_for_responder`` it is then asked again until the time is
+        over, as while a cluster elects a leader.
+
         Raises:
-            NoResponderError: nobody is there to ask, for now.
             EventLogUnavailableError: no answer in time.
         """
+        backoff = Backoff()
         try:
-            sent = None if headers is None else dict(headers)
-            return await self._client.request(subject, payload, timeout=timeout_s or self._timeout_s, headers=sent)
-        except nats.errors.NoRespondersError as exc:
-            raise NoResponderError("NATS has nobody to answer: no stream, or no leader yet") from exc
-        except (OSError, nats.errors.Error) as exc:
+            async with asyncio.timeout(timeout_s or self._timeout_s):
+                while True:
+                    try:
+                        return await self._ask(subject, payload, headers)
+                    except nats.errors.NoRespondersError:
+                        if not waits_for_responder:
+                            raise
+                    await backoff.wait()
+        except (OSError, nats.errors.Error, TimeoutError) as exc:
             raise EventLogUnavailableError(f"NATS does not answer: {_text(exc)}") from exc
+
+    async def _ask(self, subject: str, payload: bytes, headers: Mapping[str, str] | None) -> Msg:
+        sent = None if headers is None else dict(headers)
+        with _cancellation_kept():
+            return await self._client.request(subject, payload, timeout=_LONGEST_WAIT_S, headers=sent)
 
     async def api(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Call JetStream's API, and answer its reply; a refusal stands in it under ``error``.
@@ -180,7 +196,8 @@ class NatsConnection:
             return
         try:
             async with asyncio.timeout(self._timeout_s):
-                await subscription.drain()  # type: ignore[no-untyped-call]
+                with _cancellation_kept():
+                    await subscription.drain()  # type: ignore[no-untyped-call]
         except (OSError, nats.errors.Error, TimeoutError) as exc:
             _log.debug("subscription was not drained", error=_text(exc))
 
@@ -193,10 +210,6 @@ class NatsConnection:
         _log.info("connection to NATS restored")
         for callback in tuple(self._on_reconnect):
             callback()
-
-
-class NoResponderError(EventLogUnavailableError):
-    """Nobody listens on the subject asked: certain that nothing was done."""
 
 
 def read_json(data: bytes) -> dict[str, Any]:
@@ -261,6 +274,20 @@ def _next_server(servers: list[Server], info: dict[str, Any]) -> tuple[Server, f
     """The server to try next, the least tried first, after a random while: not all clients at once."""
     del info
     return min(servers, key=lambda server: server.reconnects), random.uniform(*_RECONNECT_DELAY_S)  # noqa: S311  # jitter
+
+
+@contextmanager
+def _cancellation_kept() -> Iterator[None]:
+    """Raise a cancellation that came while the client waited, and that it lost.
+
+    It waits by ``asyncio.wait_for``, which before Python 3.12 loses one that comes together with the answer
+    (python/cpython#86296): whoever was cancelled would then go on for ever.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
+    yield
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def _text(error: Exception) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from nats.aio.msg import Msg
 
-from tintype.adapters.nats.connection import NatsConnection, NoResponderError
+from tintype.adapters.nats.backoff import Backoff
+from tintype.adapters.nats.connection import NatsConnection
 from tintype.adapters.nats.stream import STREAM
 from tintype.domain.errors import EventLogUnavailableError
 
@@ -34,23 +35,27 @@ class _Batch:
 async def read_messages(connection: NatsConnection, subject_filter: str) -> list[Msg]:
     """All messages of the filter, oldest first; their headers tell ``Nats-Subject`` and ``Nats-Sequence``.
 
-    A replica answers that may be behind the leader. The caller sets the deadline.
+    A replica answers that may be behind the leader; where none does, it is asked again. The caller sets the deadline.
 
     Raises:
-        NoResponderError: the stream has nobody to answer for it.
         EventLogUnavailableError: there is no connection, or the server refuses.
     """
     found: list[Msg] = []
     next_position = 1
+    backoff = Backoff()
     while True:
         batch, pending = await _read_batch(connection, subject_filter, next_position)
+        if pending is None:
+            await backoff.wait()
+            continue
         found += batch
         if not pending or not batch:
             return found
         next_position = int(batch[-1].headers["Nats-Sequence"]) + 1  # type: ignore[index]
 
 
-async def _read_batch(connection: NatsConnection, subject_filter: str, position: int) -> tuple[list[Msg], int]:
+async def _read_batch(connection: NatsConnection, subject_filter: str, position: int) -> tuple[list[Msg], int | None]:
+    """The messages, and how many more there are; ``None`` where nobody answered."""
     batch = _Batch()
     inbox = connection.new_inbox()
     request = {"seq": position, "batch": _BATCH, "max_bytes": _MAX_BYTES, "next_by_subj": subject_filter}
@@ -67,6 +72,6 @@ async def _read_batch(connection: NatsConnection, subject_filter: str, position:
         case "404":
             return batch.messages, 0
         case "503":
-            raise NoResponderError(f"stream {STREAM} has nobody to answer: there is none, or no leader yet")
+            return [], None
         case status:
             raise EventLogUnavailableError(f"stream {STREAM} cannot be read: {status} {headers.get('Description')}")

@@ -17,9 +17,10 @@ import structlog
 from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 
-from tintype.adapters.nats.connection import NatsConnection, NoResponderError, read_json
+from tintype.adapters.nats.backoff import Backoff
+from tintype.adapters.nats.connection import NatsConnection, read_json
 from tintype.adapters.nats.direct_get import read_messages
-from tintype.adapters.nats.follow import Backoff, follow_messages
+from tintype.adapters.nats.follow import follow_messages
 from tintype.adapters.nats.stream import STREAM
 from tintype.adapters.nats.work import NatsDelivery, take_part
 from tintype.api.types.v1 import types_pb2
@@ -78,7 +79,7 @@ class NatsEventLog:
         try:
             async with asyncio.timeout(self._deadline_s):
                 while True:
-                    messages = await self._read(image_id)
+                    messages = await read_messages(self._connection, subjects.history_filter(image_id))
                     events = [_stored_event(message) for message in messages]
                     if (events[-1].position if events else 0) >= wanted:
                         break
@@ -136,23 +137,14 @@ class NatsEventLog:
             await self._connection.unsubscribe(subscription)
 
     async def _publish(self, message: cloudevents.EventMessage, headers: Mapping[str, str]) -> dict[str, Any]:
-        """Publish until somebody answers: where nobody listened, nothing was done."""
-        backoff = Backoff()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                while True:
-                    try:
-                        reply = await self._connection.request(
-                            message.subject,
-                            message.payload,
-                            headers={**message.headers, **headers},
-                            timeout_s=self._deadline_s,
-                        )
-                        return read_json(reply.data)
-                    except NoResponderError:
-                        await backoff.wait()
-        except TimeoutError as exc:
-            raise EventLogUnavailableError("the log did not confirm the event in time") from exc
+        reply = await self._connection.request(
+            message.subject,
+            message.payload,
+            headers={**message.headers, **headers},
+            timeout_s=self._deadline_s,
+            waits_for_responder=True,
+        )
+        return read_json(reply.data)
 
     async def _appended_before(self, event: NewEvent, answer: Mapping[str, Any]) -> RecordedEvent:
         """The event of the same command, which the server has already: its first acknowledgement was lost.
@@ -166,14 +158,6 @@ class NatsEventLog:
             if recorded.event.command_id == event.command_id:
                 return recorded
         raise ConcurrencyConflictError(f"image {event.image_id} was changed by somebody else meanwhile")
-
-    async def _read(self, image_id: ImageId) -> list[Msg]:
-        backoff = Backoff()
-        while True:
-            try:
-                return await read_messages(self._connection, subjects.history_filter(image_id))
-            except NoResponderError:
-                await backoff.wait()  # until the caller's deadline
 
     def _remember(self, image_id: ImageId, position: int) -> None:
         self._newest[image_id] = max(position, self._newest.pop(image_id, 0))

@@ -6,8 +6,6 @@ that was seen whenever anything is wrong with it.
 
 from __future__ import annotations
 
-import asyncio
-import random
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,6 +13,7 @@ from contextlib import asynccontextmanager
 import structlog
 from nats.aio.msg import Msg
 
+from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection
 from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, PullReader, open_reader
 from tintype.adapters.nats.stream import STREAM
@@ -25,24 +24,6 @@ _log = structlog.get_logger()
 _BATCH = 512
 _INACTIVE_S = 300
 _NANOSECONDS = 1_000_000_000
-_FIRST_DELAY_S = 0.02
-_LONGEST_DELAY_S = 2.0
-
-
-class Backoff:
-    """Waits longer each time, and never for ever the same."""
-
-    def __init__(self) -> None:
-        self._delay_s = _FIRST_DELAY_S
-
-    def reset(self) -> None:
-        """Begin with the shortest wait again."""
-        self._delay_s = _FIRST_DELAY_S
-
-    async def wait(self) -> None:
-        """Wait, and double the next wait."""
-        await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
-        self._delay_s = min(self._delay_s * 2, _LONGEST_DELAY_S)
 
 
 async def follow_messages(

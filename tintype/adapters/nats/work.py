@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import structlog
 from nats.aio.msg import Msg
 
+from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.adapters.nats.follow import Backoff, create_consumer
+from tintype.adapters.nats.follow import create_consumer
 from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, PullReader, open_reader
 from tintype.codec import cloudevents
 from tintype.codec.subjects import type_filters
