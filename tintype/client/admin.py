@@ -8,7 +8,7 @@ from contextlib import aclosing
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.client import decoding
 from tintype.client.models import RebuildProgress
-from tintype.client.transport import Transport
+from tintype.client.transport import AS_ADMIN, Transport
 
 
 class Admin:
@@ -25,7 +25,9 @@ class Admin:
         Raises:
             ClientError: the catalog refused, or the stream broke: rebuild again.
         """
-        messages = self._transport.stream(self._transport.admin.RebuildProjection, pb.RebuildProjectionRequest())
+        messages = self._transport.stream(
+            self._transport.admin.RebuildProjection, pb.RebuildProjectionRequest(), extra_metadata=(AS_ADMIN,)
+        )
         async with aclosing(messages):
             async for message in messages:
                 yield decoding.rebuild(message)

@@ -39,6 +39,9 @@ class ClientConfig:
     actor: str = ""
     """Who makes them, as the log shall tell; empty is the name of the operating system's user."""
 
+    admin: bool = False
+    """Speak as an administrator, who sees every project's images; the admin's own commands do so by themselves."""
+
     timeout_s: float = 30.0
     """How long one attempt of a unary call may take."""
 
@@ -73,7 +76,6 @@ def load_config(path: Path | str | None = None, *, project: str | None = None) -
     values = _checked(found, table)
     if project:
         values["project"] = project
-    values["actor"] = values.get("actor") or _user()
     return ClientConfig(**values)  # type: ignore[arg-type]
 
 
@@ -96,16 +98,18 @@ def _checked(path: Path, table: Mapping[str, object]) -> dict[str, object]:
         # A newer service may write keys that this client does not know: they are no error.
         if key not in known:
             continue
-        wanted = {"str": str, "float": (int, float), "int": int}[str(known[key].type)]
-        if not isinstance(value, wanted) or isinstance(value, bool):  # type: ignore[arg-type]
-            raise ConfigurationError(f"{path}: client.{key} must be a {known[key].type}")
+        kind = str(known[key].type)
+        wanted = {"str": (str,), "float": (int, float), "int": (int,), "bool": (bool,)}[kind]
+        if not isinstance(value, wanted) or isinstance(value, bool) != (kind == "bool"):
+            raise ConfigurationError(f"{path}: client.{key} must be of type {kind}")
         values[key] = value
     if not values.get("catalog"):
         raise ConfigurationError(f"{path}: client.catalog is missing")
     return values
 
 
-def _user() -> str:
+def current_user() -> str:
+    """The name of the operating system's user."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):

@@ -9,10 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import BinaryIO
 
-from tintype.codec.framing import Payload
+from tintype.codec.framing import MESSAGE_SIZE, Payload
 
-_MAX_WAITING = 16
-"""Writes and hashes that may wait at once: at 1 MiB each, about 8 MiB of bytes."""
+_BATCH_BYTES = 4 * MESSAGE_SIZE
+"""What goes to the threads at once: a hand-over costs more than the hash of a message should wait for."""
+
+_MAX_WAITING = 4
+"""Batches that may wait at once."""
 
 
 class Drain:
@@ -23,7 +26,9 @@ class Drain:
         self._hash = hashlib.new(algorithm) if algorithm else None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="download-write")
         self._hasher = ThreadPoolExecutor(1, thread_name_prefix="download-hash")
-        self._waiting: deque[asyncio.Future[object]] = deque()
+        self._batch: list[Payload] = []
+        self._batch_bytes = 0
+        self._waiting: deque[tuple[asyncio.Future[None], ...]] = deque()
 
     async def __aenter__(self) -> Drain:
         return self
@@ -32,7 +37,7 @@ class Drain:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         # After an error nobody wants what still waits; the write that runs has to end before its file is closed.
-        await asyncio.gather(*self._waiting, return_exceptions=True)
+        await asyncio.gather(*(future for futures in self._waiting for future in futures), return_exceptions=True)
         self._writer.shutdown(wait=False)
         self._hasher.shutdown(wait=False)
 
@@ -42,13 +47,11 @@ class Drain:
         Raises:
             OSError: an earlier write failed.
         """
-        loop = asyncio.get_running_loop()
-        self._waiting.append(loop.run_in_executor(self._writer, self._file.write, data))
-        if self._hash:
-            self._waiting.append(loop.run_in_executor(self._hasher, self._hash.update, data))
-        while len(self._waiting) > _MAX_WAITING:
-            await self._waiting[0]
-            self._waiting.popleft()
+        self._batch.append(data)
+        self._batch_bytes += len(data)
+        if self._batch_bytes >= _BATCH_BYTES:
+            self._hand_over()
+            await self._wait_for(_MAX_WAITING)
 
     async def finish(self) -> str:
         """Wait for all, and return the digest in hex; empty without an algorithm.
@@ -56,8 +59,29 @@ class Drain:
         Raises:
             OSError: a write failed.
         """
-        while self._waiting:
-            await self._waiting[0]
-            self._waiting.popleft()
+        self._hand_over()
+        await self._wait_for(0)
         await asyncio.get_running_loop().run_in_executor(self._writer, self._file.flush)
         return self._hash.hexdigest() if self._hash else ""
+
+    def _hand_over(self) -> None:
+        loop = asyncio.get_running_loop()
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        futures = [loop.run_in_executor(self._writer, self._write, batch)]
+        if self._hash:
+            futures.append(loop.run_in_executor(self._hasher, self._update, batch))
+        self._waiting.append(tuple(futures))
+
+    async def _wait_for(self, length: int) -> None:
+        while len(self._waiting) > length:
+            await asyncio.gather(*self._waiting[0])
+            self._waiting.popleft()
+
+    def _write(self, batch: list[Payload]) -> None:
+        for data in batch:
+            self._file.write(data)
+
+    def _update(self, batch: list[Payload]) -> None:
+        if self._hash:
+            for data in batch:
+                self._hash.update(data)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 from tintype.client.decoding import understood
 from tintype.client.errors import InvalidRequestError
-from tintype.client.log_reader import LogMessage, LogReader, open_log
 from tintype.client.models import Event, ImageEvent, LogCheck, LogFault
 from tintype.client.transport import Transport
 from tintype.codec import cloudevents, subjects
@@ -16,6 +16,9 @@ from tintype.domain.events import EVENT_TOKENS
 from tintype.domain.values import image_id as checked_image_id
 from tintype.domain.values import project_id
 from tintype.ports.event_log import Selection
+
+if TYPE_CHECKING:
+    from tintype.client.log_reader import LogMessage, LogReader
 
 ALL_PROJECTS = "*"
 
@@ -47,6 +50,9 @@ class Events:
             ServiceDefectError: reason ``NOT_UNDERSTOOD``: an event was written by a newer release.
             ServiceUnavailableError: the log does not answer.
         """
+        # nats-py takes longer to import than all the rest, and few calls need it.
+        from tintype.client.log_reader import open_log
+
         filters = _filters(self._transport.config.project if project is None else project, image_id, types)
         async with open_log(self._transport) as log, aclosing(log.follow(filters, after)) as messages:
             async for message in messages:
@@ -65,6 +71,8 @@ class Events:
         Raises:
             ServiceUnavailableError: the log does not answer.
         """
+        from tintype.client.log_reader import open_log
+
         chain = _Chains()
         async with open_log(self._transport) as log:
             head = (await log.state()).state.last_seq

@@ -17,7 +17,7 @@ import grpc.aio
 
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.importer.v1 import importer_pb2_grpc
-from tintype.client.config import ClientConfig
+from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
 from tintype.codec.framing import MAX_MESSAGE_SIZE
@@ -25,6 +25,11 @@ from tintype.codec.framing import MAX_MESSAGE_SIZE
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Sleep = Callable[[float], Awaitable[object]]
+
+Metadata = tuple[tuple[str, str], ...]
+
+AS_ADMIN = ("tintype-admin", "true")
+"""The metadata of whoever speaks as an administrator."""
 
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 2.0
@@ -66,7 +71,10 @@ class Transport:
         self.sleep = sleep
         self.position = 0
         """The highest log position that an answer has told: every read asks for at least this one."""
-        self.metadata = (("tintype-project", config.project), ("tintype-actor", _header_text(config.actor)))
+        actor = _header_text(config.actor or current_user())
+        self.metadata: Metadata = (("tintype-project", config.project), ("tintype-actor", actor))
+        if config.admin:
+            self.metadata += (AS_ADMIN,)
         self._catalog = _channel(config.catalog)
         self._importer = _channel(config.importer) if config.importer else None
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
@@ -123,14 +131,18 @@ class Transport:
                     raise
 
     async def stream(
-        self, method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request
+        self,
+        method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+        request: Request,
+        *,
+        extra_metadata: Metadata = (),
     ) -> AsyncGenerator[Response, None]:
         """Yield what the service sends; closing the iterator cancels the call.
 
         Raises:
             ClientError: the service refused, or the stream broke.
         """
-        call = method(request, metadata=self.metadata)
+        call = method(request, metadata=self.metadata + extra_metadata)
         try:
             async with translated():
                 async for response in call:
@@ -178,4 +190,4 @@ def _channel(target: str) -> grpc.aio.Channel:
 
 def _header_text(text: str) -> str:
     """``text`` as metadata can carry it: printable ASCII."""
-    return "".join(char if " " <= char <= "~" else "?" for char in text)[:256]
+    return "".join(char if " " <= char <= "~" else "?" for char in text)[:128]

@@ -256,6 +256,7 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
     async def RebuildProjection(
         self, request: pb.RebuildProjectionRequest, context: Any
     ) -> AsyncIterator[pb.RebuildProjectionResponse]:
+        await self.services.note(request, context)
         yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
         yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
 

@@ -14,6 +14,7 @@ from tintype.api.types.v1 import types_pb2
 from tintype.client import (
     AlreadyExistsError,
     Client,
+    ClientConfig,
     ConflictError,
     DiskFormat,
     ImageEvent,
@@ -24,6 +25,7 @@ from tintype.client import (
     ServiceUnavailableError,
     Status,
     Visibility,
+    connect,
 )
 from tintype.codec import values
 
@@ -247,3 +249,19 @@ async def test_a_rebuild_tells_how_far_it_is(client: Client) -> None:
     states = [state async for state in client.admin.rebuild()]
 
     assert [(state.position, state.switched) for state in states] == [(1, False), (2, True)]
+
+
+async def test_a_rebuild_is_asked_for_as_an_administrator(client: Client, services: FakeServices) -> None:
+    [_ async for _ in client.admin.rebuild()]
+    assert services.metadata["tintype-admin"] == "true"
+
+    await client.images.create("x")
+    assert "tintype-admin" not in services.metadata
+
+
+async def test_a_client_without_an_actor_speaks_for_the_user(services: FakeServices) -> None:
+    async with connect(ClientConfig(catalog=services.target, admin=True)) as client:
+        await client.images.create("x")
+
+    assert services.metadata["tintype-actor"]
+    assert services.metadata["tintype-admin"] == "true"
