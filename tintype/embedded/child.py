@@ -29,7 +29,15 @@ _LOG_END_BYTES = 4096
 class Program(Protocol):
     """How one process is started, and how one sees that it is there."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def log_file(self) -> Path:
+        """Where its log goes."""
+        ...
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start it.
@@ -54,6 +62,11 @@ class NatsProgram:
 
     server: NatsServer
     name: str = "nats"
+
+    @property
+    def log_file(self) -> Path:
+        """Where its log goes."""
+        return self.server.log_path
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start it, and wait until JetStream answers."""
@@ -135,7 +148,7 @@ class Child:
             started_at = loop.time()
             ended = await self._run_once()
             delay_s = _FIRST_DELAY_S if loop.time() - started_at > STABLE_S else delay_s
-            self.warn(f"{self.program.name} {ended}; starting it again")
+            self.warn(f"{self.program.name} {ended}; starting it again (its log: {self.program.log_file})")
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 

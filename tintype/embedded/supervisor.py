@@ -16,6 +16,7 @@ from tintype.domain.errors import UnavailableError
 from tintype.embedded.child import Child, NatsProgram, ServiceProgram
 from tintype.embedded.directory import StackDirectory, write_atomically
 from tintype.embedded.stack_settings import NATS, SERVICES, StackSettings, stack_settings
+from tintype.runtime.child_process import start_child
 
 START_DEADLINE_S = 60.0
 LOG_CHECK_INTERVAL_S = 10.0
@@ -39,7 +40,7 @@ class Supervisor:
             )
             for name in SERVICES
         ]
-        self._nats = Child(NatsProgram(NatsServer(directory.nats, nats_port)), self._changed, _warn)
+        self._nats = Child(NatsProgram(NatsServer(directory.nats, start_child, nats_port)), self._changed, _warn)
         self._services = [Child(program, self._changed, _warn) for program in services]
 
     async def run(self) -> None:
