@@ -16,7 +16,7 @@ from tintype.adapters.nats.server import NatsServer
 from tintype.domain.errors import ConfigurationError, TintypeError
 from tintype.runtime.child_process import start_child, stop_child
 
-HEALTH_POLL_S = 0.03
+HEALTH_POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 STABLE_S = 20.0
 STOP_GRACE_S = 8.0
@@ -24,6 +24,13 @@ _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
 _EXIT_CONFIGURATION = 2
 _LOG_END_BYTES = 4096
+_CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # the environment's is for the world outside
+    # A service that is starting refuses connections; the default waits a second and more before the next one.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 
 
 class Program(Protocol):
@@ -106,8 +113,7 @@ class ServiceProgram:
 
     async def wait_healthy(self) -> None:
         """Return once its gRPC health says SERVING."""
-        # No proxy: the environment's is for the world outside.
-        async with grpc.aio.insecure_channel(self.address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        async with grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while not await _is_serving(stub):  # noqa: ASYNC110  # it happens in another process
                 await asyncio.sleep(HEALTH_POLL_S)
