@@ -16,7 +16,7 @@ from tintype.adapters.nats.server import NatsServer
 from tintype.domain.errors import ConfigurationError, TintypeError
 from tintype.runtime.child_process import start_child, stop_child
 
-HEALTH_POLL_S = 0.03
+HEALTH_POLL_S = 0.05
 HEALTH_TIMEOUT_S = 2.0
 STABLE_S = 20.0
 STOP_GRACE_S = 8.0
@@ -24,12 +24,27 @@ _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
 _EXIT_CONFIGURATION = 2
 _LOG_END_BYTES = 4096
+_CHANNEL_OPTIONS = (
+    ("grpc.enable_http_proxy", 0),  # the environment's is for the world outside
+    # A service that is starting refuses connections; the default waits a second and more before the next one.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
 
 
 class Program(Protocol):
     """How one process is started, and how one sees that it is there."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def log_file(self) -> Path:
+        """Where its log goes."""
+        ...
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start it.
@@ -54,6 +69,11 @@ class NatsProgram:
 
     server: NatsServer
     name: str = "nats"
+
+    @property
+    def log_file(self) -> Path:
+        """Where its log goes."""
+        return self.server.log_path
 
     async def start(self) -> asyncio.subprocess.Process:
         """Start it, and wait until JetStream answers."""
@@ -93,8 +113,7 @@ class ServiceProgram:
 
     async def wait_healthy(self) -> None:
         """Return once its gRPC health says SERVING."""
-        # No proxy: the environment's is for the world outside.
-        async with grpc.aio.insecure_channel(self.address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        async with grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while not await _is_serving(stub):  # noqa: ASYNC110  # it happens in another process
                 await asyncio.sleep(HEALTH_POLL_S)
@@ -135,7 +154,7 @@ class Child:
             started_at = loop.time()
             ended = await self._run_once()
             delay_s = _FIRST_DELAY_S if loop.time() - started_at > STABLE_S else delay_s
-            self.warn(f"{self.program.name} {ended}; starting it again")
+            self.warn(f"{self.program.name} {ended}; starting it again (its log: {self.program.log_file})")
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
