@@ -206,12 +206,12 @@ async def _finish(session: Session, image_id: str, started: Upload | Operation, 
 
 @asynccontextmanager
 async def _named_on_failure(session: Session, image_id: str) -> AsyncIterator[None]:
-    """Tell which image was made, when its bytes did not arrive: it can be tried again."""
+    """Tell which image it is whose bytes did not arrive: it can be tried again."""
     from tintype.client import ClientError
 
     try:
         yield
     except (ClientError, OSError):
         if session.printer.is_table:
-            session.printer.note(f"image {image_id} was created, and has no bytes")
+            session.printer.note(f"image {image_id} has no bytes")
         raise

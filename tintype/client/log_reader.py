@@ -174,6 +174,16 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
         raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
     client = NatsClient()
     reader = LogReader(client, transport)
+    transport.on_close.add(client.close)
+    try:
+        await _connect(client, url, reader)
+        yield reader
+    finally:
+        transport.on_close.discard(client.close)
+        await client.close()
+
+
+async def _connect(client: NatsClient, url: str, reader: LogReader) -> None:
     try:
         # The client would try for ever, at the start as later.
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -186,12 +196,7 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
                 reconnected_cb=reader.reconnected,
             )
     except (*NATS_ERRORS, TimeoutError) as exc:
-        await client.close()
         raise _unavailable(exc) from exc
-    try:
-        yield reader
-    finally:
-        await client.close()
 
 
 async def _ignore(error: Exception) -> None:

@@ -75,6 +75,8 @@ class Transport:
         self.metadata: Metadata = (("tintype-project", config.project), ("tintype-actor", actor))
         if config.admin:
             self.metadata += (AS_ADMIN,)
+        self.on_close: set[Callable[[], Awaitable[None]]] = set()
+        """What else to close at the end: a caller may leave an iterator, and not close it."""
         self._catalog = _channel(config.catalog)
         self._importer = _channel(config.importer) if config.importer else None
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
@@ -151,7 +153,9 @@ class Transport:
             call.cancel()
 
     async def close(self) -> None:
-        """Close the channels."""
+        """Close the channels, and whatever else is open."""
+        for close in tuple(self.on_close):
+            await close()
         for channel in (self._catalog, self._importer):
             if channel is not None:
                 await channel.close()
