@@ -22,6 +22,8 @@ def main() -> int:
     configure_logging(LogSettings(level="warning", format="console"), "up")
     try:
         run(arguments.dir, arguments.config, arguments.ready_file)
+    except KeyboardInterrupt:
+        return 130  # before there was anything to stop in order
     except TintypeError as exc:
         print(f"tintype up: {exc}", file=sys.stderr)
         return 2 if isinstance(exc, ConfigurationError) else 1

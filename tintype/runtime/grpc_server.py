@@ -6,7 +6,7 @@ What the calls do is the servicers' business. Who calls is said by :mod:`tintype
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -119,8 +119,9 @@ def _wrapped(handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
             try:
                 responses = inner(request, context)
                 if hasattr(responses, "__aiter__"):
-                    async for response in responses:
-                        yield response
+                    async with aclosing(responses):  # at once when the client goes away, not when memory is collected
+                        async for response in responses:
+                            yield response
                 else:  # a handler that writes to the context by itself
                     await responses
             except grpc.aio.AbortError:

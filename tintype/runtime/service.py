@@ -181,8 +181,12 @@ async def _watch_health(
     checks: Mapping[str, Callable[[], Awaitable[None]]], state: Health, tell_ready: Callable[[], None]
 ) -> None:
     is_ready = False
+    complaint = ""
     while True:
-        is_healthy = await _are_healthy(checks)
+        before, complaint = complaint, await _complaint(checks)
+        is_healthy = not complaint
+        if complaint and complaint != before:
+            log.warning("health check failed", error=complaint)
         if is_healthy is not state.is_serving:
             log.info("service became ready" if is_healthy else "service became unready")
             await state.set(is_healthy)
@@ -192,15 +196,15 @@ async def _watch_health(
         await asyncio.sleep(HEALTH_INTERVAL_S if is_ready else HEALTH_INTERVAL_S / 20)
 
 
-async def _are_healthy(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> bool:
+async def _complaint(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> str:
+    """What the first check that fails says; empty if all is well."""
     for name, check in checks.items():
         try:
             async with asyncio.timeout(HEALTH_TIMEOUT_S):
                 await check()
         except (TintypeError, TimeoutError) as exc:
-            log.warning("health check failed", check=name, error=str(exc) or "no answer in time")
-            return False
-    return True
+            return f"{name}: {str(exc) or 'no answer in time'}"
+    return ""
 
 
 def _tell_ready(ready_file: Path | None, address: str) -> None:

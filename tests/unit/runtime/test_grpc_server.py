@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -137,3 +138,57 @@ async def test_port_that_is_taken_is_a_configuration_error(server: Server) -> No
     with pytest.raises(ConfigurationError, match="cannot be listened on"):
         async with serving([], [], server.address, drain_s=0):
             pass
+
+
+async def test_stream_is_closed_at_once_when_the_client_goes_away() -> None:
+    closed = asyncio.Event()
+
+    async def endless(request: bytes, context: object) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"more"
+                await asyncio.sleep(0)
+        finally:
+            closed.set()
+
+    def register(server: grpc.aio.Server) -> None:
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Endless": grpc.unary_stream_rpc_method_handler(endless)
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tintype.Test", handlers),))
+
+    async with (
+        serving([register], [], "127.0.0.1:0", drain_s=0) as (address, _),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/tintype.Test/Endless")
+        call = stream(b"")
+        async for message in call:
+            assert message == b"more"
+            break
+        call.cancel()
+        async with asyncio.timeout(DEADLINE_S):
+            await closed.wait()
+
+
+async def test_error_in_the_middle_of_a_stream_has_its_reason() -> None:
+    async def breaking(request: bytes, context: object) -> AsyncIterator[bytes]:
+        yield b"first"
+        raise SignatureInvalidError("no more")
+
+    def register(server: grpc.aio.Server) -> None:
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Breaking": grpc.unary_stream_rpc_method_handler(breaking)
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tintype.Test", handlers),))
+
+    async with (
+        serving([register], [], "127.0.0.1:0", drain_s=0) as (address, _),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        stream: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/tintype.Test/Breaking")
+        call = stream(b"", timeout=DEADLINE_S)
+        assert await call.read() == b"first"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+    assert reason_of(caught.value) == "SIGNATURE_INVALID"
