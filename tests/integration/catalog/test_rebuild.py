@@ -142,8 +142,9 @@ class DamagedLog(MemoryEventLog):
 async def test_an_event_that_cannot_be_decoded_is_parked_and_stops_nothing(catalog_settings: CatalogSettings) -> None:
     async with running(catalog_settings, DamagedLog(), FakeClock()) as catalog:
         await until_ready(catalog)
-        for name in ("first", "unreadable", "third"):
-            last = await catalog.create(name)
+        await catalog.create("first")
+        await catalog.create("unreadable")
+        last = await catalog.create("third")
         listed = await catalog.images.ListImages(pb.ListImagesRequest(min_position=last.position, order_by="name"))
         assert [image.name for image in listed.images] == ["first", "third"]
         assert [row[0] for row in stored(catalog_settings, 1)["parked_events"]] == [2]
