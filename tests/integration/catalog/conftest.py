@@ -135,7 +135,7 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 @pytest.fixture
 def catalog_settings(tmp_path: Path) -> CatalogSettings:
-    return CatalogSettings(data_dir=tmp_path / "catalog", max_image_size_bytes=10 * 1024**3)
+    return CatalogSettings(data_dir=tmp_path / "catalog", max_image_bytes=10 * 1024**3)
 
 
 @pytest.fixture
