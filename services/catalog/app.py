@@ -71,7 +71,7 @@ def assemble(settings: CatalogSettings, stack: AsyncExitStack, event_log: EventL
     projection, watermark, board = Projection(database), Watermark(), ProgressBoard(event_log)
     projector = Projector(event_log, projection, watermark)
     journal = Journal(event_log, clock)
-    commands = Commands(journal, clock, max_image_size_bytes=settings.max_image_size_bytes)
+    commands = Commands(journal, clock, max_image_bytes=settings.max_image_bytes)
     reading = Reading(journal, projection, watermark, projector.check)
     operations = Operations(event_log, commands, projection, watermark, board, projector.check)
     catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)

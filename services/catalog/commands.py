@@ -69,10 +69,10 @@ class Commands:
     With ``validate_only`` it answers the image as it would be, and appends nothing.
     """
 
-    def __init__(self, journal: Journal, clock: Clock, *, max_image_size_bytes: int) -> None:
+    def __init__(self, journal: Journal, clock: Clock, *, max_image_bytes: int) -> None:
         self._journal = journal
         self._clock = clock
-        self._max_image_size_bytes = max_image_size_bytes
+        self._max_image_bytes = max_image_bytes
 
     async def create(self, request: Request, chosen_id: str, attributes: ImageAttributes) -> Image:
         """Make an image without bytes.
@@ -115,7 +115,7 @@ class Commands:
             NotFoundError, NotPermittedError: the image is not the caller's to change.
             PreconditionError: the image cannot take bytes now.
         """
-        checked = checked_source(source, max_size_bytes=self._max_image_size_bytes)
+        checked = checked_source(source, max_size_bytes=self._max_image_bytes)
         await self._require_own(request, image)
         operation = OperationId(request.derived_id("operation", image))
         return await self._execute(request, image, RequestImport(operation, checked))

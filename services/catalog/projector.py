@@ -63,6 +63,8 @@ class Projector:
 
     async def _project(self) -> None:
         generation = await self._projection.open()
+        if not generation.is_active:  # half-built tables are not to be read, also when the whole database was replaced
+            self._caught_up.clear()
         head = await self._log.head()
         queue: asyncio.Queue[Entry] = asyncio.Queue(MAX_BATCH)
         await self._advance(generation.position, head, ())

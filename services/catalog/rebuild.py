@@ -45,7 +45,8 @@ class Rebuild:
     async def run(self) -> AsyncGenerator[RebuildProgress, None]:
         """Build a new generation from position 0, put it into use and drop all others; yields after every batch.
 
-        If it ends early, the new tables are dropped and those in use stay.
+        If it ends early, the new tables are dropped and those in use stay. The others include the tables of other
+        releases: during a rolling upgrade, a replica of the old release would have to build its own again.
 
         Raises:
             RebuildBusyError: a rebuild is running, or another replica began one and dropped this one's tables.

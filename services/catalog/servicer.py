@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from services.catalog.commands import Commands
 from services.catalog.reading import ListRequest, Reading
 from services.catalog.requests import Context, as_of, freshness_of, request_of
@@ -18,6 +21,8 @@ from tintype.domain.lifecycle import next_step
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
 from tintype.runtime.grpc_server import caller_of
+
+_ENCODED_AT_ONCE = 100
 
 
 class CatalogServicer(CatalogServiceServicer):
@@ -48,7 +53,10 @@ class CatalogServicer(CatalogServiceServicer):
         asked = ListRequest(request.filter, request.order_by, request.page_size, request.page_token)
         freshness = freshness_of(context, request.min_position)
         images, next_token = await self._reading.images(caller_of(context), asked, freshness)
-        return pb.ListImagesResponse(images=[encode_image(image) for image in images], next_page_token=next_token)
+        if len(images) <= _ENCODED_AT_ONCE:
+            return _encoded_page(images, next_token)
+        # A page of a thousand images would hold up all other calls for too long.
+        return await asyncio.to_thread(_encoded_page, images, next_token)
 
     async def UpdateImage(self, request: pb.UpdateImageRequest, context: Context) -> pb.Image:
         """Change attributes."""
@@ -97,6 +105,10 @@ class CatalogServicer(CatalogServiceServicer):
         # The client knows from here on that nothing will be missed.
         await context.send_initial_metadata(())
         await self._watching.run(Watch(caller, after, image), lambda change: context.write(encode_change(change)))
+
+
+def _encoded_page(images: Sequence[Image], next_token: str) -> pb.ListImagesResponse:
+    return pb.ListImagesResponse(images=[encode_image(image) for image in images], next_page_token=next_token)
 
 
 def newest_operation(image: Image) -> pb.Operation:

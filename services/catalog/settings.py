@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tintype.runtime.settings import ServiceSettings, Settings
 
@@ -20,9 +20,16 @@ class CatalogSettings(ServiceSettings):
         description="Where the tables are: sqlite:////PATH or postgresql://…; empty is catalog.db in data_dir.",
         repr=False,  # it may hold a password
     )
-    max_image_size_bytes: int = Field(
+    max_image_bytes: int = Field(
         default=1024**4, ge=1, le=2**62, description="Imports that announce more bytes are refused at once."
     )
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_of_a_known_database(cls, url: str) -> str:
+        if url and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
 
     @property
     def database(self) -> str:

@@ -61,7 +61,19 @@ def _local_server(programs: Path) -> Iterator[str]:
         if user:
             shutil.chown(directory, user)
         data = directory / "data"
-        init = [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        init: list[str | Path] = [
+            programs / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "-N",
+        ]
         subprocess.run(init, check=True, user=user, cwd=directory, stdout=subprocess.DEVNULL)
         # A socket in the directory and no TCP port: nobody else can be in the way.
         options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={directory}", "-c", "fsync=off"]
@@ -99,7 +111,7 @@ def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path)
 @contextmanager
 def _container() -> Iterator[str]:
     try:
-        import docker
+        import docker  # type: ignore[import-untyped]
         from testcontainers.postgres import PostgresContainer
 
         docker.from_env(timeout=5).ping()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -127,10 +128,10 @@ async def test_tables_do_not_depend_on_how_the_log_was_cut(
     assert rows == await database.read(lambda c: contents(c, tables_of(rebuilt.number)))
     assert rows["parked"] == []
     for image_id in {event.image_id for event in log}:
-        stored = await database.read(lambda c, i=image_id: queries.image_by_id(c, tables_of(live.number), i))
+        stored = await database.read(partial(queries.image_by_id, tables=tables_of(live.number), image_id=image_id))
         assert stored == fold(event for event in log if event.image_id == image_id)
     for generation in (live, rebuilt):
-        await database.write(lambda c, n=generation.number: generations.dropped(c, n))
+        await database.write(partial(generations.dropped, number=generation.number))
 
 
 async def test_an_event_that_does_not_fit_is_parked_and_the_others_go_on(database: Database) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from sqlalchemy.dialects import sqlite
@@ -190,7 +191,7 @@ async def test_pages_hold_every_image_once_and_in_order(database: Database, orde
 
 
 def _sorted(images: Iterable[Image], order: Iterable[paging.OrderBy]) -> list[Image]:
-    def key(image: Image, field: str) -> object:
+    def key(image: Image, field: str) -> Any:
         if field == "size":
             return image.data.blob.size if image.data else -1
         if field in ("id", "created_at"):

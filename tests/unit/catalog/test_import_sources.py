@@ -60,7 +60,8 @@ def test_every_other_uri_is_refused(uri: str) -> None:
 
 
 def test_staged_bytes_have_no_uri() -> None:
-    assert checked_source(ImportSource(ImportMethod.GLANCE_DIRECT), max_size_bytes=MAX)
+    staged = ImportSource(ImportMethod.GLANCE_DIRECT)
+    assert checked_source(staged, max_size_bytes=MAX) is staged
     with pytest.raises(InvalidUriError):
         checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "http://example.org/"), max_size_bytes=MAX)
 
