@@ -1,0 +1,137 @@
+"""The commands as a user types them, against `tintype up`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Stack
+from tests.e2e.web_source import web_source
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tintype(stack: Stack, tmp_path: Path) -> Run:
+    """Runs `tintype WORDS…` in an empty directory, configured by TINTYPE_CONFIG."""
+
+    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tintype.cli", *words],
+            env={**os.environ, "TINTYPE_CONFIG": str(stack.client_config), "PYTHONPATH": os.getcwd()},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, (words, done.stdout, done.stderr)
+        return done
+
+    return run
+
+
+def answer(run: Run, *words: str) -> Any:
+    return json.loads(run(*words, "--output", "json").stdout)
+
+
+IMPORT = [
+    "image",
+    "create-via-import",
+    "--disk-format",
+    "qcow2",
+    "--container-format",
+    "bare",
+    "--visibility",
+    "public",
+]
+
+
+def test_an_import_as_a_glance_user_types_it(tintype: Run, disks: Path, tmp_path: Path) -> None:
+    name = f"import-{uuid.uuid4()}"
+    with web_source(disks) as url:
+        web = ["--import-method", "web-download", "--uri", f"{url}/disk.qcow2"]
+        tintype(*IMPORT, "--name", name, *web, "--wait")
+    image = answer(tintype, "image", "show", name)
+    assert (image["status"], image["disk_format"], image["visibility"]) == ("active", "raw", "public")
+    assert image["virtual_size"] == image["size"] == (disks / "disk.raw").stat().st_size
+    tintype("image", "download", image["id"], "--file", "copy.raw")
+    assert (tmp_path / "copy.raw").read_bytes() == (disks / "disk.raw").read_bytes()
+    events = [event["type"] for event in answer(tintype, "image", "history", name)]
+    assert events == ["created", "import_requested", "staged", "verified", "converted", "published"]
+
+
+def test_without_wait_the_id_is_printed_at_once(tintype: Run, disks: Path) -> None:
+    with web_source(disks, bytes_per_s=20e6) as url:
+        name = f"later-{uuid.uuid4()}"
+        web = ["--import-method", "web-download", "--uri", f"{url}/disk.qcow2"]
+        printed = tintype(*IMPORT, "--name", name, *web).stdout.strip()
+        assert str(uuid.UUID(printed)) == printed
+        image = answer(tintype, "image", "show", printed)
+        assert image["status"] == "importing"
+        tintype("operation", "cancel", image["operation_id"])
+    image = answer(tintype, "image", "show", printed)
+    assert (image["status"], image["failure"]["reason"]) == ("queued", "CANCELLED")
+
+
+def test_an_upload_creates_and_uploads_in_one_go_and_is_never_converted(tintype: Run, disks: Path) -> None:
+    formats = ["--disk-format", "qcow2", "--container-format", "bare"]
+    properties = ["--property", "os_distro=debian", "--property", "hw_cpu_cores=2"]
+    file = disks / "disk.qcow2"
+    name = f"upload-{uuid.uuid4()}"
+    tintype("image", "upload", str(file), "--name", name, *formats, *properties)
+    image = answer(tintype, "image", "show", name)
+    assert (image["status"], image["disk_format"]) == ("active", "qcow2")
+    assert image["digests"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert image["properties"] == {"hw_cpu_cores": 2, "os_distro": "debian"}
+    assert [one["id"] for one in answer(tintype, "image", "list", "--name", name)] == [image["id"]]
+
+
+def test_staged_bytes_are_imported_by_glance_direct(tintype: Run, disks: Path) -> None:
+    name = f"direct-{uuid.uuid4()}"
+    direct = ["--import-method", "glance-direct", "--file", str(disks / "disk.qcow2")]
+    tintype(*IMPORT, "--name", name, *direct, "--wait")
+    image = answer(tintype, "image", "show", name)
+    assert (image["status"], image["disk_format"]) == ("active", "raw")
+
+
+def test_an_image_is_changed_and_deleted(tintype: Run) -> None:
+    image = answer(tintype, "image", "create", "--name", f"mine-{uuid.uuid4()}")
+    tintype("image", "set", image["id"], "--name", f"yours-{image['id']}", "--property", "a=1", "--protected")
+    changed = answer(tintype, "image", "show", image["id"])
+    assert (changed["name"], changed["properties"], changed["protected"]) == (f"yours-{image['id']}", {"a": "1"}, True)
+    refused = tintype("image", "delete", image["id"], code=4)
+    assert "IMAGE_PROTECTED" in refused.stderr
+    tintype("image", "set", image["id"], "--unprotected")
+    tintype("image", "delete", image["id"])
+    gone = tintype("image", "show", image["id"], code=3)
+    assert "IMAGE_NOT_FOUND" in gone.stderr
+
+
+def test_a_failed_import_says_why_and_what_to_do(tintype: Run, disks: Path) -> None:
+    web = ["--import-method", "web-download"]
+    with web_source(disks) as url:
+        failed = tintype(*IMPORT, "--name", f"bad-{uuid.uuid4()}", *web, "--uri", f"{url}/disk.raw", "--wait", code=5)
+    assert "[FORMAT_MISMATCH]" in failed.stderr
+    assert "declare" in failed.stderr.lower()
+
+
+def test_the_log_is_whole_and_the_tables_can_be_built_anew(tintype: Run) -> None:
+    before = answer(tintype, "image", "list", "--limit", "1000")
+    tintype("admin", "rebuild")
+    assert answer(tintype, "image", "list", "--limit", "1000") == before
+    tintype("admin", "check-log")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_there_for_every_shell(tintype: Run, shell: str) -> None:
+    assert "tintype" in tintype("--show-completion", shell).stdout.lower()
