@@ -18,9 +18,17 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tintype.domain.errors import ConfigurationError
 from tintype.embedded.stack_settings import SERVICES
+from tintype.runtime.jail import detect_sandbox
+from tintype.testing.images import has_qemu_img
 
-pytestmark = [pytest.mark.nats, pytest.mark.qemu, pytest.mark.sandbox]
+pytestmark = [
+    pytest.mark.nats,
+    pytest.mark.qemu,
+    pytest.mark.sandbox,
+    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
+]
 
 DEADLINE_S = 60
 ROOT = Path(__file__).parents[2]
@@ -59,6 +67,15 @@ class Stack:
     def wait(self) -> int:
         """The supervisor's exit code."""
         return self.process.wait(timeout=DEADLINE_S)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sandbox() -> None:
+    """The converter does not start where it cannot confine qemu-img."""
+    try:
+        detect_sandbox()
+    except ConfigurationError as exc:
+        pytest.skip(str(exc))
 
 
 @pytest.fixture

@@ -28,8 +28,12 @@ from tintype.runtime.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)
 
-HEALTH_INTERVAL_S = 2.0
-HEALTH_TIMEOUT_S = 5.0
+HEALTH_INTERVAL_S = 10.0
+UNHEALTHY_INTERVAL_S = 1.0
+STARTING_INTERVAL_S = 0.1
+HEALTH_TIMEOUT_S = 15.0
+"""A check of a store writes to the disk, which takes its time when images are being written too."""
+
 _EXIT_CONFIGURATION = 2
 
 S = TypeVar("S", bound=Settings)
@@ -193,7 +197,8 @@ async def _watch_health(
         if is_healthy and not is_ready:
             is_ready = True
             tell_ready()
-        await asyncio.sleep(HEALTH_INTERVAL_S if is_ready else HEALTH_INTERVAL_S / 20)
+        unhealthy_interval_s = UNHEALTHY_INTERVAL_S if is_ready else STARTING_INTERVAL_S
+        await asyncio.sleep(HEALTH_INTERVAL_S if is_healthy else unhealthy_interval_s)
 
 
 async def _complaint(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> str:
