@@ -180,10 +180,19 @@ def _require_file(file: str) -> None:
         Path(file).open("rb").close()
 
 
+def _standard_input() -> BinaryIO:
+    try:
+        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    except (OSError, ValueError):
+        # What stands in for it has no descriptor.
+        return sys.stdin.buffer
+
+
 async def _send(
     session: Session, image_id: str, file: str, *, stage: bool = False, size: int | None = None, expected_digest: str
 ) -> Upload:
-    source: Path | BinaryIO = sys.stdin.buffer if file == "-" else Path(file)
+    # Unbuffered: a thread that reads holds no lock of the interpreter's own, should Ctrl-C end it meanwhile.
+    source: Path | BinaryIO = _standard_input() if file == "-" else Path(file)
     with byte_bar("upload") as report:
         return await session.client.images.upload(
             image_id,

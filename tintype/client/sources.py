@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar, cast
 
 from tintype.client.errors import UploadInterruptedError
 from tintype.codec.framing import MESSAGE_SIZE
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 KEPT_BYTES = 16 * MESSAGE_SIZE
 """How much of a stream is kept, to be sent again after a break."""
@@ -42,19 +46,16 @@ async def open_source(source: Path | str | BinaryIO | AsyncIterator[bytes]) -> A
     if isinstance(source, AsyncIterator):
         yield StreamSource(source)
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="upload") as thread:
-        if isinstance(source, (str, Path)):
-            file: BinaryIO = await asyncio.get_running_loop().run_in_executor(thread, _open, Path(source))
-        else:
-            file = source
-        try:
-            if await asyncio.get_running_loop().run_in_executor(thread, file.seekable):
+    file = source if not isinstance(source, (str, Path)) else await in_daemon_thread(_open, Path(source))
+    try:
+        if file.seekable():
+            with ThreadPoolExecutor(1, thread_name_prefix="upload") as thread:
                 yield await FileSource.of(file, thread)
-            else:
-                yield StreamSource(_read_on(file, thread))
-        finally:
-            if file is not source:
-                file.close()
+        else:
+            yield StreamSource(_read_on(file))
+    finally:
+        if file is not source:
+            file.close()
 
 
 def _open(path: Path) -> BinaryIO:
@@ -155,7 +156,42 @@ class StreamSource:
         return whole[:MESSAGE_SIZE]
 
 
-async def _read_on(file: BinaryIO, thread: ThreadPoolExecutor) -> AsyncIterator[bytes]:
-    loop = asyncio.get_running_loop()
-    while data := await loop.run_in_executor(thread, file.read, MESSAGE_SIZE):
+async def _read_on(file: BinaryIO) -> AsyncIterator[bytes]:
+    while data := await in_daemon_thread(_read_message, file):
         yield data
+
+
+def _read_message(file: BinaryIO) -> bytes:
+    """Read until a message is full: a pipe gives less at a time."""
+    parts: list[bytes] = []
+    left = MESSAGE_SIZE
+    while left and (data := file.read(left)):
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)
+
+
+async def in_daemon_thread(function: Callable[[A], R], argument: A) -> R:
+    """Call ``function`` in a thread that nobody waits for: a pipe may never give what is asked of it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[R] = loop.create_future()
+
+    def settle(result: R | None, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("R", result))
+
+    def run() -> None:
+        try:
+            outcome: tuple[R | None, BaseException | None] = (function(argument), None)
+        except BaseException as exc:
+            outcome = (None, exc)
+        # A loop that is closed wants no result any more.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    threading.Thread(target=run, name="upload-pipe", daemon=True).start()
+    return await future

@@ -82,9 +82,8 @@ class Uploads:
                 if not _is_resumable(exc) or attempts >= self._transport.config.resume_attempts:
                     raise
                 committed = upload.committed_size
+                # Complete or not: an upload whose last answer was lost tells its position when it is finished again.
                 upload = await self._resume(started.upload_id, attempts)
-                if upload.complete:
-                    return decoding.upload(upload)
                 attempts = 0 if upload.committed_size > committed else attempts + 1
             else:
                 self._transport.observe(response.position)

@@ -55,6 +55,7 @@ class Faults:
     unavailable_calls: int = 0
     break_writes_at: list[int] = field(default_factory=list)
     break_reads_at: list[int] = field(default_factory=list)
+    lose_last_answer: bool = False
     damaged_reads: bool = False
     lost_bytes: int = 0
     conflicts: int = 0
@@ -310,6 +311,9 @@ class Importer(_Part):
                     if upload.expected_size not in (None, len(upload.data)):
                         raise errors.SizeMismatchError(f"{upload.expected_size} bytes were announced")
                     upload.is_complete = True
+                    if faults.lose_last_answer:
+                        faults.lose_last_answer = False
+                        await context.abort(grpc.StatusCode.UNAVAILABLE, "the answer is lost")
         except errors.TintypeError as exc:
             await refuse(context, exc)
         assert upload is not None

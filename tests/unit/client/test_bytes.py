@@ -99,6 +99,20 @@ async def test_a_broken_upload_goes_on_at_the_committed_size(
     assert services.faults.break_writes_at == []
 
 
+@pytest.mark.parametrize("source", ["file", "iterator"])
+async def test_a_lost_last_answer_is_asked_for_again(client: Client, services: FakeServices, source: str) -> None:
+    services.faults.lose_last_answer = True
+
+    upload = await client.images.upload(
+        services.add_image("x").id, io.BytesIO(BIG) if source == "file" else pieces(BIG, MESSAGE_SIZE)
+    )
+
+    assert upload.complete
+    assert services.uploads[upload.upload_id].data == BIG
+    assert client.position == 41
+    assert services.cancelled == []
+
+
 async def test_an_upload_that_never_gets_on_is_given_up(client: Client, services: FakeServices) -> None:
     services.faults.break_writes_at = [1] * 100
     services.faults.lost_bytes = MESSAGE_SIZE
