@@ -131,7 +131,7 @@ async def test_tables_do_not_depend_on_how_the_log_was_cut(
         stored = await database.read(partial(queries.image_by_id, tables=tables_of(live.number), image_id=image_id))
         assert stored == fold(event for event in log if event.image_id == image_id)
     for generation in (live, rebuilt):
-        await database.write(partial(generations.dropped, number=generation.number))
+        await database.write(partial(generations.dropped, generation=generation))
 
 
 async def test_an_event_that_does_not_fit_is_parked_and_the_others_go_on(database: Database) -> None:
@@ -180,7 +180,7 @@ async def test_replaced_tables_are_left_alone(database: Database) -> None:
     projection = await in_use(database)
     version = schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
-    assert await database.write(lambda c: generations.switched(c, newer.number))
+    assert await database.write(lambda c: generations.switched(c, newer))
     with pytest.raises(ProjectionReplacedError):
         await projection.apply(HISTORY)
     assert (await projection.open()).number == newer.number
@@ -193,18 +193,18 @@ async def test_new_tables_are_not_used_while_they_are_behind(database: Database)
     version = schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
     await apply_events(database.build, newer, HISTORY[:3])
-    assert not await database.write(lambda c: generations.switched(c, newer.number))
+    assert not await database.write(lambda c: generations.switched(c, newer))
     await apply_events(database.build, newer, HISTORY[3:])
-    assert await database.write(lambda c: generations.switched(c, newer.number))
+    assert await database.write(lambda c: generations.switched(c, newer))
 
 
 async def test_a_reader_finds_the_new_tables_when_the_old_ones_are_gone(database: Database) -> None:
     projection = await in_use(database)
     await projection.apply(HISTORY)
-    old, version = projection.generation.number, schema_version()
+    old, version = projection.generation, schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
     await apply_events(database.build, newer, HISTORY)
-    await database.write(lambda c: generations.switched(c, newer.number))
+    await database.write(lambda c: generations.switched(c, newer))
     await database.write(lambda c: generations.dropped(c, old))
     image = await projection.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id))
     assert image == fold(HISTORY)
