@@ -96,6 +96,8 @@ class Projection:
             if current is None or current.number == number:
                 raise
             log.info("tables were replaced", before=number, now=current.number)
+            # They are no older than those before, and skip what they have: the projector may go on with them as well.
+            self._generation = current
         return await self._database.read(lambda c: body(c, tables_of(current.number)))
 
 

@@ -208,6 +208,9 @@ async def test_a_reader_finds_the_new_tables_when_the_old_ones_are_gone(database
     await database.write(lambda c: generations.dropped(c, old))
     image = await projection.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id))
     assert image == fold(HISTORY)
+    # From then on it uses them for writing as well.
+    (created,) = EventBuilder(an_image_id("later")).recorded(IMPORT_ROAD[:1], position=7)
+    assert (await projection.apply([created])).position == 7
 
 
 async def test_another_schema_version_gets_tables_of_its_own(database: Database) -> None:
