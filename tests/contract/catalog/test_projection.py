@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -104,6 +105,31 @@ async def test_two_projectors_share_one_database(database: Database, database_ur
         stored = await other.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id))
         assert stored == fold(HISTORY)
         assert (await other.read(contents))["parked"] == []
+    finally:
+        await other_database.close()
+
+
+async def test_replicas_that_start_and_project_at_once_agree(database: Database, database_url: str) -> None:
+    other_database = Database(database_url)
+    log = [
+        replace(event, position=index * 6 + event.version)
+        for index in range(20)
+        for event in EventBuilder(an_image_id(f"image {index}")).recorded(IMPORT_ROAD)
+    ]
+
+    async def replica(own: Database, batch: int) -> Projection:
+        projection = await in_use(own)
+        for start in range(0, len(log), batch):
+            await projection.apply(log[start : start + batch])
+        return projection
+
+    try:
+        one, other = await asyncio.gather(replica(database, 7), replica(other_database, 11))
+        assert one.generation.number == other.generation.number == 1
+        assert await position_of(one, database) == log[-1].position
+        rows = await one.read(contents)
+        assert (len(rows["images"]), rows["parked"]) == (20, [])
+        assert await one.read(lambda c, t: queries.image_by_id(c, t, log[-1].image_id)) == fold(log[-6:])
     finally:
         await other_database.close()
 
