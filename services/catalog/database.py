@@ -39,7 +39,8 @@ class Database:
         self._write_engine = self._engine.execution_options(tintype_is_write=True)
         self._readers = ThreadPoolExecutor(READERS, "catalog-read")
         self._writer = ThreadPoolExecutor(1, "catalog-write")
-        self._builder = ThreadPoolExecutor(1, "catalog-build")
+        # SQLite has one writer anyway: in one queue the live projection and a rebuild take turns, and none starves.
+        self._builder = self._writer if self.dialect == "sqlite" else ThreadPoolExecutor(1, "catalog-build")
 
     @property
     def dialect(self) -> str:
@@ -64,7 +65,7 @@ class Database:
         return await self._in_thread(self._writer, self._write_engine, body)
 
     async def build(self, body: Callable[[Connection], T]) -> T:
-        """As :meth:`write`, in a thread of its own, so that a rebuild does not queue before the live projection."""
+        """As :meth:`write`, for a rebuild: beside the live projection where the database can, else in turns with it."""
         return await self._in_thread(self._builder, self._write_engine, body)
 
     async def check(self) -> None:

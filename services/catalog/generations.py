@@ -6,20 +6,32 @@ functions run inside a write transaction of the caller's.
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
 from services.catalog.schema import GENERATIONS, META, tables_of
 
+_ROWS = select(
+    GENERATIONS.c.generation,
+    GENERATIONS.c.token,
+    GENERATIONS.c.schema_version,
+    GENERATIONS.c.position,
+    GENERATIONS.c.is_active,
+)
 _LOCK_KEY = 0x74696E74  # "tint": the advisory lock that guards the list of generations on PostgreSQL
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generation: ``position`` is how far it is, and only one of a schema version is active, which is in use."""
+    """One generation: ``position`` is how far it is, and only one of a schema version is active, which is in use.
+
+    The number of a generation that was given up may come again; its ``token`` never does.
+    """
 
     number: int
+    token: str
     schema_version: str
     position: int
     is_active: bool
@@ -35,9 +47,7 @@ def prepare(connection: Connection) -> None:
 
 def listed(connection: Connection) -> list[Generation]:
     """All generations, oldest first."""
-    columns = GENERATIONS.c
-    query = select(columns.generation, columns.schema_version, columns.position, columns.is_active)
-    return [Generation(*row) for row in connection.execute(query.order_by(columns.generation))]
+    return [Generation(*row) for row in connection.execute(_ROWS.order_by(GENERATIONS.c.generation))]
 
 
 def active(connection: Connection, schema_version: str) -> Generation | None:
@@ -57,21 +67,24 @@ def added(connection: Connection, schema_version: str) -> Generation:
     """Make the tables of a new generation, empty and not in use."""
     prepare(connection)
     newest: int | None = connection.execute(select(func.max(GENERATIONS.c.generation))).scalar()
-    generation = Generation((newest or 0) + 1, schema_version, 0, False)
+    generation = Generation((newest or 0) + 1, str(uuid.uuid4()), schema_version, 0, False)
     tables_of(generation.number).metadata.create_all(connection, checkfirst=False)
     connection.execute(
         insert(GENERATIONS).values(
-            generation=generation.number, schema_version=schema_version, position=0, is_active=False
+            generation=generation.number,
+            token=generation.token,
+            schema_version=schema_version,
+            position=0,
+            is_active=False,
         )
     )
     return generation
 
 
-def locked(connection: Connection, number: int) -> Generation | None:
-    """A generation, which nobody else changes until the transaction ends; ``None`` if it was dropped."""
-    columns = GENERATIONS.c
-    query = select(columns.generation, columns.schema_version, columns.position, columns.is_active)
-    row = connection.execute(query.where(columns.generation == number).with_for_update()).one_or_none()
+def locked(connection: Connection, generation: Generation) -> Generation | None:
+    """A generation as it is now, unchanged by others until the transaction ends; ``None`` if it was dropped."""
+    is_it = (GENERATIONS.c.generation == generation.number) & (GENERATIONS.c.token == generation.token)
+    row = connection.execute(_ROWS.where(is_it).with_for_update()).one_or_none()
     return Generation(*row) if row else None
 
 
@@ -80,7 +93,7 @@ def move(connection: Connection, number: int, position: int) -> None:
     connection.execute(update(GENERATIONS).where(GENERATIONS.c.generation == number).values(position=position))
 
 
-def switched(connection: Connection, new: int) -> bool:
+def switched(connection: Connection, new: Generation) -> bool:
     """Put a generation into use instead of the one before; ``False`` if it is still behind that one, or gone.
 
     Afterwards the tables in use are never at a lower position than before: a reader does not travel back in time.
@@ -90,21 +103,22 @@ def switched(connection: Connection, new: int) -> bool:
     if candidate is None:
         return False
     before = active(connection, candidate.schema_version)
-    if before is not None and before.number != new:
-        before = locked(connection, before.number)
+    if before is not None and before.number != new.number:
+        before = locked(connection, before)
         if before is not None and candidate.position < before.position:
             return False
         connection.execute(
             update(GENERATIONS)
-            .where(GENERATIONS.c.schema_version == candidate.schema_version, GENERATIONS.c.generation != new)
+            .where(GENERATIONS.c.schema_version == candidate.schema_version, GENERATIONS.c.generation != new.number)
             .values(is_active=False)
         )
-    connection.execute(update(GENERATIONS).where(GENERATIONS.c.generation == new).values(is_active=True))
+    connection.execute(update(GENERATIONS).where(GENERATIONS.c.generation == new.number).values(is_active=True))
     return True
 
 
-def dropped(connection: Connection, number: int) -> None:
-    """Remove a generation and its tables."""
+def dropped(connection: Connection, generation: Generation) -> None:
+    """Remove a generation and its tables, if it is still there."""
     prepare(connection)
-    connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == number))
-    tables_of(number).metadata.drop_all(connection)
+    if locked(connection, generation) is not None:
+        connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == generation.number))
+        tables_of(generation.number).metadata.drop_all(connection)

@@ -66,9 +66,9 @@ class Projection:
 
     async def put_into_use(self) -> None:
         """Declare the opened tables complete; to do so again changes nothing."""
-        number = self.generation.number
-        if not await self._database.write(lambda c: generations.switched(c, number)):
-            raise ProjectionReplacedError(f"generation {number} of the catalog's tables was replaced")
+        generation = self.generation
+        if not await self._database.write(lambda c: generations.switched(c, generation)):
+            raise ProjectionReplacedError(f"generation {generation.number} of the catalog's tables was replaced")
         await self.open()
 
     async def apply(self, events: Sequence[Entry]) -> Applied:
@@ -96,6 +96,8 @@ class Projection:
             if current is None or current.number == number:
                 raise
             log.info("tables were replaced", before=number, now=current.number)
+            # They are no older than those before, and skip what they have: the projector may go on with them as well.
+            self._generation = current
         return await self._database.read(lambda c: body(c, tables_of(current.number)))
 
 
@@ -147,7 +149,7 @@ def _park(connection: Connection, generation: Generation, event: Entry, error: s
 
 
 def _locked_position(connection: Connection, generation: Generation) -> int:
-    now = generations.locked(connection, generation.number)
+    now = generations.locked(connection, generation)
     if now is None or (generation.is_active and not now.is_active):
         raise ProjectionReplacedError(f"generation {generation.number} of the catalog's tables was replaced")
     return now.position

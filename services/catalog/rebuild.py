@@ -21,7 +21,8 @@ from tintype.ports.event_log import EventLog
 
 log = structlog.get_logger(__name__)
 
-BATCH = 5000
+BATCH = 1000
+"""Events per transaction: small enough that the live projection, which waits for it on SQLite, stays quick."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,13 @@ class Rebuild:
                 raise RebuildBusyError("another rebuild took the place of this one") from exc
             finally:
                 if not is_switched:
-                    await asyncio.shield(self._drop(generation.number))
+                    await asyncio.shield(self._drop(generation))
 
     async def _begin(self) -> Generation:
         version = schema_version()
         for leftover in await self._database.build(generations.listed):
             if leftover.schema_version == version and not leftover.is_active:
-                await self._drop(leftover.number)
+                await self._drop(leftover)
         generation = await self._database.build(lambda c: generations.added(c, version))
         log.info("rebuild began", generation=generation.number)
         return generation
@@ -86,10 +87,10 @@ class Rebuild:
                     if position < head:
                         yield await self._progress(generation, position, head)
                         continue
-                    if await self._database.build(lambda c: generations.switched(c, generation.number)):
+                    if await self._database.build(lambda c: generations.switched(c, generation)):
                         break
         else:
-            await self._database.build(lambda c: generations.switched(c, generation.number))
+            await self._database.build(lambda c: generations.switched(c, generation))
         yield await self._progress(generation, position, head, is_switched=True)
         await self._drop_others(generation)
         log.info("rebuild ended", generation=generation.number, position=position)
@@ -114,10 +115,10 @@ class Rebuild:
     async def _drop_others(self, generation: Generation) -> None:
         for other in await self._database.build(generations.listed):
             if other.number != generation.number:
-                await self._drop(other.number)
+                await self._drop(other)
 
-    async def _drop(self, number: int) -> None:
+    async def _drop(self, generation: Generation) -> None:
         try:
-            await self._database.build(lambda c: generations.dropped(c, number))
+            await self._database.build(lambda c: generations.dropped(c, generation))
         except CatalogDatabaseError as exc:  # a reader holds them; the next rebuild drops what is left over
-            log.warning("old tables could not be dropped", generation=number, error=str(exc))
+            log.warning("old tables could not be dropped", generation=generation.number, error=str(exc))

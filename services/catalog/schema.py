@@ -34,6 +34,7 @@ GENERATIONS = Table(
     "projection",
     META,
     Column("generation", Integer, primary_key=True, autoincrement=False),
+    Column("token", String(36), nullable=False),
     Column("schema_version", String(64), nullable=False),
     Column("position", BigInteger, nullable=False),
     Column("is_active", Boolean, nullable=False),

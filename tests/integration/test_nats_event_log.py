@@ -212,10 +212,12 @@ async def test_a_foreign_event_stops_readers_and_is_kept_back_from_workers(
     with pytest.raises(LogCorruptError) as refused:
         await log.history(builder.image_id)
     assert refused.value.reason == reason
-    with pytest.raises(LogCorruptError):
+    with pytest.raises(LogCorruptError) as stopped:
         async with aclosing(log.follow(after=0)) as events:  # type: ignore[type-var]
             await anext(events)
     good = await log.append(EventBuilder(an_image_id("good")).new(), after=None)
+    async with aclosing(log.follow(after=stopped.value.position)) as events:  # type: ignore[type-var]
+        assert await anext(events) == good
     with structlog.testing.capture_logs() as logged:
         async with log.work(CREATIONS) as deliveries:
             assert (await anext(deliveries)).event == good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -108,6 +109,31 @@ async def test_two_projectors_share_one_database(database: Database, database_ur
         await other_database.close()
 
 
+async def test_replicas_that_start_and_project_at_once_agree(database: Database, database_url: str) -> None:
+    other_database = Database(database_url)
+    log = [
+        replace(event, position=index * 6 + event.version)
+        for index in range(20)
+        for event in EventBuilder(an_image_id(f"image {index}")).recorded(IMPORT_ROAD)
+    ]
+
+    async def replica(own: Database, batch: int) -> Projection:
+        projection = await in_use(own)
+        for start in range(0, len(log), batch):
+            await projection.apply(log[start : start + batch])
+        return projection
+
+    try:
+        one, other = await asyncio.gather(replica(database, 7), replica(other_database, 11))
+        assert one.generation.number == other.generation.number == 1
+        assert await position_of(one, database) == log[-1].position
+        rows = await one.read(contents)
+        assert (len(rows["images"]), rows["parked"]) == (20, [])
+        assert await one.read(lambda c, t: queries.image_by_id(c, t, log[-1].image_id)) == fold(log[-6:])
+    finally:
+        await other_database.close()
+
+
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
@@ -131,7 +157,7 @@ async def test_tables_do_not_depend_on_how_the_log_was_cut(
         stored = await database.read(partial(queries.image_by_id, tables=tables_of(live.number), image_id=image_id))
         assert stored == fold(event for event in log if event.image_id == image_id)
     for generation in (live, rebuilt):
-        await database.write(partial(generations.dropped, number=generation.number))
+        await database.write(partial(generations.dropped, generation=generation))
 
 
 async def test_an_event_that_does_not_fit_is_parked_and_the_others_go_on(database: Database) -> None:
@@ -180,7 +206,7 @@ async def test_replaced_tables_are_left_alone(database: Database) -> None:
     projection = await in_use(database)
     version = schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
-    assert await database.write(lambda c: generations.switched(c, newer.number))
+    assert await database.write(lambda c: generations.switched(c, newer))
     with pytest.raises(ProjectionReplacedError):
         await projection.apply(HISTORY)
     assert (await projection.open()).number == newer.number
@@ -193,21 +219,24 @@ async def test_new_tables_are_not_used_while_they_are_behind(database: Database)
     version = schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
     await apply_events(database.build, newer, HISTORY[:3])
-    assert not await database.write(lambda c: generations.switched(c, newer.number))
+    assert not await database.write(lambda c: generations.switched(c, newer))
     await apply_events(database.build, newer, HISTORY[3:])
-    assert await database.write(lambda c: generations.switched(c, newer.number))
+    assert await database.write(lambda c: generations.switched(c, newer))
 
 
 async def test_a_reader_finds_the_new_tables_when_the_old_ones_are_gone(database: Database) -> None:
     projection = await in_use(database)
     await projection.apply(HISTORY)
-    old, version = projection.generation.number, schema_version()
+    old, version = projection.generation, schema_version()
     newer = await database.write(lambda c: generations.added(c, version))
     await apply_events(database.build, newer, HISTORY)
-    await database.write(lambda c: generations.switched(c, newer.number))
+    await database.write(lambda c: generations.switched(c, newer))
     await database.write(lambda c: generations.dropped(c, old))
     image = await projection.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id))
     assert image == fold(HISTORY)
+    # From then on it uses them for writing as well.
+    (created,) = EventBuilder(an_image_id("later")).recorded(IMPORT_ROAD[:1], position=7)
+    assert (await projection.apply([created])).position == 7
 
 
 async def test_another_schema_version_gets_tables_of_its_own(database: Database) -> None:
