@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from services.importer.sources.addresses import AddressRules, IPAddress, Target
@@ -138,7 +139,8 @@ class Answer:
         Raises:
             SizeMismatchError: the server sends more than it had announced.
         """
-        if self._protocol is not None and self._protocol.exception() is not None:
+        # Bytes behind the body are no second answer; a connection that ended is an error of another kind.
+        if self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError):
             raise SizeMismatchError("the server sent more bytes than it had announced")
         if self._is_plain:
             await self._sockets.require_nothing_more()
