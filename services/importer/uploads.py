@@ -178,9 +178,13 @@ class Uploads:
         try:
             while True:
                 await asyncio.sleep(min(self._limits.idle_s, 5.0))
-                await self._sessions.close_idle(self._limits.idle_s)
+                await self.close_idle()
         finally:
             await self._sessions.aclose()
+
+    async def close_idle(self) -> None:
+        """Let go of the uploads that nothing came for in a while; their bytes are kept."""
+        await self._sessions.close_idle(self._limits.idle_s)
 
     async def aclose(self) -> None:
         """Keep the bytes of all uploads, and let go of them."""

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 
 from tintype.domain.errors import ConfigurationError, InvalidUriError, SourceForbiddenError
 
@@ -18,6 +18,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_URL_LENGTH = 8192
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_KEPT = "%/:=&?~+!$,;'@()*[]|{}"
 
 _UNICAST_V6 = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
@@ -76,7 +77,17 @@ def target_of(url: str) -> Target:
         raise InvalidUriError("the URL carries a user's name or password, which everyone who reads the log would see")
     if port == 0:
         raise InvalidUriError("the URL has port 0")
-    return Target(parts._replace(fragment="").geturl(), parts.scheme, _host(host), port or _DEFAULT_PORTS[parts.scheme])
+    if ("[" in parts.netloc) != (":" in host):
+        raise InvalidUriError("the URL's host is neither a name nor an address")
+    name = _host(host)
+    authority = f"[{name}]" if ":" in name else name
+    if port is not None and port != _DEFAULT_PORTS[parts.scheme]:
+        authority += f":{port}"
+    # Rebuilt, so that what was judged is what is asked for; what is quoted already remains as it is.
+    path, query = quote(parts.path or "/", safe=_KEPT), quote(parts.query, safe=_KEPT)
+    return Target(
+        urlunsplit((parts.scheme, authority, path, query, "")), parts.scheme, name, port or _DEFAULT_PORTS[parts.scheme]
+    )
 
 
 def redirected(target: Target, location: str) -> Target:
@@ -186,10 +197,10 @@ class AddressRules:
         return target.port in self._ports and is_public(address)
 
     def _is_listed(self, address: IPAddress) -> bool:
-        return all(
-            any(inner.version == network.version and inner in network for network in self._networks)
-            for inner in unwrapped(address)
-        )
+        # A mapped address is the IPv4 address to the kernel. Other wrappings are gateways, which nobody has allowed.
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address.version == network.version and address in network for network in self._networks)
 
 
 def _allowed_name(entry: str) -> str:

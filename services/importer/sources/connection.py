@@ -10,19 +10,20 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.http import HttpProcessingError
 from yarl import URL
 
 from services.importer.sources.addresses import AddressRules, IPAddress, Target
+from services.importer.sources.pinning import PinnedResolver, PinnedSockets
 from tintype.domain.errors import (
     InvalidUriError,
+    SizeMismatchError,
     SourceCertificateError,
-    SourceForbiddenError,
     SourceInterruptedError,
     SourceServerError,
     SourceUnreachableError,
@@ -58,7 +59,7 @@ class Connections:
         self._tls = tls or ssl.create_default_context()
 
     @asynccontextmanager
-    async def get(self, target: Target, headers: dict[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def get(self, target: Target, headers: dict[str, str]) -> AsyncIterator[Answer]:
         """The response to a GET. Name, TLS and Host are those of the URL, whatever address is connected to.
 
         Raises:
@@ -68,15 +69,27 @@ class Connections:
             SourceServerError: what it says is not HTTP.
         """
         addresses = self._rules.permitted(target, await self._resolve(target))
-        connector = aiohttp.TCPConnector(
-            resolver=_Pinned(addresses),
-            socket_factory=_SocketFactory(addresses),
-            use_dns_cache=False,
-            force_close=True,
-            ssl=self._tls,
-        )
-        async with aiohttp.ClientSession(
-            connector=connector,
+        with closing(PinnedSockets(addresses)) as sockets:
+            async with self._session(addresses, sockets) as session:
+                with _translated(target):
+                    async with asyncio.timeout(self._limits.connect_timeout_s + self._limits.stall_timeout_s):
+                        response = await session.get(
+                            URL(target.url, encoded=True), headers=_HEADERS | headers, allow_redirects=False
+                        )
+                try:
+                    yield Answer(response, sockets, self._limits, is_plain=target.scheme == "http")
+                finally:
+                    response.close()  # and not release, which would read on
+
+    def _session(self, addresses: tuple[IPAddress, ...], sockets: PinnedSockets) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=PinnedResolver(addresses),
+                socket_factory=sockets,
+                use_dns_cache=False,
+                force_close=True,
+                ssl=self._tls,
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_timeout_s),
             auto_decompress=False,
@@ -85,51 +98,7 @@ class Connections:
             max_line_size=_MAX_HEADER_SIZE,
             max_field_size=_MAX_HEADER_SIZE,
             max_headers=_MAX_HEADERS,
-        ) as session:
-            with _translated(target):
-                async with asyncio.timeout(self._limits.connect_timeout_s + self._limits.stall_timeout_s):
-                    response = await session.get(
-                        URL(target.url, encoded=True), headers=_HEADERS | headers, allow_redirects=False
-                    )
-            try:
-                yield response
-            finally:
-                response.close()  # and not release, which would read on
-
-    async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body in pieces of about 1 MiB, as long as it comes fast enough.
-
-        Raises:
-            SourceInterruptedError: it broke off, or stands still.
-        """
-        while True:
-            try:
-                piece = await self._piece(response.content)
-            except TimeoutError:
-                raise SourceInterruptedError(
-                    f"fewer than {MIN_PROGRESS_SIZE} bytes came in {self._limits.stall_timeout_s:.0f} s"
-                ) from None
-            except (aiohttp.ClientError, OSError, ValueError) as exc:
-                raise SourceInterruptedError("the connection broke off before the end of the file") from exc
-            if not piece:
-                return
-            yield piece
-
-    async def _piece(self, content: aiohttp.StreamReader) -> bytes:
-        parts: list[bytes] = []
-        size = counted = 0
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(self._limits.stall_timeout_s) as stall:
-            while size < PIECE_SIZE:
-                part = await content.readany()
-                if not part:
-                    break
-                parts.append(part)
-                size += len(part)
-                if size - counted >= MIN_PROGRESS_SIZE:
-                    counted = size
-                    stall.reschedule(loop.time() + self._limits.stall_timeout_s)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        )
 
     async def _resolve(self, target: Target) -> tuple[IPAddress, ...]:
         if target.literal:
@@ -142,44 +111,81 @@ class Connections:
         return tuple(dict.fromkeys(ipaddress.ip_address(entry[4][0]) for entry in found))
 
 
-class _Pinned(AbstractResolver):
-    """Answers every name with the addresses that were judged."""
+class Answer:
+    """One response: its head at once, its body as it comes."""
 
-    def __init__(self, addresses: tuple[IPAddress, ...]) -> None:
-        self._addresses = addresses
+    def __init__(
+        self, response: aiohttp.ClientResponse, sockets: PinnedSockets, limits: WebLimits, *, is_plain: bool
+    ) -> None:
+        self._response = response
+        self._protocol = response.connection.protocol if response.connection else None
+        self._sockets = sockets
+        self._limits = limits
+        self._is_plain = is_plain
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=str(address),
-                port=port,
-                family=socket.AF_INET if address.version == 4 else socket.AF_INET6,
-                proto=0,
-                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-            )
-            for address in self._addresses
-        ]
+    @property
+    def status(self) -> int:
+        """The status code."""
+        return self._response.status
 
-    async def close(self) -> None:
-        """Nothing is held."""
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, whose names have no case."""
+        return self._response.headers
 
+    async def require_nothing_more(self) -> None:
+        """Check, behind the body, that nothing follows; TLS ends by itself where its body does.
 
-class _SocketFactory:
-    """Makes sockets for the judged addresses only: the last gate, whatever happened on the way to it."""
+        Raises:
+            SizeMismatchError: the server sends more than it had announced.
+        """
+        # Bytes behind the body are no second answer; a connection that ended is an error of another kind.
+        if self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError):
+            raise SizeMismatchError("the server sent more bytes than it had announced")
+        if self._is_plain:
+            await self._sockets.require_nothing_more()
 
-    def __init__(self, addresses: tuple[IPAddress, ...]) -> None:
-        self._addresses = addresses
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the body in pieces of about 1 MiB, as long as it comes fast enough.
 
-    def __call__(self, address_info: aiohttp.AddrInfoType) -> socket.socket:
-        family, kind, protocol, _, address = address_info
-        if ipaddress.ip_address(str(address[0])) not in self._addresses:
-            raise SourceForbiddenError("the connection would have gone to another address than was judged")
-        made = socket.socket(family, kind, protocol)
-        made.setblocking(False)
-        return made
+        Raises:
+            SourceInterruptedError: it broke off, or stands still.
+        """
+        while True:
+            parts: list[bytes] = []
+            is_last = False
+            failure: SourceInterruptedError | None = None
+            try:
+                is_last = await self._collect(self._response.content, parts)
+            except TimeoutError:
+                failure = SourceInterruptedError(
+                    f"fewer than {MIN_PROGRESS_SIZE} bytes came in {self._limits.stall_timeout_s:.0f} s"
+                )
+            except (aiohttp.ClientError, OSError, ValueError) as exc:
+                failure = SourceInterruptedError("the connection broke off before the end of the file")
+                failure.__cause__ = exc
+            if parts:
+                yield parts[0] if len(parts) == 1 else b"".join(parts)
+            if failure:
+                raise failure
+            if is_last:
+                return
+
+    async def _collect(self, content: aiohttp.StreamReader, parts: list[bytes]) -> bool:
+        """Add about 1 MiB to ``parts``; whether that was the end. What came before an error is in ``parts`` too."""
+        size = counted = 0
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(self._limits.stall_timeout_s) as stall:
+            while size < PIECE_SIZE:
+                part = await content.readany()
+                if not part:
+                    return True
+                parts.append(part)
+                size += len(part)
+                if size - counted >= MIN_PROGRESS_SIZE:
+                    counted = size
+                    stall.reschedule(loop.time() + self._limits.stall_timeout_s)
+        return False
 
 
 @contextmanager
@@ -191,6 +197,8 @@ def _translated(target: Target) -> Iterator[None]:
     except aiohttp.InvalidURL as exc:
         raise InvalidUriError("the URL cannot be read") from exc
     except (aiohttp.ClientResponseError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as exc:
-        raise SourceServerError(f"{target} did not answer in HTTP, or with too long a head") from exc
+        raise SourceServerError(
+            f"{target} did not answer in HTTP, with too long a head, or with more than it announced"
+        ) from exc
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
         raise SourceUnreachableError(f"{target} does not answer") from exc

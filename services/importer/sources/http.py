@@ -13,12 +13,11 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-import aiohttp
 import structlog
 
 from services.importer.sources import responses
 from services.importer.sources.addresses import AddressRules, Target, target_of
-from services.importer.sources.connection import Connections, WebLimits
+from services.importer.sources.connection import Answer, Connections, WebLimits
 from services.importer.sources.responses import Body
 from tintype.domain.errors import SourceError, SourceInterruptedError, SourceRedirectError
 
@@ -71,9 +70,7 @@ class WebSource:
             await asyncio.sleep(self._retry_delay_s * 2 ** (attempt - 1) * random.uniform(0.75, 1.25))  # noqa: S311  # jitter, not a secret
 
     @asynccontextmanager
-    async def _opened(
-        self, target: Target, first: Body | None, received: int
-    ) -> AsyncIterator[tuple[Body, aiohttp.ClientResponse]]:
+    async def _opened(self, target: Target, first: Body | None, received: int) -> AsyncIterator[tuple[Body, Answer]]:
         """The file, or its rest, at the end of all redirects."""
         headers: dict[str, str] = {}
         if first and received:
@@ -94,13 +91,11 @@ class WebSource:
             seen.add(target.url)
         raise SourceRedirectError(f"the server redirected more than {MAX_REDIRECTS} times")
 
-    async def _rest(
-        self, body: Body, response: aiohttp.ClientResponse, received: int, deadline: float
-    ) -> AsyncIterator[bytes]:
+    async def _rest(self, body: Body, response: Answer, received: int, deadline: float) -> AsyncIterator[bytes]:
         """The body from byte ``received`` of the file on."""
         skip = received - body.offset
         position = body.offset
-        async for piece in self._connections.pieces(response):
+        async for piece in response.pieces():
             if asyncio.get_running_loop().time() > deadline:
                 raise SourceInterruptedError(f"the download took longer than {self._limits.total_timeout_s:.0f} s")
             position += len(piece)
@@ -109,3 +104,5 @@ class WebSource:
             skip = max(0, skip - len(piece))
         if body.total_size is not None and position != body.total_size:
             raise SourceInterruptedError(f"the server announced {body.total_size} bytes, and sent {position}")
+        if body.total_size is not None:
+            await response.require_nothing_more()
