@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from services.catalog.app import build
-from services.catalog.settings import CatalogServiceSettings
+from services.catalog.settings import CatalogSettings
 from tintype.runtime.service import main
 
 if __name__ == "__main__":
-    main(CatalogServiceSettings, "catalog", "What images there are, and what happened to them.", build)
+    main(CatalogSettings, "catalog", "What images there are, and what happened to them.", build)

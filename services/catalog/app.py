@@ -16,7 +16,7 @@ from services.catalog.projector import Projector
 from services.catalog.reading import Reading
 from services.catalog.rebuild import Rebuild
 from services.catalog.servicer import CatalogServicer
-from services.catalog.settings import CatalogServiceSettings, CatalogSettings
+from services.catalog.settings import CatalogSection, CatalogSettings
 from services.catalog.watching import Watching
 from services.catalog.watermark import Watermark
 from tintype.adapters.event_log import open_event_log
@@ -32,7 +32,7 @@ from tintype.runtime.service import Service
 SERVICES = tuple(service.full_name for service in catalog_pb2.DESCRIPTOR.services_by_name.values())
 
 
-async def build(settings: CatalogServiceSettings, stack: AsyncExitStack) -> Service:
+async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
     """Make the service's parts; what must be closed goes onto the stack.
 
     Raises:
@@ -50,7 +50,7 @@ async def build(settings: CatalogServiceSettings, stack: AsyncExitStack) -> Serv
     )
 
 
-def make_data_dir(settings: CatalogSettings) -> None:
+def make_data_dir(settings: CatalogSection) -> None:
     """Make the directory of an SQLite database that nobody has chosen another place for.
 
     Raises:
@@ -64,7 +64,7 @@ def make_data_dir(settings: CatalogSettings) -> None:
         raise ConfigurationError(f"catalog.data_dir {settings.data_dir} cannot be made: {exc.strerror}") from exc
 
 
-def assemble(settings: CatalogSettings, stack: AsyncExitStack, event_log: EventLog, clock: Clock) -> Service:
+def assemble(settings: CatalogSection, stack: AsyncExitStack, event_log: EventLog, clock: Clock) -> Service:
     """The service on a given log and clock."""
     database = Database(settings.database)
     stack.push_async_callback(database.close)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from tintype.runtime.settings import ServiceSettings, Settings
 
 
-class CatalogSettings(ServiceSettings):
+class CatalogSection(ServiceSettings):
     """The section ``[catalog]``."""
 
     data_dir: Path = Field(
@@ -37,7 +37,7 @@ class CatalogSettings(ServiceSettings):
         return self.database_url or f"sqlite:///{(self.data_dir / 'catalog.db').absolute()}"
 
 
-class CatalogServiceSettings(Settings):
+class CatalogSettings(Settings):
     """All sections that the catalog reads."""
 
-    catalog: CatalogSettings = CatalogSettings()
+    catalog: CatalogSection = CatalogSection()

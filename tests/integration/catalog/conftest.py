@@ -15,7 +15,7 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from services.catalog.app import SERVICES, assemble, make_data_dir
-from services.catalog.settings import CatalogSettings
+from services.catalog.settings import CatalogSection
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import (
@@ -111,7 +111,7 @@ async def refused(call: Awaitable[object]) -> Refusal:
 
 
 @asynccontextmanager
-async def running(settings: CatalogSettings, log: EventLog, clock: FakeClock) -> AsyncIterator[Catalog]:
+async def running(settings: CatalogSection, log: EventLog, clock: FakeClock) -> AsyncIterator[Catalog]:
     """Run a catalog, from before it has caught up."""
     async with AsyncExitStack() as stack:
         make_data_dir(settings)
@@ -134,12 +134,12 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
 
 
 @pytest.fixture
-def catalog_settings(tmp_path: Path) -> CatalogSettings:
-    return CatalogSettings(data_dir=tmp_path / "catalog", max_image_bytes=10 * 1024**3)
+def catalog_settings(tmp_path: Path) -> CatalogSection:
+    return CatalogSection(data_dir=tmp_path / "catalog", max_image_bytes=10 * 1024**3)
 
 
 @pytest.fixture
-async def catalog(catalog_settings: CatalogSettings) -> AsyncIterator[Catalog]:
+async def catalog(catalog_settings: CatalogSection) -> AsyncIterator[Catalog]:
     """A running catalog with an empty log."""
     async with running(catalog_settings, MemoryEventLog(), FakeClock()) as started:
         await until_ready(started)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection, create_engine, inspect, select, update
 
 from services.catalog.schema import GENERATIONS, tables_of
-from services.catalog.settings import CatalogSettings
+from services.catalog.settings import CatalogSection
 from tests.integration.catalog.conftest import ADMIN, Catalog, refused, running, until_ready
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.api.catalog.v1 import catalog_pb2 as pb
@@ -33,7 +33,7 @@ def rows(connection: Connection, generation: int) -> dict[str, list[tuple[Any, .
     }
 
 
-def stored(catalog_settings: CatalogSettings, generation: int) -> dict[str, list[tuple[Any, ...]]]:
+def stored(catalog_settings: CatalogSection, generation: int) -> dict[str, list[tuple[Any, ...]]]:
     engine = create_engine(catalog_settings.database)
     try:
         with engine.connect() as connection:
@@ -42,7 +42,7 @@ def stored(catalog_settings: CatalogSettings, generation: int) -> dict[str, list
         engine.dispose()
 
 
-async def test_rebuilt_tables_equal_the_live_ones(catalog: Catalog, catalog_settings: CatalogSettings) -> None:
+async def test_rebuilt_tables_equal_the_live_ones(catalog: Catalog, catalog_settings: CatalogSection) -> None:
     for number in range(20):
         image = await catalog.create(f"n{number}", tags=["x"])
         if number % 3 == 0:
@@ -94,7 +94,7 @@ async def test_only_an_administrator_rebuilds(catalog: Catalog) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_PERMITTED")
 
 
-async def test_a_restart_goes_on_where_the_tables_are(catalog_settings: CatalogSettings) -> None:
+async def test_a_restart_goes_on_where_the_tables_are(catalog_settings: CatalogSection) -> None:
     log, clock = MemoryEventLog(), FakeClock()
     async with running(catalog_settings, log, clock) as first:
         await until_ready(first)
@@ -106,7 +106,7 @@ async def test_a_restart_goes_on_where_the_tables_are(catalog_settings: CatalogS
     assert len(stored(catalog_settings, 1)["images"]) == 1
 
 
-async def test_tables_of_another_release_are_built_anew_beside(catalog_settings: CatalogSettings) -> None:
+async def test_tables_of_another_release_are_built_anew_beside(catalog_settings: CatalogSection) -> None:
     log, clock = MemoryEventLog(), FakeClock()
     async with running(catalog_settings, log, clock) as old:
         await until_ready(old)
@@ -139,7 +139,7 @@ class DamagedLog(MemoryEventLog):
             yield event
 
 
-async def test_an_event_that_cannot_be_decoded_is_parked_and_stops_nothing(catalog_settings: CatalogSettings) -> None:
+async def test_an_event_that_cannot_be_decoded_is_parked_and_stops_nothing(catalog_settings: CatalogSection) -> None:
     async with running(catalog_settings, DamagedLog(), FakeClock()) as catalog:
         await until_ready(catalog)
         await catalog.create("first")
@@ -170,10 +170,10 @@ class SlowLog(MemoryEventLog):
             yield event
 
 
-async def test_nothing_is_read_before_the_tables_are_caught_up(catalog_settings: CatalogSettings) -> None:
+async def test_nothing_is_read_before_the_tables_are_caught_up(catalog_settings: CatalogSection) -> None:
     log = SlowLog()
     log.released.set()
-    elsewhere = CatalogSettings(data_dir=catalog_settings.data_dir / "elsewhere")
+    elsewhere = CatalogSection(data_dir=catalog_settings.data_dir / "elsewhere")
     async with running(elsewhere, log, FakeClock()) as other:
         await other.create("one")
     log.released.clear()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field, ValidationError
 
-from services.catalog.settings import CatalogServiceSettings
+from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
@@ -175,9 +175,7 @@ def test_service_that_needs_a_store_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         load(FetcherSettings, None)
 
 
-@pytest.mark.parametrize(
-    "settings_class", [CatalogServiceSettings, ImporterSettings, ConverterSettings, SignerSettings]
-)
+@pytest.mark.parametrize("settings_class", [CatalogSettings, ImporterSettings, ConverterSettings, SignerSettings])
 def test_help_lists_every_setting_with_both_names_and_what_it_does(settings_class: type[Settings]) -> None:
     text = describe(settings_class)
     for path, setting in settings_of(settings_class):
