@@ -12,9 +12,11 @@ from services.catalog.import_sources import checked_source
 from tintype.domain.access import Caller, changeable
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CancelOperation, Command, CreateImage, DeleteImage, RequestImport, UpdateImage
+from tintype.domain.decide import decide
 from tintype.domain.errors import InvalidIdentifierError
 from tintype.domain.events import EventContext, ImportSource, NewEvent, RecordedEvent
-from tintype.domain.image import Image, decide, evolve
+from tintype.domain.evolve import evolve
+from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ImageId, OperationId, image_id
 from tintype.ports.clock import Clock
 from tintype.runtime.journal import Journal

@@ -9,7 +9,8 @@ from services.catalog.following import Entry, UnreadableEvent
 from services.catalog.rows import Row, operation_row
 from tintype.domain.errors import LogCorruptError, TintypeError
 from tintype.domain.events import EVENT_TOKENS, RecordedEvent
-from tintype.domain.image import Image, evolve
+from tintype.domain.evolve import evolve
+from tintype.domain.image import Image
 from tintype.domain.values import ImageId, OperationId
 
 _MAX_ERROR_LENGTH = 1000

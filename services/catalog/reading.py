@@ -13,7 +13,8 @@ from services.catalog.watermark import Watermark
 from tintype.domain.access import Caller, may_see, visible
 from tintype.domain.errors import ImageNotFoundError, InvalidFilterError
 from tintype.domain.events import RecordedEvent
-from tintype.domain.image import Image, fold
+from tintype.domain.evolve import fold
+from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import ImageId
 from tintype.runtime.journal import Journal

@@ -6,8 +6,9 @@ import structlog
 
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordPublished, RecordPurged
+from tintype.domain.decide import final_blob
 from tintype.domain.errors import BlobDamagedError, InternalError
-from tintype.domain.image import Image, final_blob
+from tintype.domain.image import Image
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)

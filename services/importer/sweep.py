@@ -24,7 +24,8 @@ from tintype.domain.events import (
     ImportRequested,
     RecordedEvent,
 )
-from tintype.domain.image import Image, fold
+from tintype.domain.evolve import fold
+from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import BlobRef, OperationId
 from tintype.ports.clock import Clock

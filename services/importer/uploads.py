@@ -19,6 +19,7 @@ from services.importer.upload_tokens import MAX_SIZE, UploadToken
 from tintype.codec.framing import WriteFrame
 from tintype.domain.access import Caller, changeable
 from tintype.domain.commands import RecordStaged
+from tintype.domain.decide import require_bytes_allowed
 from tintype.domain.errors import (
     AbandonedError,
     BlobNotFoundError,
@@ -33,7 +34,8 @@ from tintype.domain.errors import (
     WrongOffsetError,
 )
 from tintype.domain.events import EventContext, ImageStaged, RecordedEvent, StagePurpose
-from tintype.domain.image import Image, fold, require_bytes_allowed
+from tintype.domain.evolve import fold
+from tintype.domain.image import Image
 from tintype.domain.values import Blob, CommandId, Digest, ImageId, OperationId
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.journal import Journal

@@ -62,7 +62,9 @@ async def upload(
     tag: TagOption = None,
     properties: PropertyOption = None,
     expected_digest: ExpectedDigestOption = "",
-    wait: WaitOption = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until the image is active, which takes but a moment.")
+    ] = True,
 ) -> None:
     """Make an image, and upload its bytes as they are."""
     given = (name, image_id, disk_format, container_format, visibility, min_disk, min_ram, protected, hidden, tag)

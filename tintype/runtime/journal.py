@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tintype.domain.commands import Command
+from tintype.domain.decide import decide
 from tintype.domain.errors import ConcurrencyConflictError, RequestIdReusedError, TintypeError
 from tintype.domain.events import EVENT_TOKENS, EventContext, NewEvent, RecordedEvent
-from tintype.domain.image import Image, decide, evolve, fold
+from tintype.domain.evolve import evolve, fold
+from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ImageId, ProjectId
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import EventLog

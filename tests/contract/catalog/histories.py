@@ -23,6 +23,7 @@ from tintype.domain.commands import (
     RequestImport,
     UpdateImage,
 )
+from tintype.domain.decide import decide
 from tintype.domain.errors import TintypeError
 from tintype.domain.events import (
     EventContext,
@@ -37,7 +38,8 @@ from tintype.domain.events import (
     Verdict,
     Verification,
 )
-from tintype.domain.image import Image, decide, evolve
+from tintype.domain.evolve import evolve
+from tintype.domain.image import Image
 from tintype.domain.values import (
     BlobRef,
     CommandId,

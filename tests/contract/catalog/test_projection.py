@@ -21,7 +21,7 @@ from tests.contract.catalog.histories import logs
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import CatalogDatabaseError, CatalogValueError, ProjectionReplacedError
 from tintype.domain.events import ImageCreated, RecordedEvent
-from tintype.domain.image import fold
+from tintype.domain.evolve import fold
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
 HISTORY = EventBuilder().recorded(IMPORT_ROAD)

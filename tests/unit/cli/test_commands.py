@@ -142,7 +142,9 @@ def test_delete_takes_several(tintype: Tintype, services: FakeServices) -> None:
 def test_upload_creates_and_sends_in_one_go(tintype: Tintype, services: FakeServices, tmp_path: Path) -> None:
     (tmp_path / "disk.raw").write_bytes(DISK)
 
-    done = tintype(*split("image upload disk.raw --name n --disk-format raw --container-format bare --property a=b"))
+    done = tintype(
+        *split("image upload disk.raw --no-wait --name n --disk-format raw --container-format bare --property a=b")
+    )
 
     assert done.code == 0
     assert done.out.strip() in services.images
@@ -153,7 +155,7 @@ def test_upload_creates_and_sends_in_one_go(tintype: Tintype, services: FakeServ
 def test_upload_reads_standard_input(tintype: Tintype, services: FakeServices) -> None:
     image = services.add_image("x")
 
-    assert tintype("image", "upload", "-", "--image", "x", stdin=DISK).out.strip() == image.id
+    assert tintype("image", "upload", "-", "--no-wait", "--image", "x", stdin=DISK).out.strip() == image.id
     assert services.uploads["upload-0"].data == DISK
 
 

@@ -24,6 +24,7 @@ from tintype.domain.commands import (
     RequestImport,
     UpdateImage,
 )
+from tintype.domain.decide import decide
 from tintype.domain.events import (
     Event,
     EventContext,
@@ -42,7 +43,8 @@ from tintype.domain.events import (
     Verdict,
     Verification,
 )
-from tintype.domain.image import Image, OperationState, decide, evolve
+from tintype.domain.evolve import evolve
+from tintype.domain.image import Image, OperationState
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import (
     Blob,

@@ -22,7 +22,7 @@ from tintype.domain.errors import (
     TintypeError,
 )
 from tintype.domain.events import ImageCreated
-from tintype.domain.image import fold
+from tintype.domain.evolve import fold
 from tintype.domain.values import Digest, DiskFormat
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import EventBuilder, an_id, an_image_id

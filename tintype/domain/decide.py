@@ -1,0 +1,188 @@
+"""The rules of change: which event a command leads to, or why it is refused. Pure: no clock, no chance, no outside."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from tintype.domain import attributes as attrs
+from tintype.domain.commands import (
+    CancelOperation,
+    Command,
+    CreateImage,
+    DeleteImage,
+    RecordConversionSkipped,
+    RecordConverted,
+    RecordPublished,
+    RecordPurged,
+    RecordStaged,
+    RecordStepFailed,
+    RecordVerified,
+    RequestImport,
+    UpdateImage,
+)
+from tintype.domain.errors import (
+    AbandonedError,
+    EtagMismatchError,
+    FormatFixedError,
+    FormatMissingError,
+    ImageBusyError,
+    ImageExistsError,
+    ImageHasDataError,
+    ImageNotFoundError,
+    ImageProtectedError,
+    LogCorruptError,
+    NothingStagedError,
+    OperationDoneError,
+    OperationNotFoundError,
+    SignaturePropertiesFixedError,
+    StaleStepError,
+)
+from tintype.domain.events import (
+    ConversionSkipped,
+    Event,
+    ImageConverted,
+    ImageCreated,
+    ImageDeleted,
+    ImagePublished,
+    ImagePurged,
+    ImageStaged,
+    ImageStepFailed,
+    ImageUpdated,
+    ImageVerified,
+    ImportMethod,
+    ImportRequested,
+    StagePurpose,
+    Step,
+)
+from tintype.domain.image import Image, Operation, failure_of
+from tintype.domain.lifecycle import Status, next_step
+from tintype.domain.values import Blob, OperationId
+
+
+def decide(image: Image | None, command: Command) -> Event:
+    """The event that ``command`` leads to.
+
+    Raises:
+        TintypeError: the command is refused; the class says why.
+    """
+    if isinstance(command, CreateImage):
+        if image is not None:
+            raise ImageExistsError(f"image {image.id} exists already")
+        return ImageCreated(attrs.checked(command.attributes))
+    if image is None:
+        raise ImageNotFoundError("no such image")
+    if isinstance(command, RecordPurged):
+        _require_step(image, None, Step.PURGE)
+        return ImagePurged()
+    if image.status is Status.DELETED:
+        raise ImageNotFoundError(f"image {image.id} is deleted")
+    match command:
+        case UpdateImage():
+            return _update(image, command)
+        case DeleteImage():
+            _require_etag(image, command.etag)
+            if image.attributes.protected:
+                raise ImageProtectedError(f"image {image.id} is protected")
+            return ImageDeleted()
+        case RequestImport():
+            return _request_import(image, command)
+        case CancelOperation():
+            return _cancel(image, command)
+        case RecordStaged():
+            return _stage(image, command)
+        case RecordVerified(operation_id, verification):
+            _require_step(image, operation_id, Step.VERIFY)
+            return ImageVerified(operation_id, verification)
+        case RecordConverted(operation_id, blob, tool, tool_version, arguments):
+            _require_step(image, operation_id, Step.CONVERT)
+            return ImageConverted(operation_id, blob, tool, tool_version, arguments)
+        case RecordConversionSkipped(operation_id, why):
+            _require_step(image, operation_id, Step.CONVERT)
+            return ConversionSkipped(operation_id, why)
+        case RecordPublished(operation_id, locations):
+            operation = _require_step(image, operation_id, Step.PUBLISH)
+            return ImagePublished(operation_id, final_blob(operation), locations)
+        case RecordStepFailed(operation_id, step, failure):
+            _require_step(image, operation_id, step)
+            return ImageStepFailed(operation_id, step, failure)
+        case _:
+            assert_never(command)
+
+
+def final_blob(operation: Operation) -> Blob:
+    """The bytes that an operation publishes: the converted ones, or the staged ones where nothing was converted."""
+    if operation.conversion and operation.conversion.output:
+        return operation.conversion.output
+    if operation.staged is None:
+        raise LogCorruptError(f"operation {operation.id} has nothing to publish")
+    return operation.staged
+
+
+def require_bytes_allowed(image: Image, purpose: StagePurpose) -> None:
+    """Check that bytes may be given to the image now; asked before the first byte is taken.
+
+    Raises:
+        PreconditionError: it has bytes, they are on their way, or its formats are not set.
+    """
+    if image.status is Status.ACTIVE:
+        raise ImageHasDataError(f"image {image.id} has its bytes already")
+    if image.status is Status.IMPORTING:
+        raise ImageBusyError(f"image {image.id} is being imported")
+    if image.status is Status.UPLOADING and purpose is StagePurpose.UPLOAD:
+        raise ImageBusyError(f"image {image.id} has staged bytes that wait for an import")
+    if image.attributes.disk_format is None or image.attributes.container_format is None:
+        raise FormatMissingError(f"image {image.id} has no disk_format or no container_format")
+
+
+def _update(image: Image, command: UpdateImage) -> Event:
+    _require_etag(image, command.etag)
+    before = image.attributes
+    after = attrs.checked(attrs.merged(before, command.attributes, command.mask))
+    if image.status is not Status.QUEUED:
+        if (before.disk_format, before.container_format) != (after.disk_format, after.container_format):
+            raise FormatFixedError(f"image {image.id} is {image.status}: its formats are fixed")
+        if before.signature_properties() != after.signature_properties():
+            raise SignaturePropertiesFixedError(f"image {image.id} is {image.status}: its signature is fixed")
+    changed = tuple(name for name in attrs.UPDATABLE if getattr(before, name) != getattr(after, name))
+    return ImageUpdated(after, changed)
+
+
+def _request_import(image: Image, command: RequestImport) -> Event:
+    if command.source.method is ImportMethod.GLANCE_DIRECT and image.status is Status.QUEUED:
+        raise NothingStagedError(f"image {image.id} has no staged bytes")
+    if command.source.method is ImportMethod.WEB_DOWNLOAD and image.status is Status.UPLOADING:
+        raise ImageBusyError(f"image {image.id} has staged bytes: import those with glance-direct")
+    require_bytes_allowed(image, StagePurpose.IMPORT)
+    return ImportRequested(command.operation_id, command.source)
+
+
+def _cancel(image: Image, command: CancelOperation) -> Event:
+    operation = image.operation
+    if operation is None or operation.id != command.operation_id:
+        raise OperationNotFoundError(f"operation {command.operation_id} is not the newest one of image {image.id}")
+    step = next_step(image)
+    if not operation.is_running or step is None:
+        raise OperationDoneError(f"operation {operation.id} has ended: {operation.state}")
+    return ImageStepFailed(operation.id, step, failure_of(AbandonedError("the operation was cancelled")))
+
+
+def _stage(image: Image, command: RecordStaged) -> Event:
+    if command.purpose is StagePurpose.IMPORT:
+        _require_step(image, command.operation_id, Step.STAGE)
+    else:
+        require_bytes_allowed(image, command.purpose)
+    return ImageStaged(command.operation_id, command.purpose, command.blob)
+
+
+def _require_step(image: Image, operation_id: OperationId | None, step: Step) -> Operation:
+    operation = image.operation
+    if next_step(image) is not step or (operation_id is not None and (not operation or operation.id != operation_id)):
+        raise StaleStepError(f"step {step} of operation {operation_id} is no longer what image {image.id} waits for")
+    if operation is None and step is not Step.PURGE:
+        raise StaleStepError(f"image {image.id} has no operation")
+    return operation  # type: ignore[return-value]  # only PURGE comes without one, and ignores it
+
+
+def _require_etag(image: Image, etag: str) -> None:
+    if etag and etag != image.etag:
+        raise EtagMismatchError(f"image {image.id} has changed: its etag is {image.etag}, not {etag[:80]}")
