@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -30,7 +30,9 @@ from tintype.ports.image_store import BlobWriter
 MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024
 """Bytes that were received, and that a hash or the disk has not finished with."""
 
-_MAX_IN_FLIGHT_PIECES = 64
+BATCH_SIZE = 4 * 1024 * 1024
+_MAX_BATCH_PIECES = 64
+_MAX_IN_FLIGHT_BATCHES = 8
 
 R = TypeVar("R")
 
@@ -90,7 +92,9 @@ class OnePass:
         self._inspection = _Lane(self._inspector.feed)
         self._lanes.append(self._inspection)
         self._write_turn = asyncio.Lock()
-        self._in_flight: deque[_Piece] = deque()
+        self._batch: list[bytes | memoryview] = []
+        self._batch_size = 0
+        self._in_flight: deque[_Batch] = deque()
         self._in_flight_size = 0
         self._offset = 0
         self._failure: BaseException | None = None
@@ -109,7 +113,7 @@ class OnePass:
             RefusedContentError: the inspection refuses them.
             StoreFullError, StoreUnavailableError: they cannot be written.
         """
-        await self._take(data, self._append)
+        await self._take(data, is_new=True)
 
     async def replay(self, data: bytes | memoryview) -> None:
         """Take bytes that the writer has already, after an interruption.
@@ -117,7 +121,11 @@ class OnePass:
         Raises:
             RefusedContentError: as for :meth:`feed`.
         """
-        await self._take(data, None)
+        await self._take(data, is_new=False)
+
+    def end_replay(self) -> None:
+        """From here on, all bytes are new to the writer."""
+        self._submit(is_new=False)
 
     async def flush(self) -> None:
         """Wait until all that was taken is hashed and written.
@@ -125,6 +133,7 @@ class OnePass:
         Raises:
             TintypeError: as for :meth:`feed`.
         """
+        self._submit()
         await self._settle(0)
 
     async def finish(self, store: str) -> Blob:
@@ -137,7 +146,7 @@ class OnePass:
             RefusedContentError: the inspection refuses them.
             StoreFullError, StoreUnavailableError, BlobDamagedError: they cannot be committed.
         """
-        await self._settle(0)
+        await self.flush()
         expected = self._expectations
         if self._offset == 0:
             raise EmptyImageError("the image has no bytes")
@@ -163,28 +172,38 @@ class OnePass:
 
     async def abort(self) -> None:
         """Give up, and remove what was written. Safe to call twice."""
+        self._batch.clear()
         await self._drain()
         await self._writer.abort()
 
     async def close(self) -> None:
-        """Stop, and keep what was written, to go on with another pass."""
+        """Stop, and keep what was taken, to go on with another pass."""
+        self._submit()
         await self._drain()
         await self._writer.close()
 
-    async def _take(
-        self, data: bytes | memoryview, write: Callable[[bytes | memoryview], Awaitable[None]] | None
-    ) -> None:
+    async def _take(self, data: bytes | memoryview, *, is_new: bool) -> None:
         size = len(data)
         self._require_room(size)
-        await self._settle(MAX_IN_FLIGHT_SIZE - size)
+        await self._settle(MAX_IN_FLIGHT_SIZE - BATCH_SIZE - size)
         if size == 0:
             return
-        work: list[asyncio.Future[None]] = [lane.submit(data) for lane in self._lanes]
-        if write:
-            work.append(asyncio.ensure_future(write(data)))
-        self._in_flight.append(_Piece(size, work))
-        self._in_flight_size += size
+        self._batch.append(data)
+        self._batch_size += size
         self._offset += size
+        if self._batch_size >= BATCH_SIZE or len(self._batch) >= _MAX_BATCH_PIECES:
+            self._submit(is_new=is_new)
+
+    def _submit(self, *, is_new: bool = True) -> None:
+        """Hand the collected pieces to the threads: each hand-over costs, so they go several at once."""
+        if not self._batch:
+            return
+        batch = _Batch(self._batch_size, [lane.submit(self._batch) for lane in self._lanes])
+        if is_new:
+            batch.work.append(asyncio.ensure_future(self._append(self._batch)))
+        self._in_flight.append(batch)
+        self._in_flight_size += self._batch_size
+        self._batch, self._batch_size = [], 0
 
     def _require_room(self, size: int) -> None:
         total = self._offset + size
@@ -193,18 +212,21 @@ class OnePass:
         if self._expectations.size is not None and total > self._expectations.size:
             raise SizeMismatchError(f"{self._expectations.size} bytes were announced, and more came")
 
-    async def _append(self, data: bytes | memoryview) -> None:
+    async def _append(self, pieces: Sequence[bytes | memoryview]) -> None:
         async with self._write_turn:  # asyncio's locks are fair: the order of the pieces is kept
-            if self._failure is None:
-                try:
-                    await self._writer.append(data)
-                except BaseException as exc:
-                    self._failure = exc
-                    raise
+            for data in pieces:
+                if self._failure is None:
+                    try:
+                        await self._writer.append(data)
+                    except BaseException as exc:
+                        self._failure = exc
+                        raise
 
     async def _settle(self, most: int) -> None:
         """Wait until at most ``most`` bytes are in flight; raise what went wrong with any that are not."""
-        while self._in_flight and (self._in_flight_size > most or len(self._in_flight) >= _MAX_IN_FLIGHT_PIECES):
+        while self._in_flight and (
+            self._in_flight_size > max(0, most) or len(self._in_flight) >= _MAX_IN_FLIGHT_BATCHES
+        ):
             oldest = self._in_flight[0]
             await asyncio.wait(oldest.work)  # and not gather, which would cancel them with its caller
             self._in_flight.popleft()
@@ -216,7 +238,7 @@ class OnePass:
             raise self._failure
 
     async def _drain(self) -> None:
-        pending = [future for piece in self._in_flight for future in piece.work]
+        pending = [future for batch in self._in_flight for future in batch.work]
         if pending:
             await asyncio.wait(pending)
         for future in pending:
@@ -231,7 +253,7 @@ class OnePass:
 
 
 @dataclass(slots=True)
-class _Piece:
+class _Batch:
     size: int
     work: list[asyncio.Future[None]]
 
@@ -243,8 +265,12 @@ class _Lane:
         self._work = work
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="one-pass")
 
-    def submit(self, data: bytes | memoryview) -> asyncio.Future[None]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._work, data)
+    def submit(self, pieces: Sequence[bytes | memoryview]) -> asyncio.Future[None]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._do, pieces)
+
+    def _do(self, pieces: Sequence[bytes | memoryview]) -> None:
+        for data in pieces:
+            self._work(data)
 
     async def run(self, function: Callable[[], R]) -> R:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
@@ -280,5 +306,6 @@ async def replay(one_pass: OnePass, pieces: AsyncIterator[bytes], written: int) 
     """
     async for piece in pieces:
         await one_pass.replay(piece)
+    one_pass.end_replay()
     if one_pass.offset != written:
         raise StoreUnavailableError(f"an unfinished write has {written} bytes, and {one_pass.offset} were read")
