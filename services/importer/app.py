@@ -10,7 +10,6 @@ from services.importer.downloads import Downloads
 from services.importer.publishing import Publishing
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
-from services.importer.sources.addresses import AddressRules
 from services.importer.sources.http import WebSource
 from services.importer.staging import Staging
 from services.importer.sweep import Sweeper
@@ -80,7 +79,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
 def make_worker(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
     """The worker with the importer's steps."""
     own = settings.importer
-    source = WebSource(AddressRules(own.allowed_hosts, own.allowed_ports), own.web_limits)
+    source = WebSource(own.rules, own.web_limits)
     publishing = Publishing(stores)
     return Worker(
         name="importer",

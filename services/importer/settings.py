@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -17,10 +18,11 @@ from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserS
 
 
 def _split_ports(value: object) -> object:
-    return tuple(part for part in value.replace(" ", "").split(",") if part) if isinstance(value, str) else value
+    parts = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return tuple(str(part).strip() for part in parts) if isinstance(parts, list | tuple) else parts
 
 
-Ports = Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], BeforeValidator(_split_ports)]
+Ports = Annotated[tuple[str, ...], BeforeValidator(_split_ports)]
 
 
 class ImporterSection(ServiceSettings):
@@ -83,6 +85,19 @@ class ImporterSection(ServiceSettings):
         except ConfigurationError as exc:
             raise ValueError(exc.message) from None
         return entries
+
+    @field_validator("allowed_ports")
+    @classmethod
+    def _are_ports(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            if not re.fullmatch(r"[0-9]{1,5}", entry, re.ASCII) or not 1 <= int(entry) <= 65535:
+                raise ValueError(f"{entry[:80]!r} is no port")
+        return entries
+
+    @property
+    def rules(self) -> AddressRules:
+        """Where web downloads may go."""
+        return AddressRules(self.allowed_hosts, [int(port) for port in self.allowed_ports])
 
     @property
     def policy(self) -> SitePolicy:
