@@ -12,7 +12,8 @@ from pathlib import Path
 
 import structlog
 
-from services.importer.one_pass import Expectations, OnePass, replay
+from services.importer.expectations import Expectations
+from services.importer.one_pass import OnePass, replay
 from services.importer.upload_tokens import UploadToken
 from tintype.domain.errors import (
     AlreadyExistsError,

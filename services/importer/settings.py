@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from services.importer.one_pass import SitePolicy
+from services.importer.expectations import SitePolicy
 from services.importer.sources.addresses import AddressRules
 from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.importer.one_pass import OnePass, SitePolicy, stage
+from services.importer.expectations import SitePolicy
+from services.importer.one_pass import OnePass, stage
 from services.importer.sources.http import WebSource
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordStaged

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.importer.one_pass import Expectations, SitePolicy
+from services.importer.expectations import Expectations, SitePolicy
 from services.importer.sessions import Session, Sessions
 from services.importer.upload_tokens import MAX_SIZE, UploadToken
 from tintype.codec.framing import WriteFrame

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from services.importer.one_pass import MAX_IN_FLIGHT_SIZE, Expectations, OnePass, SitePolicy, replay, stage
+from services.importer.expectations import Expectations, SitePolicy
+from services.importer.one_pass import MAX_IN_FLIGHT_SIZE, OnePass, replay, stage
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import (
