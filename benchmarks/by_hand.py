@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import threading
 from pathlib import Path
@@ -63,5 +62,4 @@ async def bare_socket(source: Path, directory: Path) -> None:
 def remove(directory: Path) -> None:
     """Remove what the others left."""
     for name in ("by-hand.img", "by-hand.raw", "copied.img", "received.img", "downloaded.img"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(directory / name)
+        (directory / name).unlink(missing_ok=True)

@@ -34,14 +34,23 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-async def side_by_side(runs: int, contestants: dict[str, Callable[[], Awaitable[None]]]) -> dict[str, Sample]:
-    """Measure each in turn, ``runs`` times over, so that a slow moment of the machine meets all of them."""
+async def side_by_side(
+    runs: int,
+    contestants: dict[str, Callable[[], Awaitable[object]]],
+    settle: Callable[[], Awaitable[None]],
+) -> dict[str, Sample]:
+    """Measure each in turn, ``runs`` times over, so that a slow moment of the machine meets all of them.
+
+    ``settle`` removes what each has left, and is not measured.
+    """
     taken: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(runs):
         for name, contestant in contestants.items():
+            await settle()
             begin = time.perf_counter()
             await contestant()
             taken[name].append(time.perf_counter() - begin)
+    await settle()
     return {name: Sample(tuple(values)) for name, values in taken.items()}
 
 

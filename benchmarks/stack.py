@@ -30,6 +30,10 @@ class RunningStack:
         """What the SDK reads."""
         return self.directory / "data" / "client.toml"
 
+    def stored_bytes(self) -> int:
+        """How much is in the store, or on its way into it."""
+        return sum(path.stat().st_size for path in (self.directory / "data" / "store").rglob("*") if path.is_file())
+
     def peak_rss_mib(self, name: str) -> float:
         """The most memory that a service has had resident, in MiB."""
         status = Path(f"/proc/{self.pids[name]}/status").read_text()
