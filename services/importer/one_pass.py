@@ -30,7 +30,7 @@ from tintype.ports.image_store import BlobWriter
 MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024
 """Bytes that were received, and that a hash or the disk has not finished with."""
 
-BATCH_SIZE = 4 * 1024 * 1024
+BATCH_SIZE = 1024 * 1024
 _MAX_BATCH_PIECES = 64
 _MAX_IN_FLIGHT_BATCHES = 8
 
