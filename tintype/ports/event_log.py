@@ -113,9 +113,6 @@ class EventLog(Protocol):
 
         Raises:
             LogCorruptError: an event cannot be decoded; follow on behind the error's ``position`` to leave it out.
-
-        Raises:
-            LogCorruptError: the next event cannot be decoded; following behind it would leave it out.
         """
         ...
 

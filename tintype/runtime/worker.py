@@ -137,7 +137,7 @@ class Worker:
                 await self._work_off(delivery)
             await delivery.acknowledge()
         except TintypeError as exc:
-            delay_s = min(_FIRST_RETRY_DELAY_S * 2 ** (delivery.attempt - 1), _LONGEST_RETRY_DELAY_S)
+            delay_s = retry_delay_s(delivery.attempt)
             log.warning(
                 "event will be retried",
                 worker=self._name,
@@ -293,6 +293,12 @@ class Worker:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+def retry_delay_s(attempt: int) -> float:
+    """How long an event rests that was handed out ``attempt`` times; the delay doubles up to a bound."""
+    doublings = min(attempt - 1, 16)  # an event may be retried for days: its power of two is no float any more
+    return min(_FIRST_RETRY_DELAY_S * float(2**doublings), _LONGEST_RETRY_DELAY_S)
 
 
 @dataclass(slots=True)

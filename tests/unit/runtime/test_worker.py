@@ -29,7 +29,7 @@ from tintype.domain.lifecycle import Status
 from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ProjectId
 from tintype.runtime import worker as worker_module
 from tintype.runtime.journal import Journal
-from tintype.runtime.worker import StepRun, Worker, WorkerSettings
+from tintype.runtime.worker import StepRun, Worker, WorkerSettings, retry_delay_s
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import OPERATION, STAGED_BLOB, an_image_id
 
@@ -267,3 +267,9 @@ async def test_progress_is_told_while_a_step_lasts(bench: Bench) -> None:
     listener.cancel()
     await asyncio.gather(listener, return_exceptions=True)
     assert (heard[0].step, heard[0].done, heard[0].total) == (Step.STAGE, 7, 9)
+
+
+def test_a_retry_never_takes_longer_than_the_bound_however_often_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_FIRST_RETRY_DELAY_S", 0.5)
+    assert [retry_delay_s(attempt) for attempt in (1, 2, 3)] == [0.5, 1, 2]
+    assert retry_delay_s(100_000) == 30
