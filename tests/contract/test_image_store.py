@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tintype.adapters.filesystem.store import FileImageStore
+from tintype.adapters.filesystem.threads import FileThreads
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.domain.errors import (
     AlreadyExistsError,
@@ -390,6 +391,66 @@ async def test_a_cancelled_append_is_over_before_its_file_is_closed(
         await task
     await writer.abort()
     assert await listed(files) == []
+
+
+async def test_a_cancelled_opening_keeps_no_lock(files: FileImageStore) -> None:
+    writer = await files.open_write(KEY)
+    await writer.append(b"half")
+    await writer.close()
+    opening = asyncio.create_task(files.open_write(KEY, resume=True))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    writer = await files.open_write(KEY, resume=True)
+    assert writer.offset == 4
+    await writer.abort()
+
+
+async def test_a_cancelled_read_keeps_no_file_open(files: FileImageStore) -> None:
+    await put(files, b"whole")
+    before = len(os.listdir("/proc/self/fd"))
+    reading = asyncio.ensure_future(anext(files.read(KEY)))
+    await asyncio.sleep(0)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_check_is_cancelled_even_together_with_its_answer(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for turns in range(8):
+        answer = asyncio.get_running_loop().create_future()
+
+        async def probe(_: object, answer: asyncio.Future[None] = answer) -> None:
+            await answer
+
+        monkeypatch.setattr(FileThreads, "run", probe)
+        check = asyncio.create_task(files.check())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        answer.set_result(None)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if check.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await check
+    monkeypatch.undo()
+
+
+async def test_a_short_write_is_gone_on_with_where_only_zeros_are_left(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = os.pwrite
+    data = b"x" * 1000 + bytes(100_000)
+    writer = await files.open_write(KEY)
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, view, offset: whole(descriptor, view[:1000], offset))
+    await writer.append(data)
+    assert writer.offset == len(data)
+    await writer.commit(size=len(data), digests={})
+    assert await read(files) == data
 
 
 async def test_a_store_whose_directory_is_gone_says_so(files: FileImageStore, tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ class FileImageStore:
         self._name = name
         self._tree = Tree(root)
         self._threads = FileThreads(name, count=threads)
+        self._probing: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
@@ -68,7 +69,10 @@ class FileImageStore:
             AlreadyExistsError: bytes of that key are committed.
         """
         parsed = BlobKey.parse(key)
-        descriptor, offset = await self._threads.run(lambda: self._open_locked(parsed, resume))
+        # A descriptor that nobody closed would keep its lock, and every later writer out.
+        descriptor, offset = await self._threads.run(
+            lambda: self._open_locked(parsed, resume), undo=lambda opened: os.close(opened[0])
+        )
         return FileWriter(self._tree, self._threads, parsed, descriptor, offset)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
@@ -119,8 +123,12 @@ class FileImageStore:
         Raises:
             StoreUnavailableError: it cannot; the message says what is wrong.
         """
+        if self._probing is None or self._probing.done():  # one that hangs takes one thread, however often it is asked
+            self._probing = asyncio.ensure_future(self._threads.run(self._probe))
         try:
-            await asyncio.wait_for(asyncio.shield(self._threads.run(self._probe)), _CHECK_TIMEOUT_S)
+            # And not wait_for, which before Python 3.12 loses a cancellation that comes together with the answer.
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                await asyncio.shield(self._probing)
         except TimeoutError:
             raise StoreUnavailableError(f"store {self._name!r} did not answer in {_CHECK_TIMEOUT_S:.0f} s") from None
 
@@ -212,7 +220,7 @@ class FileImageStore:
         return descriptor
 
     async def _read(self, area: str, key: BlobKey, offset: int, length: int | None) -> AsyncIterator[bytes]:
-        descriptor = await self._threads.run(lambda: self._open_for_reading(area, key))
+        descriptor = await self._threads.run(lambda: self._open_for_reading(area, key), undo=os.close)
         ahead: asyncio.Task[bytes] | None = None
         end = None if length is None else offset + length
 

@@ -23,20 +23,24 @@ class FileThreads:
         self._store = store
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=f"store-{store}")
 
-    async def run(self, work: Callable[[], R]) -> R:
+    async def run(self, work: Callable[[], R], *, undo: Callable[[R], None] | None = None) -> R:
         """Do ``work`` in a thread. A cancelled caller waits for it to end, because it may be using a descriptor.
+
+        What it made, such as an open file, then belongs to nobody: ``undo`` takes it back.
 
         Raises:
             StoreFullError: no room.
             StoreUnavailableError: any other error of the operating system.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # seen: the caller is gone
+            # Looking at the error is also what marks it as seen: the caller is gone.
+            if not future.cancelled() and future.exception() is None and undo is not None:
+                await asyncio.wait([loop.run_in_executor(self._pool, undo, future.result())])
             raise
         except OSError as exc:
             raise self.translated(exc) from exc

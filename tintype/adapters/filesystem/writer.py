@@ -96,13 +96,17 @@ class FileWriter:
         if _is_zero(view):
             os.ftruncate(self._descriptor, self._offset + len(view))
             self._offset += len(view)
-        while view and not _is_zero(view):
-            written = os.pwrite(self._descriptor, view, self._offset)
-            self._offset += written
-            view = view[written:]
+        else:
+            self._write(view)
         if self._offset - self._written_back >= WRITEBACK_SIZE:
             _begin_writeback(self._descriptor, self._written_back, self._offset - self._written_back)
             self._written_back = self._offset
+
+    def _write(self, view: memoryview) -> None:
+        while view:
+            written = os.pwrite(self._descriptor, view, self._offset)
+            self._offset += written
+            view = view[written:]
 
     def _commit(self, size: int) -> None:
         found = os.fstat(self._descriptor)
