@@ -145,7 +145,9 @@ class Sessions:
                 if writer.offset:
                     await replay(one_pass, pieces, writer.offset)
             except BaseException as exc:
-                await (one_pass.close() if isinstance(exc, StoreUnavailableError) else one_pass.abort())
+                # Cancelled is whose client has gone away while the hashes were made again: it may come back.
+                is_kept = isinstance(exc, _KEEPING) or not isinstance(exc, Exception)
+                await (one_pass.close() if is_kept else one_pass.abort())
                 raise
             session = self._held[token.operation_id] = Session(one_pass, self._monotonic())
             return session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator
@@ -202,6 +203,32 @@ async def test_an_upload_survives_its_process(importer: Importer) -> None:
     assert image.operation is not None
     assert image.operation.staged is not None
     assert image.operation.staged.digests["sha256"] == hashlib.sha256(DATA).hexdigest()
+
+
+async def test_a_client_that_leaves_while_hashes_are_made_again_loses_no_bytes(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = await importer.create()
+    token = await begin(importer, image_id)
+    await importer.uploads.write(CALLER, frames(WriteFrame(token, 0, False, DATA[:1_000_000])))
+    await importer.uploads.aclose()
+    is_reading = asyncio.Event()
+
+    async def endless(_: str) -> AsyncIterator[bytes]:
+        yield DATA[:1000]
+        is_reading.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(importer.store, "read_uncommitted", endless)
+    rest = WriteFrame(token, 1_000_000, True, DATA[1_000_000:])
+    writing = asyncio.create_task(importer.uploads.write(CALLER, frames(rest)))
+    await is_reading.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    monkeypatch.undo()
+    assert (await importer.uploads.status(CALLER, token)).committed_size == 1_000_000
+    assert (await importer.uploads.write(CALLER, frames(rest))).is_complete
 
 
 async def test_an_upload_that_was_committed_and_not_recorded_is_finished_by_a_retry(importer: Importer) -> None:
