@@ -57,10 +57,15 @@ class Staging:
         return RecordStaged(operation, StagePurpose.IMPORT, blob)
 
     async def _remove_abandoned(self, image: ImageId, operation: OperationId) -> None:
-        """Remove what an earlier attempt left when its worker was killed."""
+        """Remove what an earlier attempt left unfinished when its worker was killed.
+
+        Committed bytes stay: a worker that is slow, and not dead, may be about to record them. Whatever is not recorded
+        when the operation ends is removed then.
+        """
         async for stored in self._store.list(image):
             key = BlobKey.parse(stored.key)
-            if key.operation_id == operation and key.name.startswith(SOURCE_PREFIX):
+            is_attempt = key.operation_id == operation and key.name.startswith(SOURCE_PREFIX)
+            if is_attempt and not stored.is_committed:
                 await self._store.delete(stored.key)
 
 

@@ -442,6 +442,24 @@ async def test_what_a_killed_worker_left_is_removed_before_the_step_begins_anew(
         await importer.until_files({name for name in importer.files() if str(an_image_id("other")) in name})
 
 
+async def test_what_another_worker_may_be_about_to_record_stays_until_the_operation_ends(importer: Importer) -> None:
+    seen: list[set[str]] = []
+
+    async def look(request: web.Request) -> web.StreamResponse:
+        seen.append(importer.files())
+        return await file(request)
+
+    async with serving(look) as url, importer.working():
+        key = f"{an_image_id()}/{an_id('import image')}/source-slow"
+        writer = await importer.store.open_write(key)
+        await writer.append(b"whole")
+        await writer.commit(size=5, digests={})
+        image = await importer.until(await importer.request_import(url), is_active)
+        assert image.data is not None
+        await importer.until_files({f"blobs/{image.data.locations[0].key}"})
+    assert [f"blobs/{key}" in names for names in seen] == [True]
+
+
 async def importer_with_leftover(importer: Importer) -> ImageId:
     image_id = await importer.request_import("http://127.0.0.1:1/")
     writer = await importer.store.open_write(f"{image_id}/{an_id('import image')}/source-dead")
