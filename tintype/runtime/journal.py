@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from tintype.domain.commands import Command
 from tintype.domain.decide import decide
 from tintype.domain.errors import ConcurrencyConflictError, RequestIdReusedError, TintypeError
@@ -17,6 +19,8 @@ from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ImageId, ProjectId
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import EventLog
+
+log = structlog.get_logger(__name__)
 
 _ATTEMPTS = 12
 _FIRST_DELAY_S = 0.005
@@ -61,12 +65,12 @@ class Journal:
 
         Raises:
             TintypeError: the command is refused; the class says why.
-            RequestIdReusedError: the id has named another kind of command before.
+            RequestIdReusedError: the id has named another command before.
             ConcurrencyConflictError: the image changed under every one of several attempts.
             EventLogUnavailableError: repeat with the same ``command_id``.
         """
         delay_s = _FIRST_DELAY_S
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             history = await self._log.history(image_id)
             done = _already_done(history, command_id, command)
             if done:
@@ -83,14 +87,14 @@ class Journal:
             )
             try:
                 recorded = await self._log.append(event, after=history[-1] if history else None)
+                if recorded.event.event_id == event.event_id:
+                    return Executed(recorded, evolve(image, recorded))
+                # Another replica carried out the same command: the history tells what that was decided upon.
             except ConcurrencyConflictError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
-                delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
-                continue
-            return Executed(recorded, evolve(image, recorded))
-        raise AssertionError("the loop returns or raises")
+                log.debug("image was changed by somebody else meanwhile", image_id=image_id)
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
+            delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+        raise ConcurrencyConflictError(f"image {image_id} was changed by somebody else, {_ATTEMPTS} times in a row")
 
 
 def _already_done(history: Sequence[RecordedEvent], command_id: CommandId, command: Command) -> Executed | None:

@@ -8,7 +8,7 @@ import pytest
 
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.commands import Command, CreateImage, UpdateImage
+from tintype.domain.commands import Command, CreateImage, DeleteImage, UpdateImage
 from tintype.domain.errors import ConcurrencyConflictError, EventLogUnavailableError, RequestIdReusedError
 from tintype.domain.events import EventContext, NewEvent, RecordedEvent
 from tintype.domain.values import CommandId, ImageId, ProjectId
@@ -113,4 +113,41 @@ async def test_a_command_gives_up_when_somebody_is_always_faster() -> None:
     journal = Journal(FasterOthers(times=10_000), FakeClock())
     await execute(journal, CREATE, "create")
     with pytest.raises(ConcurrencyConflictError):
+        await execute(journal, rename("mine"), "mine")
+
+
+class Twins(MemoryEventLog):
+    """Behind the next reading another replica changes the image, and then carries out a command of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twin: Command | None = None
+        self.executed: Executed | None = None
+
+    async def history(self, image_id: ImageId) -> Sequence[RecordedEvent]:
+        history = await super().history(image_id)
+        if self.twin:
+            twin, self.twin = self.twin, None
+            other = Journal(self, FakeClock())
+            await execute(other, UpdateImage(ImageAttributes(tags=("other",)), ("tags",)), "other")
+            self.executed = await execute(other, twin, "mine")
+        return history
+
+
+async def test_the_same_command_at_the_same_time_is_one_event_upon_all_that_was_before_it() -> None:
+    log = Twins()
+    journal = Journal(log, FakeClock())
+    await execute(journal, CREATE, "create")
+    log.twin = DeleteImage()
+    executed = await execute(journal, DeleteImage(), "mine")
+    assert executed == log.executed
+    assert executed.image.attributes.tags == ("other",)
+
+
+async def test_the_same_command_id_for_something_else_at_the_same_time_is_refused() -> None:
+    log = Twins()
+    journal = Journal(log, FakeClock())
+    await execute(journal, CREATE, "create")
+    log.twin = rename("another")
+    with pytest.raises(RequestIdReusedError):
         await execute(journal, rename("mine"), "mine")
