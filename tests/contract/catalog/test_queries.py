@@ -15,11 +15,13 @@ from services.catalog import filters, paging, queries
 from services.catalog.database import Database
 from services.catalog.projection import Projection
 from services.catalog.schema import Tables
+from tintype.codec.images import encode_image
 from tintype.domain.access import Caller
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.events import EventContext, ImageCreated, ImageDeleted, NewEvent, RecordedEvent
 from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ImageId, ProjectId, Visibility
+from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES
 from tintype.testing.clock import START
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_id, an_image_id
 
@@ -231,3 +233,15 @@ async def test_a_page_walks_an_index_and_sorts_no_table(
     assert not any("TEMP B-TREE" in then for step, then in pairwise(plan) if "images_" in step), plan
     if not is_first_page:
         assert all(("created_at" in step or "name" in step) and ("<" in step or ">" in step) for step in steps), plan
+
+
+async def test_a_page_ends_where_a_message_is_full(database: Database) -> None:
+    long = {f"key{number}": "\u20ac" * 10_000 for number in range(12)}
+    events = [created(number, RED.project, a(f"n{number:02}", properties=long), number) for number in range(1, 41)]
+    projection = await projected(database, events)
+    found = await pages(projection, RED, size=100)
+    assert [name for page in found for name in page] == [f"n{number:02}" for number in range(1, 41)]
+    assert len(found) > 1
+    terms, order = filters.parsed(""), paging.parsed_order("created_at")
+    page = await projection.read(lambda c, t: queries.page_of_images(c, t, RED, terms, order, None, 100))
+    assert sum(encode_image(image).ByteSize() for image in page.images) < MAX_MESSAGE_BYTES
