@@ -46,7 +46,7 @@ def stack_settings(
     nats_url = f"nats://{LOOPBACK}:{ports[NATS]}"
     addresses = {name: _address(name, ports[name], own, environment) for name in SERVICES}
     defaults: dict[str, Any] = {name: {"listen": address, "drain_s": DRAIN_S} for name, address in addresses.items()}
-    defaults.setdefault("catalog", {})["database_url"] = f"sqlite:///{directory.root / 'catalog.db'}"
+    defaults["catalog"]["data_dir"] = str(directory.root)
     if "stores" not in own and not any(name.startswith("TINTYPE_STORES__") for name in environment):
         defaults["stores"] = {"local": {"type": "file", "path": str(directory.store), "default": True}}
     merged = {**own, **{section: {**values, **_table(own, section)} for section, values in defaults.items()}}

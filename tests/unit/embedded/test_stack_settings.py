@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.catalog.settings import CatalogSettings
 from tintype.domain.errors import ConfigurationError
 from tintype.embedded.directory import StackDirectory
 from tintype.embedded.stack_settings import SERVICES, StackSettings, stack_settings, to_toml
+from tintype.runtime.settings import load
 
 PORTS = {"nats": 1, **{name: number for number, name in enumerate(SERVICES, start=10)}}
 
@@ -27,7 +29,7 @@ def test_without_a_word_all_is_below_the_directory_and_on_loopback(tmp_path: Pat
     found = settings(tmp_path)
     content = tomllib.loads(found.file)
     assert content["stores"]["local"] == {"type": "file", "path": str(tmp_path / "data" / "store"), "default": True}
-    assert content["catalog"]["database_url"] == f"sqlite:///{tmp_path / 'data' / 'catalog.db'}"
+    assert content["catalog"]["data_dir"] == str(tmp_path / "data")
     assert content["nats"]["url"] == found.endpoints["nats"] == "nats://127.0.0.1:1"
     assert [found.endpoints[name] for name in SERVICES] == [f"127.0.0.1:{PORTS[name]}" for name in SERVICES]
 
@@ -38,6 +40,14 @@ def test_operators_settings_are_kept(tmp_path: Path) -> None:
     assert content["importer"]["allowed_hosts"] == ["127.0.0.1"]
     assert content["converter"]["output_format"] == "qcow2"
     assert content["converter"]["drain_s"] == 1.5
+
+
+@pytest.mark.parametrize("setting", ["data_dir", "database_url"])
+def test_operators_say_where_the_catalogs_tables_are(tmp_path: Path, setting: str) -> None:
+    value = {"data_dir": "/srv", "database_url": "sqlite:////srv/catalog.db"}[setting]
+    written = tmp_path / "settings.toml"
+    written.write_text(settings(tmp_path, f'[catalog]\n{setting} = "{value}"\n').file)
+    assert load(CatalogSettings, written).catalog.database == "sqlite:////srv/catalog.db"
 
 
 def test_operators_stores_replace_the_default_one(tmp_path: Path) -> None:
