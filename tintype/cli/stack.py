@@ -10,7 +10,7 @@ import typer
 
 from tintype.cli.exit_codes import ExitCode
 
-_EMBEDDED = ("aiohttp", "pydantic_settings", "sqlalchemy", "structlog", "zstandard")
+_EMBEDDED = ("aiohttp", "cryptography", "msgspec", "pydantic_settings", "sqlalchemy", "structlog")
 """Packages that the extra ``embedded`` brings, by the names they are imported by."""
 
 
