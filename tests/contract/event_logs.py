@@ -8,7 +8,8 @@ from typing import Protocol
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
-from tintype.adapters.nats.stream import STREAM, StreamSettings, ensure_stream
+from tintype.adapters.nats.stream import StreamSettings, ensure_stream
+from tintype.codec.subjects import STREAM
 from tintype.ports.event_log import EventLog
 
 

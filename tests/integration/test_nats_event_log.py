@@ -19,8 +19,9 @@ from tintype.adapters.nats import work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
 from tintype.adapters.nats.server import NatsServer
-from tintype.adapters.nats.stream import STREAM, StreamSettings, ensure_stream
+from tintype.adapters.nats.stream import StreamSettings, ensure_stream
 from tintype.codec import cloudevents
+from tintype.codec.subjects import STREAM
 from tintype.domain.errors import (
     ConfigurationError,
     EventLogUnavailableError,

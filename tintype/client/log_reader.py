@@ -20,8 +20,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 
 from tintype.client.errors import ConfigurationError, ServiceUnavailableError
 from tintype.client.transport import Transport
-
-STREAM = "TINTYPE_IMAGES"
+from tintype.codec.subjects import STREAM
 
 _CONNECT_TIMEOUT_S = 5.0
 _REQUEST_TIMEOUT_S = 5.0

@@ -14,6 +14,9 @@ from tintype.domain.events import EVENT_TOKENS, Event, NewEvent, Progress
 from tintype.domain.values import ImageId, ProjectId, image_id, project_id
 from tintype.ports.event_log import Selection
 
+STREAM = "TINTYPE_IMAGES"
+"""The JetStream stream that keeps the events."""
+
 PREFIX = "tintype.v1"
 
 EVERY_EVENT = f"{PREFIX}.*.image.>"

@@ -40,14 +40,13 @@ class NatsSettings:
     """How to reach NATS.
 
     ``urls`` are of one cluster. ``name`` shows in the server's monitoring. ``request_timeout_s`` bounds each question
-    to the server. ``credentials`` is the path of a ``.creds`` file; empty is none.
+    to the server.
     """
 
     urls: tuple[str, ...]
     name: str = "tintype"
     request_timeout_s: float = 5.0
     connect_timeout_s: float = 5.0
-    credentials: str = ""
 
 
 class NatsConnection:
@@ -266,7 +265,6 @@ async def _connect(client: Client, settings: NatsSettings, reconnected: Callable
         reconnect_time_wait=_FIRST_CONNECT_DELAY_S,  # type: ignore[arg-type]
         reconnect_to_server_handler=_next_server,
         ping_interval=_PING_INTERVAL_S,
-        user_credentials=settings.credentials or None,
     )
 
 

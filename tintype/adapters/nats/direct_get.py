@@ -10,7 +10,7 @@ from nats.aio.msg import Msg
 
 from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.adapters.nats.stream import STREAM
+from tintype.codec.subjects import STREAM
 from tintype.domain.errors import EventLogUnavailableError
 
 _BATCH = 256

@@ -21,7 +21,6 @@ from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection, read_json
 from tintype.adapters.nats.direct_get import read_messages
 from tintype.adapters.nats.follow import follow_messages
-from tintype.adapters.nats.stream import STREAM
 from tintype.adapters.nats.work import NatsDelivery, take_part
 from tintype.api.types.v1 import types_pb2
 from tintype.codec import cloudevents, subjects, values
@@ -93,9 +92,9 @@ class NatsEventLog:
 
     async def head(self) -> int:
         """The position of the newest event of all."""
-        answer = await self._connection.api(f"STREAM.INFO.{STREAM}")
+        answer = await self._connection.api(f"STREAM.INFO.{subjects.STREAM}")
         if error := answer.get("error"):
-            raise EventLogUnavailableError(f"stream {STREAM}: {error.get('description')}")
+            raise EventLogUnavailableError(f"stream {subjects.STREAM}: {error.get('description')}")
         return int(answer["state"]["last_seq"])
 
     async def follow(self, *, after: int, selection: Selection = Selection()) -> AsyncIterator[RecordedEvent]:  # noqa: B008  # immutable
@@ -170,7 +169,7 @@ def _append_headers(event: NewEvent, after: RecordedEvent | None) -> dict[str, s
     command = cloudevents.percent_encode("command id", event.command_id)
     return {
         "Nats-Msg-Id": f"{event.image_id}/{command}",
-        "Nats-Expected-Stream": STREAM,
+        "Nats-Expected-Stream": subjects.STREAM,
         "Nats-Expected-Last-Subject-Sequence": str(after.position if after else 0),
         "Nats-Expected-Last-Subject-Sequence-Subject": subjects.history_filter(event.image_id),
     }

@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection
 from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, PullReader, open_reader
-from tintype.adapters.nats.stream import STREAM
+from tintype.codec.subjects import STREAM
 from tintype.domain.errors import EventLogUnavailableError
 
 _log = structlog.get_logger()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from nats.aio.msg import Msg
 
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.adapters.nats.stream import STREAM
+from tintype.codec.subjects import STREAM
 
 _EXPIRES_S = 30.0
 _HEARTBEAT_S = 2.0

@@ -12,12 +12,10 @@ from typing import Any
 import structlog
 
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.codec.subjects import EVERY_EVENT
+from tintype.codec.subjects import EVERY_EVENT, STREAM
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
 _log = structlog.get_logger()
-
-STREAM = "TINTYPE_IMAGES"
 
 STREAM_NOT_FOUND = 10059
 _STREAM_EXISTS_DIFFERENTLY = 10058
@@ -45,8 +43,8 @@ async def ensure_stream(connection: NatsConnection, settings: StreamSettings | N
         answer = await connection.api(f"STREAM.CREATE.{STREAM}", wanted)
         if answer.get("error", {}).get("err_code") == _STREAM_EXISTS_DIFFERENTLY:  # another service was faster
             answer = await connection.api(f"STREAM.INFO.{STREAM}")
-        else:
-            _log.info("stream created", stream=STREAM, error=answer.get("error"))
+        elif "error" not in answer:
+            _log.info("stream created", stream=STREAM)
     if error := answer.get("error"):
         _refuse(error)
     _require_flags(answer["config"], wanted)
