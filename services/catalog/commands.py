@@ -13,11 +13,10 @@ from tintype.domain.access import Caller, changeable
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CancelOperation, Command, CreateImage, DeleteImage, RequestImport, UpdateImage
 from tintype.domain.decide import decide
-from tintype.domain.errors import InvalidIdentifierError
 from tintype.domain.events import EventContext, ImportSource, NewEvent, RecordedEvent
 from tintype.domain.evolve import evolve
 from tintype.domain.image import Image
-from tintype.domain.values import CommandId, ImageId, OperationId, image_id
+from tintype.domain.values import CommandId, ImageId, OperationId, image_id, uuid_text
 from tintype.ports.clock import Clock
 from tintype.runtime.journal import Journal
 
@@ -55,14 +54,7 @@ def checked_request_id(text: str) -> str:
     Raises:
         InvalidIdentifierError: it is not a UUID.
     """
-    if not text:
-        return str(uuid.uuid4())
-    try:
-        if len(text) != 36:
-            raise ValueError(text)
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise InvalidIdentifierError(f"{text[:80]!r} is not a request id: give a UUID with hyphens") from None
+    return uuid_text(text, "request id") if text else str(uuid.uuid4())
 
 
 class Commands:

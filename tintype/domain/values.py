@@ -131,7 +131,7 @@ def image_id(text: str) -> ImageId:
     Raises:
         InvalidIdentifierError: if ``text`` is no UUID.
     """
-    return ImageId(_uuid(text, "image id"))
+    return ImageId(uuid_text(text, "image id"))
 
 
 def operation_id(text: str) -> OperationId:
@@ -140,7 +140,7 @@ def operation_id(text: str) -> OperationId:
     Raises:
         InvalidIdentifierError: if ``text`` is no UUID.
     """
-    return OperationId(_uuid(text, "operation id"))
+    return OperationId(uuid_text(text, "operation id"))
 
 
 def project_id(text: str) -> ProjectId:
@@ -156,10 +156,15 @@ def project_id(text: str) -> ProjectId:
     return ProjectId(text)
 
 
-def _uuid(text: str, what: str) -> str:
+def uuid_text(text: str, what: str) -> str:
+    """Check a UUID, and write it in lower case; ``what`` is what it names.
+
+    Raises:
+        InvalidIdentifierError: it is none, or is written without hyphens.
+    """
     try:
         if len(text) != 36:
             raise ValueError(text)
         return str(uuid.UUID(text))
     except ValueError:
-        raise InvalidIdentifierError(f"{text[:80]!r} is not an {what}: give a UUID with hyphens") from None
+        raise InvalidIdentifierError(f"{text[:80]!r} is no {what}: give a UUID with hyphens") from None
