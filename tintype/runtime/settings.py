@@ -17,7 +17,8 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -200,7 +201,7 @@ def describe(settings_class: type[Settings]) -> str:
         lines.append(f"[{'.'.join(path)}]")
         for name, setting in model.model_fields.items():
             variable = ENV_PREFIX + "__".join((*path, name)).upper()
-            lines += [f"  {name} ({_type_name(setting)}; {_default(setting)})", f"      {variable}"]
+            lines += [f"  {name} ({_type_name(setting.annotation)}; {_default(setting)})", f"      {variable}"]
             lines.append(f"      {setting.description}")
         lines.append("")
     return "\n".join(lines)
@@ -249,18 +250,24 @@ def _section_model(name: str, field: FieldInfo) -> tuple[type[BaseModel], tuple[
     return StoreSettings, (name, "NAME")
 
 
-def _type_name(setting: FieldInfo) -> str:
-    annotation = setting.annotation
-    if isinstance(annotation, type) and not hasattr(annotation, "__args__"):
-        return {"str": "text", "int": "integer", "bool": "true or false", "float": "number"}.get(
-            annotation.__name__, annotation.__name__.lower()
-        )
-    if annotation == tuple[str, ...]:
-        return "list"
-    options = getattr(annotation, "__args__", ())
-    return " or ".join(
-        "unset" if option is type(None) else getattr(option, "__name__", str(option)) for option in options
-    )
+def _type_name(annotation: Any) -> str:
+    options = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return " or ".join(map(str, options))
+    if get_origin(annotation) in (Union, UnionType):
+        return " or ".join(map(_type_name, options))
+    return _TYPE_NAMES[annotation]
+
+
+_TYPE_NAMES: Mapping[object, str] = {
+    tuple[str, ...]: "list",
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    NoneType: "unset",
+}
 
 
 def _default(setting: FieldInfo) -> str:
@@ -271,7 +278,9 @@ def _default(setting: FieldInfo) -> str:
         default = ",".join(map(str, default))
     if isinstance(default, bool):
         default = str(default).lower()
-    return f"default {default if default not in ('', None) else 'empty'}"
+    if default is None:
+        return "default unset"
+    return f"default {'empty' if default == '' else default}"
 
 
 def _host_of(listen: str) -> str:
