@@ -53,6 +53,8 @@ async def examine(
         # The thread reads a file that the caller is about to remove: see it end first.
         stop.set()
         await asyncio.wait([work])
+        if not work.cancelled():
+            work.exception()  # seen: a file that was read in part is seldom a whole image
         raise
     except OSError as exc:
         raise StoreUnavailableError(f"the converted image cannot be read: {exc.strerror}") from exc

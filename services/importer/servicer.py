@@ -7,6 +7,7 @@ client understands all the same.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -67,8 +68,9 @@ class ImporterServicer:
         pieces = self._downloads.read(
             caller_of(context), image_id(request.image_id), offset=request.read_offset, limit=request.read_limit
         )
-        async for piece in pieces:
-            yield encode_read(piece)
+        async with aclosing(pieces):  # type: ignore[type-var]  # a generator
+            async for piece in pieces:
+                yield encode_read(piece)
 
 
 def register(servicer: ImporterServicer, server: grpc.aio.Server) -> None:

@@ -121,8 +121,8 @@ class Images:
     ) -> AsyncGenerator[Image, None]:
         """Yield the images that all of the given words match, page by page as they are asked for.
 
-        ``filter`` is an expression of the API (``size>=1073741824 AND os_distro="debian"``), added to the words;
-        ``order_by`` names fields, each with an optional `` desc``.
+        ``filter`` is an expression of the API (``size>=1073741824 AND properties.os_distro="debian"``), added to the
+        words; ``order_by`` names fields, each with an optional `` desc``.
 
         Raises:
             InvalidRequestError: the filter or the order cannot be read.
