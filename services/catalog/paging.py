@@ -9,8 +9,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, takewhile
 
 import msgspec
 
@@ -18,6 +19,9 @@ from tintype.domain.errors import InvalidArgumentError, InvalidFilterError
 
 MAX_PAGE_SIZE = 1000
 DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_BYTES = 3 * 1024 * 1024
+"""One page is one message, and gRPC clients take 4 MiB unless they are told otherwise."""
+
 MAX_TOKEN_LENGTH = 4096
 MAX_ORDER_LENGTH = 256
 _MAX_INT64 = 2**63 - 1
@@ -82,6 +86,12 @@ def checked_page_size(size: int) -> int:
     if not 0 <= size <= MAX_PAGE_SIZE:
         raise InvalidArgumentError(f"page_size is {size}, and must be between 0 and {MAX_PAGE_SIZE}")
     return size or DEFAULT_PAGE_SIZE
+
+
+def fitting(sizes_bytes: Iterable[int]) -> int:
+    """How many of the first messages of these sizes go into one page: at least one, however large."""
+    totals = accumulate(sizes_bytes)
+    return max(1, sum(1 for _ in takewhile(lambda total: total <= MAX_PAGE_BYTES, totals)))
 
 
 def token_of(key: Key, scope: Sequence[str]) -> str:

@@ -9,23 +9,19 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, takewhile
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, union_all
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from services.catalog.filters import Term
-from services.catalog.paging import SORTABLE, Key, OrderBy
+from services.catalog.paging import SORTABLE, Key, OrderBy, fitting
 from services.catalog.rows import image_of, operation_of
 from services.catalog.schema import LISTED, Tables
 from tintype.domain.access import Caller
 from tintype.domain.events import Step
 from tintype.domain.image import Image, Operation
 from tintype.domain.values import ImageId, OperationId, ProjectId, Visibility
-
-MAX_PAGE_BYTES = 6 * 1024 * 1024
-"""States of one page, as JSON: the API's messages are no longer, and 8 MiB of them go into one answer."""
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -83,18 +79,13 @@ def page_of_images(
 ) -> Page:
     """The next ``size`` images that the caller sees, behind ``after``; fewer where they fill a message."""
     rows = connection.execute(list_query(tables, caller, terms, order, after, size + 1)).all()
-    count = min(size, _fitting([row.state for row in rows]))
+    # The API's messages are no larger than the states' JSON.
+    count = min(size, fitting(len(row.state.encode()) for row in rows))
     last = rows[count - 1] if len(rows) > count else None
     return Page(
         tuple(image_of(row.state) for row in rows[:count]),
         tuple(getattr(last, f"key_{index}") for index in range(len(order))) if last else None,
     )
-
-
-def _fitting(states: Sequence[str]) -> int:
-    """How many of the first states go into one page: at least one, however long."""
-    sizes = accumulate(len(state.encode()) for state in states)
-    return max(1, sum(1 for _ in takewhile(lambda size: size <= MAX_PAGE_BYTES, sizes)))
 
 
 def list_query(

@@ -10,6 +10,7 @@ from itertools import takewhile
 from services.catalog import filters, paging, queries
 from services.catalog.projection import Projection
 from services.catalog.watermark import Watermark
+from tintype.codec.events import encode_event
 from tintype.domain.access import Caller, may_see, visible
 from tintype.domain.errors import ImageNotFoundError, InvalidFilterError
 from tintype.domain.events import RecordedEvent
@@ -106,8 +107,9 @@ class Reading:
         after = _version_of(paging.key_of(page_token, scope, [int])) if page_token else 0
         history = await self._history(caller, image, freshness)
         page = [event for event in (_until(history, as_of) if as_of else history) if event.version > after]
-        next_token = paging.token_of((page[size - 1].version,), scope) if len(page) > size else ""
-        return page[:size], next_token
+        count = min(size, paging.fitting(encode_event(event).ByteSize() for event in page[:size]))
+        next_token = paging.token_of((page[count - 1].version,), scope) if len(page) > count else ""
+        return page[:count], next_token
 
     async def _history(self, caller: Caller, image: ImageId, freshness: Freshness) -> Sequence[RecordedEvent]:
         await self._wait(freshness)

@@ -21,7 +21,6 @@ from tintype.domain.attributes import ImageAttributes
 from tintype.domain.events import EventContext, ImageCreated, ImageDeleted, NewEvent, RecordedEvent
 from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ImageId, ProjectId, Visibility
-from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES
 from tintype.testing.clock import START
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_id, an_image_id
 
@@ -244,4 +243,4 @@ async def test_a_page_ends_where_a_message_is_full(database: Database) -> None:
     assert len(found) > 1
     terms, order = filters.parsed(""), paging.parsed_order("created_at")
     page = await projection.read(lambda c, t: queries.page_of_images(c, t, RED, terms, order, None, 100))
-    assert sum(encode_image(image).ByteSize() for image in page.images) < MAX_MESSAGE_BYTES
+    assert sum(encode_image(image).ByteSize() for image in page.images) < paging.MAX_PAGE_BYTES

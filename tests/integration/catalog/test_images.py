@@ -339,3 +339,20 @@ async def test_a_request_that_is_no_message_is_refused(catalog: Catalog) -> None
     with pytest.raises(grpc.aio.AioRpcError):
         await call(b"\xff" * 100, timeout=DEADLINE_S)
     assert (await catalog.create("still here")).name == "still here"
+
+
+async def test_a_page_of_history_ends_where_a_message_is_full(catalog: Catalog) -> None:
+    image = await catalog.create("long")
+    long = pb.Image(id=image.id, properties={f"k{n}": text("\u20ac" * 10_000) for n in range(12)})
+    mask = FieldMask(paths=["properties"])
+    for _ in range(24):
+        await catalog.images.UpdateImage(pb.UpdateImageRequest(image=long, update_mask=mask))
+    versions: list[int] = []
+    request = pb.ListImageEventsRequest(image_id=image.id)
+    while True:
+        page = await catalog.images.ListImageEvents(request)
+        versions += [event.version for event in page.events]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert versions == list(range(1, 26))
