@@ -59,6 +59,9 @@ class ImporterSection(ServiceSettings):
     upload_idle_s: float = Field(
         default=30.0, ge=0.1, description="Seconds for which an interrupted upload's hashes are kept in memory."
     )
+    upload_stall_timeout_s: float = Field(
+        default=300.0, gt=0, le=3600, description="Seconds in which an upload's stream has to bring something."
+    )
     max_uploads: int = Field(default=64, ge=1, le=4096, description="Uploads that this process takes at once.")
     sweep_interval_s: float = Field(
         default=600.0, ge=0.1, description="Seconds between two searches for unwanted bytes."
@@ -117,7 +120,7 @@ class ImporterSection(ServiceSettings):
     @property
     def upload_limits(self) -> UploadLimits:
         """How long uploads may rest, and how many there may be."""
-        return UploadLimits(self.upload_idle_s, self.max_uploads)
+        return UploadLimits(self.upload_idle_s, self.max_uploads, self.upload_stall_timeout_s)
 
     @property
     def sweep_limits(self) -> SweepLimits:

@@ -31,6 +31,7 @@ from tintype.domain.errors import (
     PreconditionError,
     UploadBusyError,
     UploadNotFoundError,
+    UploadStalledError,
     WrongOffsetError,
 )
 from tintype.domain.events import EventContext, ImageStaged, RecordedEvent, StagePurpose
@@ -48,10 +49,14 @@ _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once."""
+    """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once.
+
+    ``stall_timeout_s`` is how long a stream may bring nothing: it holds one of those places.
+    """
 
     idle_s: float = 30.0
     most: int = 64
+    stall_timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +130,12 @@ class Uploads:
         Raises:
             UploadNotFoundError: there is no such upload.
             UploadBusyError: another stream writes to it.
+            UploadStalledError: nothing came for too long.
             WrongOffsetError: the bytes do not follow the committed ones.
             RefusedContentError, ImageTooLargeError: the bytes are refused, and removed.
             StoreFullError, StoreUnavailableError: they cannot be kept.
         """
-        first = await anext(frames, None)
+        first = await self._next(frames)
         if first is None:
             raise InvalidArgumentError("the stream has no message")
         token = UploadToken.parse(first.upload_id)
@@ -215,8 +221,15 @@ class Uploads:
                 await session.one_pass.feed(frame.data)  # type: ignore[arg-type]  # nobody writes into a received frame
             if frame.finish_write:
                 return True
-            frame = await anext(frames, None)
+            frame = await self._next(frames)
         return False
+
+    async def _next(self, frames: AsyncIterator[WriteFrame]) -> WriteFrame | None:
+        try:
+            async with asyncio.timeout(self._limits.stall_timeout_s):
+                return await anext(frames, None)
+        except TimeoutError:
+            raise UploadStalledError(f"the stream brought nothing in {self._limits.stall_timeout_s:g} s") from None
 
     async def _finish(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
         # A client that goes away now has its upload finished all the same.

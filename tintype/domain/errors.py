@@ -545,6 +545,13 @@ class StoreUnavailableError(UnavailableError):
     reason = "STORE_UNAVAILABLE"
 
 
+class UploadStalledError(UnavailableError):
+    """A client holds an upload, and sends nothing; the bytes that came are kept."""
+
+    reason = "UPLOAD_STALLED"
+    hint = "Ask how many bytes are kept, and go on behind them."
+
+
 class ProjectionLagError(UnavailableError):
     """The catalog has not yet seen the position that the read asks for."""
 

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.upload_tokens import UploadToken
+from services.importer.uploads import UploadLimits, Uploads
 from tests.integration.importer.conftest import CALLER, Importer, MakeImporter, is_active
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.api.events.v1 import events_pb2
@@ -29,6 +30,7 @@ from tintype.domain.errors import (
     TintypeError,
     UploadBusyError,
     UploadNotFoundError,
+    UploadStalledError,
     WrongOffsetError,
 )
 from tintype.domain.events import ImportMethod, ImportSource, StagePurpose
@@ -294,6 +296,25 @@ async def test_more_uploads_than_are_held_take_turns(importer: Importer) -> None
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_stream_that_brings_nothing_lets_go_of_its_upload(importer: Importer) -> None:
+    limits = UploadLimits(30, 1, stall_timeout_s=0.01)
+    uploads = Uploads(
+        importer.journal, importer.store, importer.settings.importer.policy, limits, monotonic=lambda: importer.now_s
+    )
+    image_id = await importer.create()
+    token = await begin(importer, image_id)
+    await importer.uploads.aclose()
+
+    async def silent() -> AsyncIterator[WriteFrame]:
+        yield WriteFrame(token, 0, False, DATA[:1000])
+        await asyncio.Event().wait()
+
+    with pytest.raises(UploadStalledError):
+        await uploads.write(CALLER, silent())
+    assert (await uploads.status(CALLER, token)).committed_size == 1000
+    assert (await uploads.write(CALLER, frames(WriteFrame(token, 1000, True, DATA[1000:])))).is_complete
 
 
 async def test_an_upload_has_one_writer(importer: Importer) -> None:
