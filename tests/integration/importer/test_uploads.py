@@ -27,6 +27,7 @@ from tintype.domain.errors import (
     DigestMismatchError,
     ImageNotFoundError,
     NotPermittedError,
+    StoreUnavailableError,
     TintypeError,
     UploadBusyError,
     UploadNotFoundError,
@@ -201,6 +202,31 @@ async def test_an_upload_survives_its_process(importer: Importer) -> None:
     assert state.committed_size == 1_000_000
     state = await after.write(CALLER, frames(WriteFrame(token, 1_000_000, True, DATA[1_000_000:])))
     assert state.is_complete
+    image = await importer.load(image_id)
+    assert image.operation is not None
+    assert image.operation.staged is not None
+    assert image.operation.staged.digests["sha256"] == hashlib.sha256(DATA).hexdigest()
+
+
+async def test_a_store_that_fails_while_hashes_are_made_again_leaves_the_bytes_as_they_are(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image_id = await importer.create()
+    token = await begin(importer, image_id)
+    await importer.uploads.write(CALLER, frames(WriteFrame(token, 0, False, DATA[:1_000_000])))
+    await importer.uploads.aclose()
+
+    async def broken(_: str) -> AsyncIterator[bytes]:
+        yield DATA[:1000]
+        raise StoreUnavailableError("the store failed")
+
+    monkeypatch.setattr(importer.store, "read_uncommitted", broken)
+    rest = WriteFrame(token, 1_000_000, True, DATA[1_000_000:])
+    with pytest.raises(StoreUnavailableError):
+        await importer.uploads.write(CALLER, frames(rest))
+    monkeypatch.undo()
+    assert (await importer.uploads.status(CALLER, token)).committed_size == 1_000_000
+    assert (await importer.uploads.write(CALLER, frames(rest))).is_complete
     image = await importer.load(image_id)
     assert image.operation is not None
     assert image.operation.staged is not None
