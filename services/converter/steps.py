@@ -17,6 +17,7 @@ from services.converter.files import append_file, copy_of, new_file
 from services.converter.plan import Convert, Skip, plan_conversion
 from services.converter.qemu_img import ConversionResult, convert
 from tintype.adapters.stores import Stores
+from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordConversionSkipped, RecordConverted
 from tintype.domain.errors import BlobDamagedError, InternalError
 from tintype.domain.image import Image, Operation, OperationKind
@@ -70,7 +71,7 @@ class Converter:
             return RecordConversionSkipped(operation.id, plan.why)
         store = self._stores.named(staged.ref.store)
         await _remove_abandoned(store, image, operation)
-        key = f"{image.id}/{operation.id}/{OUTPUT_PREFIX}{run.nonce}"
+        key = str(BlobKey(image.id, operation.id, f"{OUTPUT_PREFIX}{run.nonce}"))
         run.on_discard(lambda: store.delete(key))
         writer = await store.open_write(key)
         try:
@@ -169,7 +170,7 @@ def _site_algorithm(image: Image, staged: Blob) -> str:
     Others were taken of the source only because its signature or its expected digest asked for them.
     """
     source = image.operation.source if image.operation else None
-    asked_for = {str(image.attributes.properties.get("img_signature_hash_method", "")).replace("-", "").lower()}
+    asked_for = {image.attributes.signature_digest_algorithm()}
     if source and source.expected_digest:
         asked_for.add(source.expected_digest.algorithm)
     known = [algorithm for algorithm in _STRONGEST_FIRST if algorithm in staged.digests]

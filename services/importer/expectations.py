@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tintype.domain.image import Image
-from tintype.domain.values import DIGEST_ALGORITHMS, Digest, DiskFormat
+from tintype.domain.values import Digest, DiskFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,8 @@ class SitePolicy:
         algorithms = {self.hash_algorithm}
         if digest:
             algorithms.add(digest.algorithm)
-        declared = image.attributes.properties.get("img_signature_hash_method")
-        if isinstance(declared, str):
-            # Glance's names: SHA-256. One that is not known here is the signer's to refuse.
-            name = declared.lower().replace("-", "")
-            algorithms |= {name} & set(DIGEST_ALGORITHMS)
+        if declared := image.attributes.signature_digest_algorithm():
+            algorithms.add(declared)
         return Expectations(
             disk_format=image.attributes.disk_format,
             algorithms=frozenset(algorithms),

@@ -15,7 +15,7 @@ from tintype.domain.errors import (
     InvalidUpdateMaskError,
     PropertyTypeError,
 )
-from tintype.domain.values import ContainerFormat, DiskFormat, PropertyValue, Visibility
+from tintype.domain.values import DIGEST_ALGORITHMS, ContainerFormat, DiskFormat, PropertyValue, Visibility
 
 MAX_NAME_LENGTH = 255
 MAX_TAGS = 128
@@ -101,6 +101,13 @@ class ImageAttributes:
     def signature_properties(self) -> dict[str, PropertyValue]:
         """The signature properties that are set."""
         return {key: self.properties[key] for key in SIGNATURE_PROPERTIES if key in self.properties}
+
+    def signature_digest_algorithm(self) -> str | None:
+        """The algorithm of the digest that the signature covers; ``None`` where none is declared that is known."""
+        declared = self.properties.get("img_signature_hash_method")
+        # Glance's names: SHA-256.
+        name = declared.lower().replace("-", "") if isinstance(declared, str) else ""
+        return name if name in DIGEST_ALGORITHMS else None
 
 
 UPDATABLE = tuple(f.name for f in fields(ImageAttributes))
