@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from tintype.domain.errors import InvalidSizeError, InvalidUriError
+from tintype.domain.errors import ImageTooLargeError, InvalidSizeError, InvalidUriError
 from tintype.domain.events import ImportMethod, ImportSource
 
 MAX_URI_LENGTH = 2048
@@ -22,16 +22,17 @@ def checked_source(source: ImportSource, *, max_size_bytes: int) -> ImportSource
 
     Raises:
         InvalidUriError: the method needs a URI, or must have none, or the URI is not one to fetch from.
-        InvalidSizeError: the expected size is negative, or over the site's maximum.
+        InvalidSizeError: the expected size is negative.
+        ImageTooLargeError: the expected size is over the site's maximum.
     """
     if source.method is ImportMethod.GLANCE_DIRECT and source.uri:
         raise InvalidUriError("glance-direct takes the staged bytes, and no uri")
     if source.method is ImportMethod.WEB_DOWNLOAD:
         _check_uri(source.uri)
-    if source.expected_size is not None and not 0 <= source.expected_size <= max_size_bytes:
-        raise InvalidSizeError(
-            f"expected_size is {source.expected_size}, and must be between 0 and this site's {max_size_bytes} bytes"
-        )
+    if source.expected_size is not None and source.expected_size < 0:
+        raise InvalidSizeError(f"expected_size is {source.expected_size}, and must not be negative")
+    if source.expected_size is not None and source.expected_size > max_size_bytes:
+        raise ImageTooLargeError(f"{source.expected_size} bytes are expected; this site takes up to {max_size_bytes}")
     return source
 
 

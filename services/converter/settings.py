@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +23,7 @@ class ConverterSection(ServiceSettings):
         default=False, description="Run qemu-img without bubblewrap where that does not work: only limits hold it then."
     )
     scratch_dir: Path = Field(
-        default=Path(tempfile.gettempdir()),
+        default=Path("/var/tmp"),  # noqa: S108  # files in it are made by mkstemp or mkdtemp
         description="Directory for images of stores that have no files of their own, while they are converted.",
     )
     timeout_s: float = Field(default=3600.0, gt=0, description="Seconds that one run of qemu-img may take.")

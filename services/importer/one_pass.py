@@ -54,6 +54,7 @@ class OnePass:
         self._write_turn = asyncio.Lock()
         self._batch: list[bytes | memoryview] = []
         self._batch_size = 0
+        self._batch_is_new = True
         self._in_flight: deque[_Batch] = deque()
         self._in_flight_size = 0
         self._offset = 0
@@ -82,10 +83,6 @@ class OnePass:
             RefusedContentError: as for :meth:`feed`.
         """
         await self._take(data, is_new=False)
-
-    def end_replay(self) -> None:
-        """From here on, all bytes are new to the writer."""
-        self._submit(is_new=False)
 
     async def flush(self) -> None:
         """Wait until all that was taken is hashed and written.
@@ -148,18 +145,21 @@ class OnePass:
         await self._settle(MAX_IN_FLIGHT_SIZE - BATCH_SIZE - size)
         if size == 0:
             return
+        if self._batch_is_new is not is_new:
+            self._submit()
+            self._batch_is_new = is_new
         self._batch.append(data)
         self._batch_size += size
         self._offset += size
         if self._batch_size >= BATCH_SIZE or len(self._batch) >= _MAX_BATCH_PIECES:
-            self._submit(is_new=is_new)
+            self._submit()
 
-    def _submit(self, *, is_new: bool = True) -> None:
+    def _submit(self) -> None:
         """Hand the collected pieces to the threads: each hand-over costs, so they go several at once."""
         if not self._batch:
             return
         batch = _Batch(self._batch_size, [lane.submit(self._batch) for lane in self._lanes])
-        if is_new:
+        if self._batch_is_new:
             batch.work.append(asyncio.ensure_future(self._append(self._batch)))
         self._in_flight.append(batch)
         self._in_flight_size += self._batch_size
@@ -266,6 +266,5 @@ async def replay(one_pass: OnePass, pieces: AsyncIterator[bytes], written: int) 
     """
     async for piece in pieces:
         await one_pass.replay(piece)
-    one_pass.end_replay()
     if one_pass.offset != written:
         raise StoreUnavailableError(f"an unfinished write has {written} bytes, and {one_pass.offset} were read")

@@ -147,7 +147,6 @@ class Sessions:
             except BaseException as exc:
                 # Cancelled is whose client has gone away while the hashes were made again: it may come back.
                 is_kept = isinstance(exc, _KEEPING) or not isinstance(exc, Exception)
-                one_pass.end_replay()  # closing would write what was read again once more
                 await (one_pass.close() if is_kept else one_pass.abort())
                 raise
             session = self._held[token.operation_id] = Session(one_pass, self._monotonic())

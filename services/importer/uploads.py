@@ -15,7 +15,7 @@ import structlog
 
 from services.importer.expectations import Expectations, SitePolicy
 from services.importer.sessions import Session, Sessions
-from services.importer.upload_tokens import MAX_SIZE, UploadToken
+from services.importer.upload_tokens import UploadToken
 from tintype.codec.framing import WriteFrame
 from tintype.domain.access import Caller, changeable
 from tintype.domain.commands import RecordStaged
@@ -23,12 +23,14 @@ from tintype.domain.decide import require_bytes_allowed
 from tintype.domain.errors import (
     AbandonedError,
     BlobNotFoundError,
+    HistoryFullError,
     ImageTooLargeError,
     InvalidArgumentError,
     InvalidIdentifierError,
     InvalidSizeError,
     NotFoundError,
     PreconditionError,
+    RefusedContentError,
     UploadBusyError,
     UploadNotFoundError,
     UploadStalledError,
@@ -265,7 +267,7 @@ class Uploads:
                 command_id=command,
                 context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
             )
-        except (PreconditionError, NotFoundError):
+        except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError):
             await self._store.delete(token.key)  # the image took another way meanwhile: nobody will want these bytes
             raise
         return executed.event.position
@@ -276,8 +278,8 @@ class Uploads:
     def _check_size(self, size: int | None) -> None:
         if size is None:
             return
-        if not 0 <= size <= MAX_SIZE:
-            raise InvalidSizeError(f"the expected size {size} is out of bounds")
+        if size < 0:
+            raise InvalidSizeError(f"the expected size is {size}, and must not be negative")
         if size > self._policy.max_size:
             raise ImageTooLargeError(f"{size} bytes are announced; this site takes up to {self._policy.max_size}")
 

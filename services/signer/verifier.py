@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from services.signer.verifying import declared_signature, verify_signature
 from tintype.domain.commands import RecordVerified
-from tintype.domain.errors import InternalError, InvalidDigestError, SignatureMissingError
+from tintype.domain.errors import InternalError, InvalidDigestError, SignatureChangedError, SignatureMissingError
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.image import Image
 from tintype.domain.values import Digest, PropertyValue
@@ -48,7 +48,7 @@ class SignatureVerifier:
 
         Raises:
             RefusedContentError: the image's signature is refused.
-            InternalError: the digest that the signature covers was not taken while staging.
+            SignatureChangedError: the digest that the signature covers was not taken while staging.
         """
         operation = image.operation
         if operation is None or operation.staged is None:
@@ -56,6 +56,6 @@ class SignatureVerifier:
         try:
             verification = await self.verify(image.attributes.properties, operation.staged.digests)
         except InvalidDigestError as exc:
-            raise InternalError(f"image {image.id} was staged without the digest that its signature covers") from exc
+            raise SignatureChangedError("the signature asks for another digest than was taken of the bytes") from exc
         run.tell_progress(operation.staged.size, operation.staged.size)
         return RecordVerified(operation.id, verification)

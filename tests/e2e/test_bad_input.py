@@ -155,4 +155,4 @@ async def test_an_absurd_size_is_never_begun(client: Client) -> None:
         await client.images.import_(
             image.id, method=ImportMethod.WEB_DOWNLOAD, uri="http://127.0.0.1/", expected_size=2**62
         )
-    assert refused.value.reason == "INVALID_SIZE"
+    assert refused.value.reason == "IMAGE_TOO_LARGE"

@@ -24,7 +24,9 @@ from tintype.domain.errors import (
     AbandonedError,
     EtagMismatchError,
     FormatFixedError,
+    FormatMismatchError,
     FormatMissingError,
+    HistoryFullError,
     ImageBusyError,
     ImageExistsError,
     ImageHasDataError,
@@ -58,6 +60,9 @@ from tintype.domain.image import Image, Operation, failure_of
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import Blob, OperationId
 
+MAX_VERSION_FOR_CHANGES = 1000
+"""An image of so many events takes no further changes by users, so that its history stays readable in one go."""
+
 
 def decide(image: Image | None, command: Command) -> Event:
     """The event that ``command`` leads to.
@@ -76,6 +81,8 @@ def decide(image: Image | None, command: Command) -> Event:
         return ImagePurged()
     if image.status is Status.DELETED:
         raise ImageNotFoundError(f"image {image.id} is deleted")
+    if isinstance(command, UpdateImage | RequestImport) or _begins_an_upload(command):
+        _require_room(image)
     match command:
         case UpdateImage():
             return _update(image, command)
@@ -134,6 +141,16 @@ def require_bytes_allowed(image: Image, purpose: StagePurpose) -> None:
         raise FormatMissingError(f"image {image.id} has no disk_format or no container_format")
 
 
+def _begins_an_upload(command: Command) -> bool:
+    return isinstance(command, RecordStaged) and command.purpose is not StagePurpose.IMPORT
+
+
+def _require_room(image: Image) -> None:
+    # Every reader of an image reads its whole history; what has begun may always end.
+    if image.version >= MAX_VERSION_FOR_CHANGES:
+        raise HistoryFullError(f"image {image.id} has been changed {image.version} times already")
+
+
 def _update(image: Image, command: UpdateImage) -> Event:
     _require_etag(image, command.etag)
     before = image.attributes
@@ -171,6 +188,9 @@ def _stage(image: Image, command: RecordStaged) -> Event:
         _require_step(image, command.operation_id, Step.STAGE)
     else:
         require_bytes_allowed(image, command.purpose)
+        declared = image.attributes.disk_format
+        if declared is not command.blob.disk_format:  # it was changed while the bytes were on their way
+            raise FormatMismatchError(f"the bytes are {command.blob.disk_format}, and the image is declared {declared}")
     return ImageStaged(command.operation_id, command.purpose, command.blob)
 
 

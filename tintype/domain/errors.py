@@ -406,6 +406,13 @@ class SignatureUnsupportedError(RefusedContentError):
     reason = "SIGNATURE_UNSUPPORTED"
 
 
+class SignatureChangedError(RefusedContentError):
+    """The signature properties were changed while the bytes were on their way."""
+
+    reason = "SIGNATURE_CHANGED"
+    hint = "Send the bytes again: they are hashed as the signature says while they arrive."
+
+
 class SignatureMalformedError(RefusedContentError):
     """The signature is not base64, or not of a possible length."""
 
@@ -515,6 +522,13 @@ class EventTooLargeError(ExhaustedError):
 
     reason = "EVENT_TOO_LARGE"
     hint = "Give the image fewer or shorter properties and tags."
+
+
+class HistoryFullError(ExhaustedError):
+    """The image has been changed so often that it takes no further changes by users."""
+
+    reason = "HISTORY_FULL"
+    hint = "Create a new image; this one can still be read and deleted."
 
 
 class StoreFullError(ExhaustedError):

@@ -90,7 +90,7 @@ async def test_an_import_is_validated_without_being_begun(catalog: Catalog) -> N
         (types_pb2.ImportSource(method=DIRECT, uri="http://example.org/"), "INVALID_URI"),
         (types_pb2.ImportSource(method=DIRECT), "NOTHING_STAGED"),
         (types_pb2.ImportSource(method=WEB, uri="http://example.org/", expected_size=-1), "INVALID_SIZE"),
-        (types_pb2.ImportSource(method=WEB, uri="http://example.org/", expected_size=2**62), "INVALID_SIZE"),
+        (types_pb2.ImportSource(method=WEB, uri="http://example.org/", expected_size=2**62), "IMAGE_TOO_LARGE"),
         (types_pb2.ImportSource(method=WEB, uri="http://example.org/", expected_digest="sha256:12"), "INVALID_DIGEST"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from services.catalog.import_sources import checked_source
-from tintype.domain.errors import InvalidSizeError, InvalidUriError
+from tintype.domain.errors import ImageTooLargeError, InvalidSizeError, InvalidUriError, TintypeError
 from tintype.domain.events import ImportMethod, ImportSource
 
 MAX = 1000
@@ -66,7 +66,9 @@ def test_staged_bytes_have_no_uri() -> None:
         checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "http://example.org/"), max_size_bytes=MAX)
 
 
-@pytest.mark.parametrize("size", [-1, MAX + 1, 2**63 - 1])
-def test_an_expected_size_is_within_the_site_s_limit(size: int) -> None:
-    with pytest.raises(InvalidSizeError):
+@pytest.mark.parametrize(
+    ("size", "refusal"), [(-1, InvalidSizeError), (MAX + 1, ImageTooLargeError), (2**63 - 1, ImageTooLargeError)]
+)
+def test_an_expected_size_is_within_the_site_s_limit(size: int, refusal: type[TintypeError]) -> None:
+    with pytest.raises(refusal):
         checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "", size), max_size_bytes=MAX)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,13 +24,14 @@ from tintype.domain.commands import (
     RequestImport,
     UpdateImage,
 )
-from tintype.domain.decide import decide
+from tintype.domain.decide import MAX_VERSION_FOR_CHANGES, decide
 from tintype.domain.events import (
     Event,
     EventContext,
     Failure,
     ImageDeleted,
     ImagePublished,
+    ImageStaged,
     ImageStepFailed,
     ImageUpdated,
     ImportMethod,
@@ -235,6 +236,22 @@ def test_what_is_not_allowed_is_refused_with_its_reason(
     life = Life().does(*given)
     with pytest.raises(refusal):
         life.does(command)
+
+
+def test_bytes_of_another_format_than_is_declared_by_now_are_refused() -> None:
+    change = UpdateImage(ImageAttributes(disk_format=DiskFormat.RAW), ("disk_format",))
+    with pytest.raises(errors.FormatMismatchError):
+        Life().does(CREATE, change, UPLOADED)
+
+
+def test_a_history_takes_no_further_changes_when_it_is_full_but_what_began_may_end() -> None:
+    life = Life().does(CREATE, IMPORT)
+    full = replace(life.now, version=MAX_VERSION_FOR_CHANGES)
+    for change in (RENAME, IMPORT, KEPT, UPLOADED):
+        with pytest.raises(errors.HistoryFullError):
+            decide(replace(full, status=Status.QUEUED), change)
+    assert isinstance(decide(full, STAGED), ImageStaged)
+    assert isinstance(decide(full, DeleteImage()), ImageDeleted)
 
 
 def test_an_update_keeps_what_its_mask_does_not_name() -> None:

@@ -184,10 +184,10 @@ async def test_other_bytes_than_were_signed_are_refused() -> None:
     assert outcome.failure.reason == "SIGNATURE_INVALID"
 
 
-async def test_digest_that_staging_forgot_is_our_own_defect() -> None:
+async def test_signature_that_was_changed_while_the_bytes_came_is_refused() -> None:
     outcome = await Bench().verify(SIGNED, {"sha512": "00" * 64})
     assert isinstance(outcome, ImageStepFailed)
-    assert outcome.failure.reason == "INTERNAL"
+    assert outcome.failure.reason == "SIGNATURE_CHANGED"
 
 
 async def test_source_of_certificates_that_is_away_is_asked_again() -> None:
