@@ -13,7 +13,7 @@ from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogServiceServicer
 from tintype.codec import values
 from tintype.codec.events import encode_event
-from tintype.codec.images import decode_image_attributes, decode_update_mask, encode_image, encode_operation
+from tintype.codec.images import decode_update_mask, encode_image, encode_operation
 from tintype.domain.errors import InternalError, InvalidArgumentError
 from tintype.domain.events import Progress
 from tintype.domain.image import Image
@@ -37,7 +37,7 @@ class CatalogServicer(CatalogServiceServicer):
     async def CreateImage(self, request: pb.CreateImageRequest, context: Context) -> pb.Image:
         """Make an image without bytes."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
-        attributes = decode_image_attributes(request.image)
+        attributes = values.decode_attributes(request.image)
         return encode_image(await self._commands.create(asked, request.image_id, attributes))
 
     async def GetImage(self, request: pb.GetImageRequest, context: Context) -> pb.Image:
@@ -61,7 +61,7 @@ class CatalogServicer(CatalogServiceServicer):
     async def UpdateImage(self, request: pb.UpdateImageRequest, context: Context) -> pb.Image:
         """Change attributes."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
-        mask, attributes = decode_update_mask(request), decode_image_attributes(request.image)
+        mask, attributes = decode_update_mask(request), values.decode_attributes(request.image)
         image = await self._commands.update(asked, image_id(request.image.id), attributes, mask, request.image.etag)
         return encode_image(image)
 

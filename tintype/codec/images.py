@@ -5,11 +5,11 @@ from __future__ import annotations
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.codec import values
 from tintype.codec.events import encode_verification
-from tintype.domain.attributes import UPDATABLE, ImageAttributes
+from tintype.domain.attributes import UPDATABLE
 from tintype.domain.errors import InvalidUpdateMaskError
 from tintype.domain.events import Progress, Step
 from tintype.domain.image import Image, Operation, OperationKind, OperationState
-from tintype.domain.values import ImageId, Visibility
+from tintype.domain.values import ImageId
 
 OPERATION_KIND = values.EnumCodec(
     "operation kind", {m: pb.OperationKind.Value(f"OPERATION_KIND_{m.name}") for m in OperationKind}
@@ -56,26 +56,6 @@ def encode_image(image: Image) -> pb.Image:
             )
         )
     return message
-
-
-def decode_image_attributes(message: pb.Image) -> ImageAttributes:
-    """The attributes that a request carries in an image, unchecked.
-
-    Raises:
-        InvalidArgumentError: an enum or a property of no known kind.
-    """
-    return ImageAttributes(
-        name=message.name,
-        visibility=values.VISIBILITY.decode_optional(message.visibility) or Visibility.SHARED,
-        disk_format=values.DISK_FORMAT.decode_optional(message.disk_format),
-        container_format=values.CONTAINER_FORMAT.decode_optional(message.container_format),
-        min_disk=message.min_disk,
-        min_ram=message.min_ram,
-        protected=message.protected,
-        hidden=message.hidden,
-        tags=tuple(message.tags),
-        properties=values.decode_properties(message.properties),
-    )
 
 
 def decode_update_mask(message: pb.UpdateImageRequest) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.types.v1 import types_pb2 as pb
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import InvalidArgumentError, PropertyTypeError
@@ -156,8 +157,8 @@ def encode_attributes(attributes: ImageAttributes) -> pb.ImageAttributes:
     )
 
 
-def decode_attributes(message: pb.ImageAttributes) -> ImageAttributes:
-    """The changeable part of an image, unchecked.
+def decode_attributes(message: pb.ImageAttributes | catalog_pb2.Image) -> ImageAttributes:
+    """The changeable part of an image, unchecked; an event and a request carry it in fields of the same names.
 
     Raises:
         InvalidArgumentError: an enum or a property of no known kind.
