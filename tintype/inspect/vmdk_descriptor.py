@@ -12,7 +12,12 @@ MAX_DESCRIPTOR_SIZE = 64 * 1024
 
 SELF_CONTAINED_TYPES = frozenset({"monolithicSparse", "streamOptimized"})
 
+QEMU_DESCRIPTOR_OFFSET = 0x200
+QEMU_DESCRIPTOR_SIZE = 20 * 512
+"""Where QEMU looks for a parent's name, whatever the header says of the descriptor (block/vmdk.c: vmdk_parent_open)."""
+
 _SIGNATURE = b"# Disk DescriptorFile"
+_PARENT_HINT = b"parentfilenamehint"
 _NO_PARENT = "ffffffff"
 _ASSIGNMENT = re.compile(r'\s*([A-Za-z][A-Za-z0-9_.]*)\s*=\s*"?([^"]*)"?\s*')
 _EXTENT = re.compile(r'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z0-9]+)\s+"([^"]*)"\s*(\d{1,19})?\s*')
@@ -75,6 +80,18 @@ def _parse_extent(line: str) -> Extent:
     if match is None:
         raise UnsafeExtentError("the VMDK descriptor has an extent that cannot be read")
     return Extent(match[1], int(match[2]), match[3], match[4])
+
+
+def check_no_parent_hint(text: bytes) -> None:
+    """Check that the word by which a parent is named stands nowhere, not even in a comment or as a part of a key.
+
+    QEMU searches for the word without reading the descriptor's lines, and opens the file that is named behind it.
+
+    Raises:
+        DifferencingDiskError: if it does.
+    """
+    if _PARENT_HINT in text.lower():
+        raise DifferencingDiskError("the VMDK descriptor names a parent disk")
 
 
 def check_self_contained(descriptor: Descriptor) -> None:

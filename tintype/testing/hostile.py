@@ -158,6 +158,12 @@ def _vmdk_tables() -> _Rows:
         lambda: vmdk(vmdk_descriptor(more='createType="monolithicFlat"')),
     )
     yield "parent hint", DifferencingDiskError, lambda: vmdk(vmdk_descriptor(more='parentFileNameHint="/etc/passwd"'))
+    hint = 'parentFileNameHint="/etc/passwd"'
+    yield "parent hint in a comment", DifferencingDiskError, lambda: vmdk(vmdk_descriptor(more=f"# {hint}"))
+    yield "parent hint in another key", DifferencingDiskError, lambda: vmdk(vmdk_descriptor(more=f"x{hint}"))
+    yield "parent hint in an extent", DifferencingDiskError, partial(vmdk, vmdk_descriptor(extents=_EXTENT_WITH_HINT))
+    yield "parent hint behind the descriptor", DifferencingDiskError, lambda: _vmdk_with_hint_behind(hint.encode())
+    yield "parent hint where QEMU looks", DifferencingDiskError, lambda: _vmdk_with_two_descriptors(hint)
     yield (
         "parent content id",
         DifferencingDiskError,
@@ -172,6 +178,20 @@ def _vmdk_tables() -> _Rows:
     yield "footer of another size", MalformedImageError, lambda: stream_vmdk(capacity=4096)
     yield "footer without a directory", MalformedImageError, lambda: stream_vmdk(directory_offset=(1 << 64) - 1)
     yield "footer's directory beyond the end", TruncatedError, lambda: stream_vmdk(directory_offset=1 << 40)
+
+
+_EXTENT_WITH_HINT = 'RW 2048 SPARSE "parentFileNameHint="/etc/passwd"'
+
+
+def _vmdk_with_hint_behind(hint: bytes) -> bytes:
+    """The header gives the descriptor one sector; QEMU reads on until a zero byte."""
+    return vmdk(vmdk_descriptor().ljust(512, b"#") + b"\n" + hint, descriptor_size=1)
+
+
+def _vmdk_with_two_descriptors(hint: str) -> bytes:
+    """The header names a clean descriptor at the end; QEMU reads the parent's name at sector 1 all the same."""
+    image = vmdk(vmdk_descriptor(more=hint), descriptor_offset=26 + 128)
+    return image + vmdk_descriptor().ljust(20 * 512, b"\0")
 
 
 def _vdi() -> _Rows:

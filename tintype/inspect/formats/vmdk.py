@@ -16,7 +16,10 @@ from tintype.inspect.registry import Format
 from tintype.inspect.stream import MAX_REGION_SIZE, MAX_TABLES, Parsing, Region, Stream, integers
 from tintype.inspect.vmdk_descriptor import (
     MAX_DESCRIPTOR_SIZE,
+    QEMU_DESCRIPTOR_OFFSET,
+    QEMU_DESCRIPTOR_SIZE,
     Descriptor,
+    check_no_parent_hint,
     check_self_contained,
     is_descriptor,
     parse_descriptor,
@@ -69,6 +72,8 @@ def _parse(stream: Stream) -> Parsing:
     header = _parse_header(stream.head_exactly(0, _HEADER.size, "the VMDK header"))
     _check_header(header)
     stream.require_admissible(header.capacity * _SECTOR)
+    # Other programs do not look where the header says, nor do they stop where it says: both places must be clean.
+    check_no_parent_hint(stream.head[QEMU_DESCRIPTOR_OFFSET:][:QEMU_DESCRIPTOR_SIZE])
     descriptor = yield from _read_descriptor(header, stream)
     check_self_contained(descriptor)
     if descriptor.extents[0].sectors != header.capacity:
@@ -112,6 +117,7 @@ def _read_descriptor(header: _Header, stream: Stream) -> Generator[Region, bytes
     if size > MAX_DESCRIPTOR_SIZE:
         raise MalformedImageError(f"the VMDK descriptor has {size} bytes")
     data = yield from stream.read_exactly(header.descriptor_offset * _SECTOR, size, "the VMDK descriptor")
+    check_no_parent_hint(data)
     return parse_descriptor(data)
 
 
