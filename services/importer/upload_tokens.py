@@ -1,7 +1,8 @@
 """The name of an upload: all that is known of it, so that any replica can go on with it.
 
 It is opaque to clients, and not secret: whoever presents one has to be allowed to change its image, each time anew. A
-forged one says no more than StartUpload could have been asked for.
+forged one says no more than StartUpload could have been asked for: its operation follows from its image, so that it
+cannot name the operation of another one.
 """
 
 from __future__ import annotations
@@ -9,28 +10,38 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import uuid
 from dataclasses import dataclass
 
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import TintypeError, UploadNotFoundError
 from tintype.domain.events import StagePurpose
-from tintype.domain.values import Digest, ImageId, OperationId, image_id, operation_id
+from tintype.domain.values import Digest, ImageId, OperationId, image_id
 
 MAX_TOKEN_LENGTH = 1024
 MAX_SIZE = 2**62
 _VERSION = 1
+_NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
 _PURPOSES = {"upload": StagePurpose.UPLOAD, "stage": StagePurpose.STAGE}
 
 
 @dataclass(frozen=True, slots=True)
 class UploadToken:
-    """One upload. ``size`` in bytes and ``digest`` are what the bytes have to be, where the user said it."""
+    """One upload. ``size`` in bytes and ``digest`` are what the bytes have to be, where the user said it.
+
+    ``nonce`` is a lower-case UUID that tells the image's uploads apart.
+    """
 
     image_id: ImageId
-    operation_id: OperationId
+    nonce: str
     purpose: StagePurpose
     size: int | None
     digest: Digest | None
+
+    @property
+    def operation_id(self) -> OperationId:
+        """The upload's operation; no other image has one of that id."""
+        return OperationId(str(uuid.uuid5(_NAMESPACE, f"{self.image_id}\0{self.nonce}")))
 
     @property
     def key(self) -> str:
@@ -41,7 +52,7 @@ class UploadToken:
         fields = [
             _VERSION,
             self.image_id,
-            self.operation_id,
+            self.nonce,
             self.purpose.value,
             self.size,
             str(self.digest) if self.digest else "",
@@ -72,14 +83,14 @@ def _decoded(text: str) -> UploadToken | None:
     except binascii.Error:
         return None
     match fields:
-        case [int(version), str(image), str(operation), str(purpose), int() | None as size, str(digest)]:
+        case [int(version), str(image), str(nonce), str(purpose), int() | None as size, str(digest)]:
             if version != _VERSION or purpose not in _PURPOSES or isinstance(size, bool):
                 return None
             if size is not None and not 0 <= size <= MAX_SIZE:
                 return None
             return UploadToken(
                 image_id(image),
-                operation_id(operation),
+                str(uuid.UUID(nonce)),
                 _PURPOSES[purpose],
                 size,
                 Digest.parse(digest) if digest else None,

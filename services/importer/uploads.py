@@ -46,7 +46,7 @@ from tintype.runtime.journal import Journal
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST_ID_LENGTH = 128
-_NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
+_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,7 @@ class Uploads:
         if purpose not in (StagePurpose.UPLOAD, StagePurpose.STAGE):
             raise InvalidArgumentError("an upload's purpose is UPLOAD or STAGE")
         self._check_size(size)
-        operation = _operation_id(caller, image_id, request_id)
-        token = UploadToken(image_id, operation, purpose, size, digest)
+        token = UploadToken(image_id, _nonce(caller, request_id), purpose, size, digest)
         state, image = await self._find(caller, token)
         if state.is_complete:
             return state
@@ -284,12 +283,12 @@ class Uploads:
             raise ImageTooLargeError(f"{size} bytes are announced; this site takes up to {self._policy.max_size}")
 
 
-def _operation_id(caller: Caller, image_id: ImageId, request_id: str) -> OperationId:
+def _nonce(caller: Caller, request_id: str) -> str:
     if len(request_id) > MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
         raise InvalidIdentifierError(f"a request id has at most {MAX_REQUEST_ID_LENGTH} printable characters")
     if not request_id:
-        return OperationId(str(uuid.uuid4()))
-    return OperationId(str(uuid.uuid5(_NAMESPACE, f"{caller.project}\0{image_id}\0{request_id}")))
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_NAMESPACE, f"{caller.project}\0{request_id}"))
 
 
 def _require_offset(frame: WriteFrame, committed_size: int) -> None:

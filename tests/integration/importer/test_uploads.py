@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 import grpc.aio
@@ -426,6 +427,23 @@ async def test_whoever_may_not_change_the_image_may_not_use_the_upload(importer:
     ):
         with pytest.raises((ImageNotFoundError, NotPermittedError)):
             await call
+
+
+async def test_a_forged_name_does_not_reach_the_upload_of_another_image(importer: Importer) -> None:
+    theirs, own = await importer.create("theirs"), await importer.create("own")
+    name = await begin(importer, theirs)
+    await importer.uploads.write(CALLER, frames(WriteFrame(name, 0, False, DATA)))
+    forged = str(replace(UploadToken.parse(name), image_id=own))
+    for attack in (
+        importer.uploads.status(CALLER, forged),
+        importer.uploads.write(CALLER, frames(WriteFrame(forged, len(DATA), True, b"!"))),
+    ):
+        with pytest.raises(UploadNotFoundError):
+            await attack
+    await importer.uploads.cancel(CALLER, forged)
+    finished = await importer.uploads.write(CALLER, frames(WriteFrame(name, len(DATA), True, b"")))
+    assert (finished.token.image_id, finished.committed_size) == (theirs, len(DATA))
+    assert (await importer.load(own)).status is Status.QUEUED
 
 
 async def test_a_deleted_image_takes_no_more_bytes(importer: Importer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,9 +14,10 @@ from services.importer.upload_tokens import UploadToken
 from tintype.domain.errors import UploadNotFoundError
 from tintype.domain.events import StagePurpose
 from tintype.domain.values import Digest
-from tintype.testing.events import OPERATION, an_image_id
+from tintype.testing.events import an_id, an_image_id
 
 IMAGE = an_image_id()
+NONCE = an_id("nonce")
 
 
 @given(
@@ -24,7 +26,7 @@ IMAGE = an_image_id()
     st.none() | st.just(Digest("sha256", "ab" * 32)),
 )
 def test_a_token_comes_back_as_it_was(purpose: StagePurpose, size: int | None, digest: Digest | None) -> None:
-    token = UploadToken(IMAGE, OPERATION, purpose, size, digest)
+    token = UploadToken(IMAGE, NONCE, purpose, size, digest)
     assert UploadToken.parse(str(token)) == token
 
 
@@ -33,8 +35,8 @@ def encoded(value: object) -> str:
 
 
 def test_a_token_is_what_the_form_of_these_tests_is() -> None:
-    text = encoded([1, IMAGE, OPERATION, "upload", 5, ""])
-    assert UploadToken.parse(text) == UploadToken(IMAGE, OPERATION, StagePurpose.UPLOAD, 5, None)
+    text = encoded([1, IMAGE, NONCE, "upload", 5, ""])
+    assert UploadToken.parse(text) == UploadToken(IMAGE, NONCE, StagePurpose.UPLOAD, 5, None)
 
 
 @pytest.mark.parametrize(
@@ -51,25 +53,32 @@ def test_a_token_is_what_the_form_of_these_tests_is() -> None:
         encoded(None),
         encoded({}),
         encoded([]),
-        encoded([2, IMAGE, OPERATION, "upload", 5, ""]),
-        encoded([1, IMAGE, OPERATION, "import", 5, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", -1, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", True, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", 2**63, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", 1.5, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", None, "sha256:zz"]),
-        encoded([1, IMAGE, OPERATION, "upload", None, None]),
+        encoded([2, IMAGE, NONCE, "upload", 5, ""]),
+        encoded([1, IMAGE, NONCE, "import", 5, ""]),
+        encoded([1, IMAGE, NONCE, "upload", -1, ""]),
+        encoded([1, IMAGE, NONCE, "upload", True, ""]),
+        encoded([1, IMAGE, NONCE, "upload", 2**63, ""]),
+        encoded([1, IMAGE, NONCE, "upload", 1.5, ""]),
+        encoded([1, IMAGE, NONCE, "upload", None, "sha256:zz"]),
+        encoded([1, IMAGE, NONCE, "upload", None, None]),
         encoded([1, IMAGE, "../../etc", "upload", None, ""]),
-        encoded([1, IMAGE.upper(), OPERATION, "upload", None, ""]),
-        encoded([True, IMAGE, OPERATION, "upload", None, ""]),
-        encoded([1, IMAGE, OPERATION, "upload", None, "", "more"]),
-        encoded([1, IMAGE, OPERATION, "upload", 5, ""]) + "=",
-        " " + encoded([1, IMAGE, OPERATION, "upload", 5, ""]),
+        encoded([1, IMAGE.upper(), NONCE, "upload", None, ""]),
+        encoded([True, IMAGE, NONCE, "upload", None, ""]),
+        encoded([1, IMAGE, NONCE, "upload", None, "", "more"]),
+        encoded([1, IMAGE, NONCE, "upload", 5, ""]) + "=",
+        " " + encoded([1, IMAGE, NONCE, "upload", 5, ""]),
     ],
 )
 def test_anything_else_is_no_upload(text: str) -> None:
     with pytest.raises(UploadNotFoundError):
         UploadToken.parse(text)
+
+
+def test_an_operation_belongs_to_one_image() -> None:
+    token = UploadToken(IMAGE, NONCE, StagePurpose.UPLOAD, 5, None)
+    assert replace(token, image_id=an_image_id("another")).operation_id != token.operation_id
+    assert replace(token, nonce=an_id("another")).operation_id != token.operation_id
+    assert replace(token, size=6).operation_id == token.operation_id
 
 
 @given(st.text(max_size=200))
