@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 Change = RecordedEvent | Progress
 Send = Callable[[Change], Awaitable[None]]
 
-_MAX_BUFFERED = 256
+_MAX_BUFFERED = 8  # an event may have a MiB, and any number of clients may never read
 _MAX_KNOWN_IMAGES = 10_000
 _OPEN_TO_ALL = (Visibility.PUBLIC, Visibility.COMMUNITY)
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from tests.contract.event_logs import NatsHarness
 from tintype.adapters.nats import work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
+from tintype.adapters.nats.follow import create_consumer
+from tintype.adapters.nats.pull import open_reader
 from tintype.adapters.nats.server import NatsServer
 from tintype.adapters.nats.stream import StreamSettings, ensure_stream
 from tintype.codec import cloudevents
-from tintype.codec.subjects import STREAM
+from tintype.codec.subjects import STREAM, history_filter
 from tintype.domain.errors import (
     ConfigurationError,
     EventLogUnavailableError,
@@ -359,3 +362,24 @@ def _read_created(payload: bytes) -> Event:
 
 async def _next(stream: AsyncIterator[Any]) -> Any:
     return await anext(stream)
+
+
+async def test_a_reader_holds_a_bounded_number_of_bytes_however_large_the_events_are(
+    nats_server: NatsServer, stack: AsyncExitStack
+) -> None:
+    harness = await NatsHarness.make(nats_server.url, stack)
+    log, connection, builder = await harness.open(), await harness.connect(), EventBuilder()
+    properties = {f"key{number}": "\U0001f4c0" * 16_000 for number in range(8)}
+    large = ImageCreated(replace(ATTRIBUTES, properties=properties))
+    newest: RecordedEvent | None = None
+    for _ in range(40):
+        newest = await log.append(builder.new(large), after=newest)
+    name = f"reads-{builder.image_id}"
+    filters = {"filter_subject": history_filter(builder.image_id), "ack_policy": "none", "mem_storage": True}
+    await create_consumer(connection, name, {"name": name, "deliver_policy": "all", **filters})
+    async with open_reader(connection, name, batch=512) as reader:
+        for _ in range(10):
+            await reader.next()
+            await connection.api(f"STREAM.INFO.{STREAM}")  # what was asked for before has come when this is answered
+        unread = reader.take_unread()
+    assert 0 < sum(len(message.data) for message in unread) < 7 * 1024**2

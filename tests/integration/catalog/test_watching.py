@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from services.catalog.projection import Projection
+from services.catalog.watching import Watch, Watching
+from services.catalog.watermark import Watermark
 from tests.integration.catalog.conftest import DEADLINE_S, Catalog, as_project, refused
+from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
-from tintype.domain.events import Progress, Step
+from tintype.domain.access import Caller
+from tintype.domain.events import Progress, RecordedEvent, Step
 from tintype.domain.values import ImageId, OperationId, ProjectId
-from tintype.testing.events import OPERATION
+from tintype.ports.event_log import Selection
+from tintype.testing.events import OPERATION, PROJECT, EventBuilder
+
+ANY = Selection()
 
 PUBLIC, PRIVATE = types_pb2.VISIBILITY_PUBLIC, types_pb2.VISIBILITY_PRIVATE
 
@@ -109,3 +118,32 @@ async def test_a_slow_reader_misses_no_event(catalog: Catalog, count: int) -> No
         for number in range(count):
             await catalog.create(f"n{number}")
         assert await names(watch, count) == [f"n{number}" for number in range(count)]
+
+
+async def test_a_client_that_never_reads_makes_the_catalog_hold_a_few_events_only() -> None:
+    taken = 0
+
+    class CountingLog(MemoryEventLog):
+        async def follow(self, *, after: int, selection: Selection = ANY) -> AsyncIterator[RecordedEvent]:
+            nonlocal taken
+            async for event in super().follow(after=after, selection=selection):
+                taken += 1
+                yield event
+
+    log, builder = CountingLog(), EventBuilder()
+    newest: RecordedEvent | None = None
+    for _ in range(100):
+        newest = await log.append(builder.new(), after=newest)
+    reads_no_more = asyncio.Event()
+
+    async def send(change: object) -> None:
+        await reads_no_more.wait()
+
+    admin = Caller(PROJECT, "ann", is_admin=True)
+    watching = Watching(log, cast("Projection", None), cast("Watermark", None))  # an admin sees all, unasked
+    task = asyncio.create_task(watching.run(Watch(admin, 0), send))
+    for _ in range(1000):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task])
+    assert 1 < taken < 20

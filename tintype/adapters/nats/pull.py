@@ -61,6 +61,7 @@ class PullReader:
         self._request = 0
         self._outstanding = 0
         self._messages: deque[Msg] = deque()
+        self._unread_bytes = 0
         self._interruption = ""
         self._heard_at = 0.0
         self._waiter: asyncio.Future[None] | None = None
@@ -73,10 +74,12 @@ class PullReader:
             EventLogUnavailableError: there is no connection.
         """
         while True:
-            if self._outstanding == 0 and len(self._messages) <= self._batch // 2 and not self._interruption:
+            if self._outstanding == 0 and self._has_room and not self._interruption:
                 await self._pull()
             if self._messages:
-                return self._messages.popleft()
+                message = self._messages.popleft()
+                self._unread_bytes -= len(message.data)
+                return message
             if self._interruption:
                 raise PullInterruptedError(self._interruption)
             await self._wait()
@@ -85,6 +88,7 @@ class PullReader:
         """All messages that have come and were not returned."""
         unread = list(self._messages)
         self._messages.clear()
+        self._unread_bytes = 0
         return unread
 
     def interrupt(self, why: str = "the connection was lost") -> None:
@@ -97,10 +101,15 @@ class PullReader:
         self._heard_at = asyncio.get_running_loop().time()
         if message.reply.startswith(_ACK_PREFIX):
             self._messages.append(message)
+            self._unread_bytes += len(message.data)
             self._outstanding = max(0, self._outstanding - 1)
         elif message.subject == f"{self._inbox}.{self._request}":
             self._on_status((message.headers or {}).get("Status", ""), (message.headers or {}).get("Description", ""))
         self._wake()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._messages) <= self._batch // 2 and self._unread_bytes <= _MAX_BYTES // 2
 
     @property
     def inbox_filter(self) -> str:
