@@ -33,8 +33,7 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
-EVENT_TYPES = (
-    ImportRequested,
+PUBLISHER_EVENTS = (
     ImageStaged,
     ImageConverted,
     ConversionSkipped,
@@ -42,11 +41,11 @@ EVENT_TYPES = (
     ImageStepFailed,
     ImageDeleted,
 )
-"""What may make a step of the importer the next one, or bytes unwanted."""
+"""What may make PUBLISH or PURGE the next step, or bytes unwanted."""
 
 
 async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
-    """The importer: one worker for STAGE, PUBLISH and PURGE, uploads, downloads and the sweep.
+    """The importer: a worker for STAGE, one for PUBLISH and PURGE, uploads, downloads and the sweep.
 
     Raises:
         ConfigurationError: a store or the log is set up wrongly.
@@ -65,7 +64,8 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         registrations=[partial(register, servicer)],
         service_names=[SERVICE_NAME],
         background={
-            "worker": make_worker(settings, opened.log, clock, stores, sweeper).run,
+            "worker": make_stager(settings, opened.log, clock, stores).run,
+            "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
         },
@@ -76,21 +76,29 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     )
 
 
-def make_worker(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
-    """The worker with the importer's steps."""
+def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
+    """The worker that downloads."""
     own = settings.importer
     source = WebSource(own.rules, own.web_limits)
-    publishing = Publishing(stores)
     return Worker(
         name="importer",
         event_log=log,
         clock=clock,
-        steps={
-            Step.STAGE: Staging(source, stores.default, own.policy).stage_image,
-            Step.PUBLISH: publishing.publish_image,
-            Step.PURGE: publishing.purge_image,
-        },
-        types=EVENT_TYPES,
+        steps={Step.STAGE: Staging(source, stores.default, own.policy).stage_image},
+        types=(ImportRequested,),
         settings=own.worker,
+    )
+
+
+def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
+    """The worker with the short steps: in a queue of its own, so that slow web servers do not hold them up."""
+    publishing = Publishing(stores)
+    return Worker(
+        name="publisher",
+        event_log=log,
+        clock=clock,
+        steps={Step.PUBLISH: publishing.publish_image, Step.PURGE: publishing.purge_image},
+        types=PUBLISHER_EVENTS,
+        settings=settings.importer.worker,
         observer=sweeper.observe,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.app import make_worker
+from services.importer.app import make_publisher, make_stager
 from services.importer.downloads import Downloads
 from services.importer.settings import ImporterSection, ImporterSettings
 from services.importer.sweep import Sweeper, SweepLimits
@@ -149,9 +149,11 @@ class Importer:
 
     @asynccontextmanager
     async def working(self, *, converts: bool = False) -> AsyncIterator[None]:
-        """The importer's worker, and a signer and a converter that agree with everything."""
-        worker = make_worker(self.settings, self.log, self.clock, self.stores, self.sweeper)
-        tasks = [asyncio.create_task(worker.run()), asyncio.create_task(self._play_others(converts))]
+        """The importer's workers, and a signer and a converter that agree with everything."""
+        stager = make_stager(self.settings, self.log, self.clock, self.stores)
+        publisher = make_publisher(self.settings, self.log, self.clock, self.stores, self.sweeper)
+        runs = (stager.run(), publisher.run(), self._play_others(converts))
+        tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield
         finally:

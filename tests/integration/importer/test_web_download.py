@@ -14,8 +14,10 @@ import pytest
 from aiohttp import web
 
 from services.importer.sources import connection
-from tests.integration.importer.conftest import Importer, MakeImporter, is_active
+from tests.integration.importer.conftest import CALLER, Importer, MakeImporter, is_active
+from tintype.codec.framing import WriteFrame
 from tintype.domain.commands import DeleteImage
+from tintype.domain.events import StagePurpose
 from tintype.domain.image import OperationState
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Digest, DiskFormat, ImageId
@@ -104,6 +106,35 @@ async def test_an_import_goes_all_the_way(importer: Importer) -> None:
     assert await importer.read(image_id) == DATA
     assert await importer.read(image_id, 1000, 50) == DATA[1000:1050]
     await importer.until_files({f"blobs/{image.data.locations[0].key}"})
+
+
+async def test_a_download_that_never_ends_holds_up_no_upload_and_no_purge(make_importer: MakeImporter) -> None:
+    importer = await make_importer(concurrency=1)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        begun.set()
+        await ended.wait()
+        return response
+
+    async with serving(endless) as url, importer.working():
+        await importer.request_import(url, name="endless")
+        await begun.wait()
+        uploaded = await importer.create("uploaded")
+        state = await importer.uploads.start(
+            CALLER, uploaded, StagePurpose.UPLOAD, size=None, digest=None, request_id="r"
+        )
+
+        async def frames() -> AsyncIterator[WriteFrame]:
+            yield WriteFrame(str(state.token), 0, True, DATA)
+
+        await importer.uploads.write(CALLER, frames())
+        await importer.until(uploaded, is_active)
+        await importer.execute(uploaded, DeleteImage())
+        await importer.until(uploaded, lambda image: image.is_purged)
+        ended.set()
 
 
 async def test_of_a_converted_image_the_source_goes(importer: Importer) -> None:
