@@ -26,7 +26,11 @@ class ConverterSection(ServiceSettings):
         default=Path("/var/tmp"),  # noqa: S108  # files in it are made by mkstemp or mkdtemp
         description="Directory for images of stores that have no files of their own, while they are converted.",
     )
-    timeout_s: float = Field(default=3600.0, gt=0, description="Seconds that one run of qemu-img may take.")
+    timeout_s: float = Field(
+        default=3600.0,
+        gt=0,
+        description="Seconds that one run of qemu-img may take, and reading its output.",
+    )
     cpu_limit_s: int = Field(default=7200, ge=1, description="Seconds of processor time that one run may take.")
     memory_limit_bytes: int = Field(
         default=4 * 1024**3, ge=256 * 1024**2, description="Address space of one run, in bytes."

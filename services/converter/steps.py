@@ -5,6 +5,7 @@ The output is written under a name of this attempt, ``output-<nonce>``, and belo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,14 +13,14 @@ from pathlib import Path
 
 import structlog
 
-from services.converter.examining import examine
+from services.converter.examining import Examined, examine
 from services.converter.files import append_file, copy_of, new_file
 from services.converter.plan import Convert, Skip, plan_conversion
 from services.converter.qemu_img import ConversionResult, convert
 from tintype.adapters.stores import Stores
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordConversionSkipped, RecordConverted
-from tintype.domain.errors import BlobDamagedError, InternalError
+from tintype.domain.errors import BlobDamagedError, ConversionFailedError, InternalError
 from tintype.domain.image import Image, Operation, OperationKind
 from tintype.domain.values import Blob, BlobRef, DiskFormat
 from tintype.inspect import encryption_of
@@ -55,7 +56,7 @@ class Converter:
         """Convert the staged bytes, or say why not.
 
         Raises:
-            EncryptedImageError, ConversionFailedError: the disk cannot be converted.
+            EncryptedImageError, ConversionFailedError: the disk cannot be converted, or not in the time allowed.
             BlobDamagedError: the staged bytes are not what was staged.
             StoreFullError: there is no room for the output.
             StoreUnavailableError: the store does not answer.
@@ -100,7 +101,7 @@ class Converter:
             result = await self._run_qemu_img(
                 plan, source, output, disk_bytes, lambda part: run.tell_progress(int(part * disk_bytes), 2 * disk_bytes)
             )
-            examined = await examine(
+            examined = await self._examine(
                 output,
                 plan.output_format,
                 algorithm,
@@ -133,6 +134,16 @@ class Converter:
             on_progress=on_progress,
             version=self._converting.qemu_version,
         )
+
+    async def _examine(
+        self, output: Path, disk_format: DiskFormat, algorithm: str, on_progress: Callable[[int, int], None]
+    ) -> Examined:
+        # A small file may stand for an enormous disk of zeros: qemu-img is done with it at once, and the hash is not.
+        try:
+            async with asyncio.timeout(self._converting.limits.wall_clock_s):
+                return await examine(output, disk_format, algorithm, on_progress)
+        except TimeoutError:
+            raise ConversionFailedError("the converted disk is too large to be read in the time allowed") from None
 
     @asynccontextmanager
     async def _source(self, store: ImageStore, staged: Blob) -> AsyncIterator[Path]:

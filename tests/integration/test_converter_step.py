@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -105,11 +106,16 @@ class Bench:
         return Blob(ref, len(content), digests, found.disk_format, found.virtual_size, found.facts)
 
     async def convert(
-        self, blob: Blob, preferred: DiskFormat | None = DiskFormat.RAW, *, purpose: StagePurpose = StagePurpose.IMPORT
+        self,
+        blob: Blob,
+        preferred: DiskFormat | None = DiskFormat.RAW,
+        *,
+        purpose: StagePurpose = StagePurpose.IMPORT,
+        limits: JailLimits = LIMITS,
     ) -> Outcome:
         """How the step ends."""
         await self.prepare(blob, purpose)
-        converting = Converting(preferred, LIMITS, self.scratch, self.sandbox, await qemu_img_version(self.sandbox))
+        converting = Converting(preferred, limits, self.scratch, self.sandbox, await qemu_img_version(self.sandbox))
         worker = Worker(
             name="converter",
             event_log=self.log,
@@ -221,6 +227,19 @@ async def test_failed_conversion_leaves_nothing_but_what_was_staged(bench: Bench
     assert outcome.failure.reason == "CONVERSION_FAILED"
     assert await bench.keys() == [STAGED_KEY]
     assert list(bench.scratch.iterdir()) == []
+
+
+async def test_enormous_disk_of_zeros_does_not_keep_its_place(bench: Bench, tmp_path: Path) -> None:
+    if isinstance(bench.store, MemoryImageStore):
+        pytest.skip("the output would have to fit into memory")
+    path = tmp_path / "zeros.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "4T"], check=True)
+    outcome = await bench.convert(
+        await bench.stage(path, DiskFormat.QCOW2), limits=JailLimits(wall_clock_s=3, file_size_bytes=16 * 1024**4)
+    )
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "CONVERSION_FAILED"
+    assert await bench.keys() == [STAGED_KEY]
 
 
 async def test_staged_bytes_of_another_size_are_not_converted(bench: Bench, disk: Path, tmp_path: Path) -> None:
