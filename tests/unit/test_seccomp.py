@@ -28,11 +28,13 @@ def test_every_path_through_the_filter_ends_in_a_verdict(machine: str) -> None:
     [
         ("x86_64", 0xC000003E, 0, 0x7FFF0000),  # read
         ("x86_64", 0xC000003E, 57, 0x00050001),  # fork: EPERM
+        ("x86_64", 0xC000003E, 41, 0x00050001),  # socket: EPERM
         ("x86_64", 0xC000003E, 435, 0x00050026),  # clone3: ENOSYS
         ("x86_64", 0xC000003E, 56, 0x00050001),  # clone without CLONE_THREAD
         ("x86_64", 0x40000003, 0, 0x80000000),  # i386: killed
         ("x86_64", 0xC000003E, 0x40000000, 0x80000000),  # x32: killed
         ("aarch64", 0xC00000B7, 63, 0x7FFF0000),  # read
+        ("aarch64", 0xC00000B7, 198, 0x00050001),  # socket: EPERM
         ("aarch64", 0xC00000B7, 220, 0x00050001),  # clone without CLONE_THREAD
     ],
 )

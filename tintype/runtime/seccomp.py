@@ -1,7 +1,8 @@
 """A seccomp filter under which a program may start threads, but no process, and may not loosen its own confinement.
 
 It owns the filter's bytes, as bubblewrap's ``--seccomp`` takes them; putting it to use is the matter of
-:mod:`tintype.runtime.jail`. RLIMIT_NPROC does not bind root, so the filter is what contains a fork bomb.
+:mod:`tintype.runtime.jail`. RLIMIT_NPROC does not bind root, so the filter is what contains a fork bomb. Nor does a
+network namespace contain AF_VSOCK, which leads to the hypervisor and to guests: no socket can be made at all.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _ARCHITECTURES = {
         clone3=435,
         denied=_SHARED
         | {
+            "socket": 41,
             "fork": 57, "vfork": 58, "ptrace": 101, "pivot_root": 155, "chroot": 161, "mount": 165, "umount2": 166,
             "init_module": 175, "kexec_load": 246, "add_key": 248, "request_key": 249, "keyctl": 250, "unshare": 272,
             "perf_event_open": 298, "name_to_handle_at": 303, "open_by_handle_at": 304, "setns": 308,
@@ -59,7 +61,7 @@ _ARCHITECTURES = {
         denied=_SHARED
         | {
             "umount2": 39, "mount": 40, "pivot_root": 41, "chroot": 51, "unshare": 97, "kexec_load": 104,
-            "init_module": 105, "ptrace": 117, "add_key": 217, "request_key": 218, "keyctl": 219,
+            "init_module": 105, "ptrace": 117, "socket": 198, "add_key": 217, "request_key": 218, "keyctl": 219,
             "perf_event_open": 241, "name_to_handle_at": 264, "open_by_handle_at": 265, "setns": 268,
             "process_vm_readv": 270, "process_vm_writev": 271, "finit_module": 273, "bpf": 280, "userfaultfd": 282,
             "kexec_file_load": 294,
