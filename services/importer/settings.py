@@ -60,7 +60,7 @@ class ImporterSection(ServiceSettings):
         default=30.0, ge=0.1, description="Seconds for which an interrupted upload's hashes are kept in memory."
     )
     upload_stall_timeout_s: float = Field(
-        default=300.0, gt=0, le=3600, description="Seconds in which an upload's stream has to bring something."
+        default=300.0, gt=0, le=3600, description="Seconds in which an upload's stream has to bring 64 KiB more."
     )
     max_uploads: int = Field(default=64, ge=1, le=4096, description="Uploads that this process takes at once.")
     sweep_interval_s: float = Field(

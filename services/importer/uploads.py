@@ -46,6 +46,9 @@ from tintype.runtime.journal import Journal
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST_ID_LENGTH = 128
+MIN_PROGRESS_SIZE = 64 * 1024
+"""Bytes that have to come within one stall timeout, as from a web server: single ones would hold a place for ever."""
+
 _NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 
 
@@ -53,7 +56,7 @@ _NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 class UploadLimits:
     """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once.
 
-    ``stall_timeout_s`` is how long a stream may bring nothing: it holds one of those places.
+    A stream holds one of those places: it has to bring :data:`MIN_PROGRESS_SIZE` bytes in ``stall_timeout_s`` seconds.
     """
 
     idle_s: float = 30.0
@@ -131,12 +134,13 @@ class Uploads:
         Raises:
             UploadNotFoundError: there is no such upload.
             UploadBusyError: another stream writes to it.
-            UploadStalledError: nothing came for too long.
+            UploadStalledError: the bytes come too slowly; they are kept.
             WrongOffsetError: the bytes do not follow the committed ones.
             RefusedContentError, ImageTooLargeError: the bytes are refused, and removed.
             StoreFullError, StoreUnavailableError: they cannot be kept.
         """
-        first = await self._next(frames)
+        frames = _paced(frames, self._limits.stall_timeout_s)
+        first = await anext(frames, None)
         if first is None:
             raise InvalidArgumentError("the stream has no message")
         token = UploadToken.parse(first.upload_id)
@@ -222,15 +226,8 @@ class Uploads:
                 await session.one_pass.feed(frame.data)  # type: ignore[arg-type]  # nobody writes into a received frame
             if frame.finish_write:
                 return True
-            frame = await self._next(frames)
+            frame = await anext(frames, None)
         return False
-
-    async def _next(self, frames: AsyncIterator[WriteFrame]) -> WriteFrame | None:
-        try:
-            async with asyncio.timeout(self._limits.stall_timeout_s):
-                return await anext(frames, None)
-        except TimeoutError:
-            raise UploadStalledError(f"the stream brought nothing in {self._limits.stall_timeout_s:g} s") from None
 
     async def _finish(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
         # A client that goes away now has its upload finished all the same.
@@ -281,6 +278,25 @@ class Uploads:
             raise InvalidSizeError(f"the expected size is {size}, and must not be negative")
         if size > self._policy.max_size:
             raise ImageTooLargeError(f"{size} bytes are announced; this site takes up to {self._policy.max_size}")
+
+
+async def _paced(frames: AsyncIterator[WriteFrame], stall_timeout_s: float) -> AsyncIterator[WriteFrame]:
+    """The frames, as long as they come fast enough; the time that the reader takes for each does not count."""
+    clock = asyncio.get_running_loop().time
+    patience_s, size = stall_timeout_s, 0
+    while True:
+        asked_at = clock()
+        try:
+            async with asyncio.timeout(patience_s):
+                frame = await anext(frames, None)
+        except TimeoutError:
+            raise UploadStalledError(f"fewer than {MIN_PROGRESS_SIZE} bytes came in {stall_timeout_s:g} s") from None
+        if frame is None:
+            return
+        patience_s, size = patience_s - (clock() - asked_at), size + len(frame.data)
+        if size >= MIN_PROGRESS_SIZE:
+            patience_s, size = stall_timeout_s, 0
+        yield frame
 
 
 def _nonce(caller: Caller, request_id: str) -> str:

@@ -344,6 +344,24 @@ async def test_a_stream_that_brings_nothing_lets_go_of_its_upload(importer: Impo
     assert (await uploads.write(CALLER, frames(WriteFrame(token, 1000, True, DATA[1000:])))).is_complete
 
 
+@pytest.mark.parametrize("data", [b"", b"x"])
+async def test_a_stream_that_drips_is_ended_as_well(importer: Importer, data: bytes) -> None:
+    own = importer.settings.importer
+    limits = UploadLimits(30, 1, stall_timeout_s=0.1)
+    uploads = Uploads(importer.journal, importer.store, own.policy, limits, monotonic=lambda: 0.0)
+    token = await begin(importer, await importer.create())
+    await importer.uploads.aclose()
+
+    async def dripping() -> AsyncIterator[WriteFrame]:
+        for number in range(10_000):
+            yield WriteFrame(token, number * len(data), False, data)
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(UploadStalledError):
+        await uploads.write(CALLER, dripping())
+    await uploads.aclose()
+
+
 async def test_an_upload_has_one_writer(importer: Importer) -> None:
     image_id = await importer.create()
     token = await begin(importer, image_id)
