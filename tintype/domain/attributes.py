@@ -29,7 +29,7 @@ MAX_MIN_DISK_GIB = 1024 * 1024
 MAX_MIN_RAM_MIB = 64 * 1024 * 1024
 MAX_INTEGER_PROPERTY = 2**63 - 1
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # C0, DEL and C1: U+009B alone begins a terminal's sequence
 _AMAZON = {"ami", "aki", "ari"}
 
 PROPERTY_TYPES: Mapping[str, type[str] | type[int] | type[bool]] = {

@@ -15,6 +15,8 @@ from tintype.domain.values import ContainerFormat, Digest, DiskFormat, PropertyV
         (ImageAttributes(name="x" * 256), errors.InvalidNameError),
         (ImageAttributes(name="a\nb"), errors.InvalidNameError),
         (ImageAttributes(name="a\x1b[2Jb"), errors.InvalidNameError),
+        (ImageAttributes(name="a\x9b2Jb"), errors.InvalidNameError),
+        (ImageAttributes(tags=("a\x9b2Jb",)), errors.InvalidTagError),
         (ImageAttributes(min_disk=-1), errors.InvalidSizeError),
         (ImageAttributes(min_ram=2**62), errors.InvalidSizeError),
         (ImageAttributes(tags=("",)), errors.InvalidTagError),
