@@ -51,6 +51,8 @@ def leftovers(history: Sequence[RecordedEvent], stored: Iterable[BlobRef]) -> tu
     if image.status is Status.DELETED:
         return tuple(own)
     wanted = image.wanted_blobs()
+    if image.status is Status.ACTIVE:  # its bytes never change: what an unfinished upload left has no use any more
+        return tuple(ref for ref in own if ref not in wanted)
     ended = _known_operations(history)
     if image.operation and image.operation.is_running:
         ended -= {image.operation.id}

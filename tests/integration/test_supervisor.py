@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -38,7 +39,7 @@ class Stack:
     """A supervisor and what it says of its stack."""
 
     def __init__(self, directory: Path) -> None:
-        self.data = directory / "data"
+        self.data = directory / "data's own"
         self.ready_file = directory / "ready.json"
         self.log = directory / "up.log"
         self.process = self.start()
@@ -122,6 +123,8 @@ def test_stack_starts_tells_where_it_is_and_stops_cleanly(stack: Stack) -> None:
     assert stack.wait() == 0
     assert not any(is_running(pid) for pid in ready["pids"].values())
     assert not stack.ready_file.exists()
+    printed = next(line for line in stack.log.read_text().splitlines() if "TINTYPE_CONFIG=" in line)
+    assert shlex.split(printed) == ["export", f"TINTYPE_CONFIG={client_file}"]
     for name in SERVICES:
         last = (stack.data / "logs" / f"{name}.log").read_text().splitlines()[-1]
         assert json.loads(last)["event"] == "service stopped"
@@ -160,6 +163,17 @@ def test_ports_are_the_same_the_next_time(stack: Stack) -> None:
     assert stack.wait() == 0
     stack.process = stack.start()
     assert stack.ready()["endpoints"] == before
+
+
+def test_ready_file_that_cannot_be_written_is_refused_before_anything_starts(stack: Stack) -> None:
+    stack.ready()
+    stack.process.send_signal(signal.SIGTERM)
+    assert stack.wait() == 0
+    stack.log.write_bytes(b"")
+    stack.ready_file = stack.ready_file.parent / "nowhere" / "ready.json"
+    stack.process = stack.start()
+    assert stack.wait() == 2
+    assert stack.log.read_text().startswith(f"tintype up: the ready file {stack.ready_file} cannot be written: ")
 
 
 def test_wrong_setting_ends_it_with_one_line_that_names_it(stack: Stack) -> None:

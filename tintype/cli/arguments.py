@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
+from tintype.domain.attributes import MAX_MIN_DISK_GIB, MAX_MIN_RAM_MIB
 from tintype.domain.values import ContainerFormat, DiskFormat, Visibility
+
+MAX_INT64 = 2**63 - 1
+"""The largest size, offset or position that a message can carry."""
 
 
 def parse_time(text: str) -> datetime:
@@ -47,8 +51,14 @@ ContainerFormatOption = Annotated[
 VisibilityOption = Annotated[
     Visibility | None, typer.Option("--visibility", help="Who else may see it.", case_sensitive=False)
 ]
-MinDiskOption = Annotated[int | None, typer.Option("--min-disk", min=0, help="The least disk it boots on, in GiB.")]
-MinRamOption = Annotated[int | None, typer.Option("--min-ram", min=0, help="The least memory it boots with, in MiB.")]
+MinDiskOption = Annotated[
+    int | None,
+    typer.Option("--min-disk", min=0, max=MAX_MIN_DISK_GIB, help="The least disk it boots on, in GiB."),
+]
+MinRamOption = Annotated[
+    int | None,
+    typer.Option("--min-ram", min=0, max=MAX_MIN_RAM_MIB, help="The least memory it boots with, in MiB."),
+]
 ProtectedOption = Annotated[bool | None, typer.Option("--protected/--unprotected", help="Whether it can be deleted.")]
 HiddenOption = Annotated[bool | None, typer.Option("--hidden/--no-hidden", help="Whether lists leave it out.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; may be repeated.")]
@@ -60,7 +70,11 @@ AsOfOption = Annotated[
 ]
 WaitOption = Annotated[bool, typer.Option("--wait", help="Follow the operation until it is done.")]
 ExpectedSizeOption = Annotated[
-    int | None, typer.Option("--expected-size", min=0, help="Refuse any other number of bytes.")
+    int | None, typer.Option("--expected-size", min=0, max=MAX_INT64, help="Refuse any other number of bytes.")
+]
+AfterOption = Annotated[
+    int | None,
+    typer.Option("--after", min=0, max=MAX_INT64, help="Begin behind this log position; 0 is the beginning."),
 ]
 ExpectedDigestOption = Annotated[
     str, typer.Option("--expected-digest", metavar="ALGORITHM:HEX", help="Refuse any other bytes.")

@@ -49,7 +49,8 @@ class _Steps:
         """Move the bars to where the operation is."""
         step = str(operation.step or "")
         if step != self._step and self._task is not None:
-            self._finish(self._task)
+            if operation.failure is None:  # else the bar stays where the step was
+                self._fill(self._task)
             self._task = None
         self._step = step
         if not step:
@@ -60,20 +61,33 @@ class _Steps:
         if progress and progress.step == step:
             self._bars.update(self._task, completed=progress.done, total=progress.total)
 
-    def _finish(self, task: TaskID) -> None:
-        state = next(known for known in self._bars.tasks if known.id == task)
-        total = state.total or state.completed or 1
-        self._bars.update(task, completed=total, total=total)
+    def _fill(self, task: TaskID) -> None:
+        bar = next(known for known in self._bars.tasks if known.id == task)
+        # A step that ended before it told its size did all of it, however much that was.
+        total = bar.total or 1
+        self._bars.update(task, completed=total, total=total, is_sized=bar.total is not None)
 
 
 def _bars() -> Bars:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, Progress, Task, TextColumn, TransferSpeedColumn
+    from rich.text import Text
+
+    def has_numbers(bar: Task) -> bool:
+        return bool(bar.completed) and bar.fields.get("is_sized", True)
+
+    class Size(DownloadColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if has_numbers(task) else Text()
+
+    class Speed(TransferSpeedColumn):
+        def render(self, task: Task) -> Text:
+            return super().render(task) if has_numbers(task) else Text()
 
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        Size(binary_units=True),
+        Speed(),
         console=Console(stderr=True),
     )

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tintype.cli.arguments import AfterOption
 from tintype.cli.session import Session, command
 
 app = typer.Typer(help="The facts, straight from the log.", no_args_is_help=True)
@@ -15,9 +16,7 @@ app = typer.Typer(help="The facts, straight from the log.", no_args_is_help=True
 @command(app, "follow")
 async def follow(
     session: Session,
-    after: Annotated[
-        int | None, typer.Option(min=0, help="Begin behind this log position; 0 is the beginning.")
-    ] = None,
+    after: AfterOption = None,
     image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Only of this image.")] = None,
     kind: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only these, such as published; may be repeated.")

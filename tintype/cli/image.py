@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from tintype.cli.arguments import (
+    MAX_INT64,
+    AfterOption,
     AsOfOption,
     ContainerFormatOption,
     DiskFormatOption,
@@ -82,7 +84,7 @@ async def list_images(
         str, typer.Option("--filter", help='More of the same, such as: size>=1048576 AND properties.os_distro="debian"')
     ] = "",
     sort: Annotated[str, typer.Option(metavar="KEY[:asc|:desc][,…]", help="Default: created_at:desc.")] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=MAX_INT64, help="At most so many.")] = None,
 ) -> None:
     """List images, the newest first."""
     found = session.client.images.list(
@@ -198,9 +200,7 @@ async def history(session: Session, image: ImageArgument, as_of: AsOfOption = No
 async def watch(
     session: Session,
     image: Annotated[str | None, typer.Argument(metavar="IMAGE", help="Only this image.")] = None,
-    after: Annotated[
-        int | None, typer.Option(min=0, help="Begin behind this log position; 0 is the beginning.")
-    ] = None,
+    after: AfterOption = None,
 ) -> None:
     """Print what happens, one line each, with the progress of running steps, until Ctrl-C."""
     image_id = await session.image_id(image) if image else ""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from tintype.cli.arguments import (
+    MAX_INT64,
     ContainerFormatOption,
     DiskFormatOption,
     ExpectedDigestOption,
@@ -149,8 +151,8 @@ async def download(
     session: Session,
     image: ImageArgument,
     file: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is standard output.")],
-    offset: Annotated[int, typer.Option(min=0, help="Begin at this byte.")] = 0,
-    length: Annotated[int | None, typer.Option(min=1, help="At most so many bytes.")] = None,
+    offset: Annotated[int, typer.Option(min=0, max=MAX_INT64, help="Begin at this byte.")] = 0,
+    length: Annotated[int | None, typer.Option(min=1, max=MAX_INT64, help="At most so many bytes.")] = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the digest of a whole image.")] = True,
     fsync: Annotated[bool, typer.Option("--fsync", help="Return only when the disk has it.")] = False,
 ) -> None:
@@ -208,7 +210,8 @@ async def _send(
 
 async def _finish(session: Session, image_id: str, started: Upload | Operation, *, wait: bool) -> None:
     if wait:
-        await follow_to_end(session, started)
+        with _named_on_interrupt(session, image_id):
+            await follow_to_end(session, started)
     elif session.printer.is_table:
         session.printer.line(image_id)
         return
@@ -218,11 +221,24 @@ async def _finish(session: Session, image_id: str, started: Upload | Operation, 
 @asynccontextmanager
 async def _named_on_failure(session: Session, image_id: str) -> AsyncIterator[None]:
     """Tell which image it is whose bytes did not arrive: it can be tried again."""
-    from tintype.client import ClientError
+    from tintype.client import ClientError, PreconditionError
 
     try:
         yield
+    except PreconditionError:
+        raise  # it says what the image has
     except (ClientError, OSError):
         if session.printer.is_table:
             session.printer.note(f"image {image_id} has no bytes")
+        raise
+
+
+@contextmanager
+def _named_on_interrupt(session: Session, image_id: str) -> Iterator[None]:
+    """Tell whoever waits no longer that the work goes on, and how to look after it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if session.printer.is_table:
+            session.printer.note(f"the work on image {image_id} goes on: tintype image watch {image_id}")
         raise

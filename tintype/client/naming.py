@@ -43,7 +43,11 @@ async def find_image(name_or_id: str, get: GetImage, list_images: ListImages) ->
     # A list that hides nothing answers some twice.
     images = list({image.id: image for image in found}.values())
     if not images:
-        raise NotFoundError(f"there is no image named {name_or_id[:255]!r}", reason="IMAGE_NOT_FOUND")
+        raise NotFoundError(
+            f"there is no image named {name_or_id[:255]!r}",
+            reason="IMAGE_NOT_FOUND",
+            hint="Lists show the images that a project may see.",
+        )
     if len(images) > 1:
         ids = ", ".join(image.id for image in images)
         raise ConflictError(

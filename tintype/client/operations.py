@@ -112,7 +112,9 @@ def succeeded(operation: Operation) -> Operation:
         CancelledOperationError: it was cancelled.
     """
     if operation.state is OperationState.CANCELLED:
-        raise CancelledOperationError(f"operation {operation.id} was cancelled")
+        raise CancelledOperationError(
+            f"operation {operation.id} was cancelled", hint="Import or upload again, if it is wanted after all."
+        )
     if operation.state is not OperationState.SUCCEEDED:
         raise OperationFailedError(operation)
     return operation

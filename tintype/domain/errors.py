@@ -127,6 +127,7 @@ class RangeNotSatisfiableError(InvalidArgumentError):
     """A read begins beyond the end of the image."""
 
     reason = "RANGE_NOT_SATISFIABLE"
+    hint = "Read from an offset below the image's size."
 
 
 # --- state ------------------------------------------------------------------------------------------------------------
@@ -136,18 +137,21 @@ class NotFoundError(TintypeError):
     """The named thing does not exist, or the caller may not see it."""
 
     reason = "NOT_FOUND"
+    hint = "Look for it among those that a list shows, in the project that owns it."
 
 
 class ImageNotFoundError(NotFoundError):
     """No such image."""
 
     reason = "IMAGE_NOT_FOUND"
+    hint = "Lists show the images that a project may see."
 
 
 class OperationNotFoundError(NotFoundError):
     """No such operation."""
 
     reason = "OPERATION_NOT_FOUND"
+    hint = "An image's operation_id names its newest operation."
 
 
 class UploadNotFoundError(NotFoundError):
@@ -161,12 +165,14 @@ class BlobNotFoundError(NotFoundError):
     """A store has no bytes under that key."""
 
     reason = "BLOB_NOT_FOUND"
+    hint = "Please report it, with the service's log."
 
 
 class AlreadyExistsError(TintypeError):
     """The thing to be made is there already."""
 
     reason = "ALREADY_EXISTS"
+    hint = "Use what is there, or choose another name for the new thing."
 
 
 class ImageExistsError(AlreadyExistsError):
@@ -187,6 +193,7 @@ class PreconditionError(TintypeError):
     """The image is not in a state that allows this."""
 
     reason = "FAILED_PRECONDITION"
+    hint = "Look at the image's status, and at its history."
 
 
 class ImageProtectedError(PreconditionError):
@@ -230,12 +237,14 @@ class FormatFixedError(PreconditionError):
     """The formats of an image cannot change once its bytes are on their way."""
 
     reason = "FORMAT_FIXED"
+    hint = "Create a new image for bytes of another format."
 
 
 class SignaturePropertiesFixedError(PreconditionError):
     """The signature properties of an image cannot change once its bytes are on their way."""
 
     reason = "SIGNATURE_PROPERTIES_FIXED"
+    hint = "Create a new image for bytes with another signature."
 
 
 class NothingStagedError(PreconditionError):
@@ -249,6 +258,7 @@ class OperationDoneError(PreconditionError):
     """The operation has ended, and cannot be cancelled."""
 
     reason = "OPERATION_DONE"
+    hint = "Nothing is left to cancel; delete the image if it is not wanted."
 
 
 class ConflictError(TintypeError):
@@ -299,24 +309,28 @@ class RefusedContentError(TintypeError):
     """The bytes are not what was promised, or are not safe."""
 
     reason = "CONTENT_REFUSED"
+    hint = "Look at the file where it was made, and send a sound one."
 
 
 class EmptyImageError(RefusedContentError):
     """There was not one byte."""
 
     reason = "EMPTY_IMAGE"
+    hint = "Look whether the file was written at its source."
 
 
 class SizeMismatchError(RefusedContentError):
     """More or fewer bytes came than were announced."""
 
     reason = "SIZE_MISMATCH"
+    hint = "Look whether the file is whole at its source, and whether the expected size is that of this file."
 
 
 class DigestMismatchError(RefusedContentError):
     """The bytes' digest is not the expected one."""
 
     reason = "DIGEST_MISMATCH"
+    hint = "Look whether the file is whole at its source, and whether the expected digest is that of this file."
 
 
 class FormatMismatchError(RefusedContentError):
@@ -330,12 +344,14 @@ class TruncatedError(RefusedContentError):
     """The format's own tables point beyond the end of the bytes."""
 
     reason = "TRUNCATED"
+    hint = "Get the file again: its end is missing. `qemu-img check` tells whether the copy that you have is whole."
 
 
 class MalformedImageError(RefusedContentError):
     """The format's header contradicts itself, or uses what is not known to be safe."""
 
     reason = "MALFORMED_IMAGE"
+    hint = "Make the image anew with `qemu-img convert`, from a source that you trust."
 
 
 class UnsafeBackingFileError(RefusedContentError):
@@ -370,18 +386,21 @@ class EncryptedImageError(RefusedContentError):
     """The disk is encrypted, so it cannot be converted."""
 
     reason = "ENCRYPTED_IMAGE"
+    hint = "Decrypt it first, or upload it: a plain upload is not converted."
 
 
 class VirtualSizeTooLargeError(RefusedContentError):
     """The guest's disk is larger than the site allows."""
 
     reason = "VIRTUAL_SIZE_TOO_LARGE"
+    hint = "Shrink the guest's disk; an operator can raise importer.max_virtual_bytes."
 
 
 class ConversionFailedError(RefusedContentError):
     """qemu-img could not convert the image."""
 
     reason = "CONVERSION_FAILED"
+    hint = "Check the image with `qemu-img check`; the converter's log has what qemu-img said."
 
 
 class SignatureIncompleteError(RefusedContentError):
@@ -398,12 +417,14 @@ class SignatureMissingError(RefusedContentError):
     """The site wants signed images only, and this one has no signature."""
 
     reason = "SIGNATURE_MISSING"
+    hint = "Sign the bytes, and set the four img_signature properties when you create the image."
 
 
 class SignatureUnsupportedError(RefusedContentError):
     """The signature's hash method or key type is not known here."""
 
     reason = "SIGNATURE_UNSUPPORTED"
+    hint = "Sign with RSA-PSS and SHA-256, or with another method that the message names."
 
 
 class SignatureChangedError(RefusedContentError):
@@ -417,30 +438,35 @@ class SignatureMalformedError(RefusedContentError):
     """The signature is not base64, or not of a possible length."""
 
     reason = "SIGNATURE_MALFORMED"
+    hint = "Set img_signature to the signature in base64."
 
 
 class SignatureInvalidError(RefusedContentError):
     """The signature does not match the bytes and the certificate."""
 
     reason = "SIGNATURE_INVALID"
+    hint = "Sign exactly the bytes that are sent, with the key of that certificate and the method that is declared."
 
 
 class CertificateNotFoundError(RefusedContentError):
     """No certificate of that id is known here."""
 
     reason = "CERTIFICATE_NOT_FOUND"
+    hint = "An operator puts publishers' certificates into signer.certificate_dir, named by their ids."
 
 
 class CertificateInvalidError(RefusedContentError):
     """The certificate is expired, not yet valid, or holds another kind of key."""
 
     reason = "CERTIFICATE_INVALID"
+    hint = "Sign with a certificate that is valid now and made for such signatures."
 
 
 class SourceError(TintypeError):
     """The bytes could not be had from where they should come."""
 
     reason = "SOURCE_FAILED"
+    hint = "Look whether the URL can be fetched with another program."
 
 
 class SourceForbiddenError(SourceError):
@@ -455,12 +481,14 @@ class SourceUnreachableError(SourceError):
 
     reason = "SOURCE_UNREACHABLE"
     retryable = True
+    hint = "Look whether the host's name is right and the host answers; then import again."
 
 
 class SourceNotFoundError(SourceError):
     """The server answered that it has no such file, or will not give it."""
 
     reason = "SOURCE_NOT_FOUND"
+    hint = "Look whether the URL is right, and needs no login."
 
 
 class SourceServerError(SourceError):
@@ -468,12 +496,14 @@ class SourceServerError(SourceError):
 
     reason = "SOURCE_SERVER_ERROR"
     retryable = True
+    hint = "Import again later."
 
 
 class SourceRedirectError(SourceError):
     """The server redirects too often, or to what is no URL."""
 
     reason = "SOURCE_REDIRECTS"
+    hint = "Give the URL that the redirects should have led to."
 
 
 class SourceInterruptedError(SourceError):
@@ -481,12 +511,14 @@ class SourceInterruptedError(SourceError):
 
     reason = "SOURCE_INTERRUPTED"
     retryable = True
+    hint = "Import again."
 
 
 class SourceCertificateError(SourceError):
     """The server could not prove over TLS that it is the host of the URL."""
 
     reason = "SOURCE_CERTIFICATE"
+    hint = "The server needs a certificate for its host's name, from an authority that the importer's machine trusts."
 
 
 class SourceEncodingError(SourceError):
@@ -503,18 +535,21 @@ class NotPermittedError(TintypeError):
     """The caller may not do this."""
 
     reason = "NOT_PERMITTED"
+    hint = "Ask the project that owns the image, or an administrator."
 
 
 class ExhaustedError(TintypeError):
     """A limit is reached."""
 
     reason = "EXHAUSTED"
+    hint = "Wait until other work has ended, and try again."
 
 
 class ImageTooLargeError(ExhaustedError):
     """There are more bytes than the site allows for one image."""
 
     reason = "IMAGE_TOO_LARGE"
+    hint = "Send a smaller image, such as a compressed qcow2; an operator can raise importer.max_image_bytes."
 
 
 class EventTooLargeError(ExhaustedError):
@@ -588,6 +623,7 @@ class AbandonedError(TintypeError):
     """The work was ended on request."""
 
     reason = "CANCELLED"
+    hint = "Import or upload again, if it is wanted after all."
 
 
 class RetriesExhaustedError(UnavailableError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from tintype.domain.errors import ConfigurationError
 from tintype.embedded.directory import LOOPBACK, StackDirectory
+from tintype.runtime.settings import KNOWN_SECTIONS
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 NATS = "nats"
@@ -40,9 +41,11 @@ def stack_settings(
     """Put the operator's file and environment over the defaults; only the event log is always the stack's own.
 
     Raises:
-        ConfigurationError: the file cannot be read.
+        ConfigurationError: the file cannot be read, or has a section that nobody reads.
     """
     own = _read(config) if config else {}
+    if unknown := sorted(set(own) - KNOWN_SECTIONS):
+        raise ConfigurationError(f"no such section in {config}: {', '.join(unknown)[:200]}")
     nats_url = f"nats://{LOOPBACK}:{ports[NATS]}"
     addresses = {name: _address(name, ports[name], own, environment) for name in SERVICES}
     defaults: dict[str, Any] = {name: {"listen": address, "drain_s": DRAIN_S} for name, address in addresses.items()}

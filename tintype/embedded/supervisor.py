@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from tintype.adapters.nats.server import NatsServer
-from tintype.domain.errors import UnavailableError
+from tintype.domain.errors import ConfigurationError, UnavailableError
 from tintype.embedded.child import Child, NatsProgram, ServiceProgram
 from tintype.embedded.directory import StackDirectory, write_atomically
 from tintype.embedded.stack_settings import NATS, SERVICES, StackSettings, stack_settings
@@ -106,7 +108,8 @@ class Supervisor:
         for name in (NATS, *SERVICES):
             _say(f"{name:<10} {self._settings.endpoints[name]}")
         _say(f"Tintype is up in {self._directory.root}; Ctrl-C stops it. Logs: {self._directory.logs}")
-        _say(f"In another terminal:\n  export TINTYPE_CONFIG={self._directory.client_file}\n  tintype image list")
+        client_file = shlex.quote(str(self._directory.client_file))
+        _say(f"In another terminal:\n  export TINTYPE_CONFIG={client_file}\n  tintype image list")
         await asyncio.Event().wait()
 
     async def _bound_logs(self) -> None:
@@ -120,16 +123,25 @@ def run(root: Path, config: Path | None, ready_file: Path | None) -> None:
     """Run a stack in ``root`` until it is told to stop.
 
     Raises:
-        ConfigurationError: another supervisor is there, or a setting is wrong.
+        ConfigurationError: another supervisor is there, a setting is wrong, or the ready file cannot be written.
         UnavailableError: it did not become healthy in time.
     """
     directory = StackDirectory(root)
     with directory.held():
         if ready_file:
-            ready_file.unlink(missing_ok=True)
+            _prepare(ready_file)
         ports = directory.ports((NATS, *SERVICES))
         settings = stack_settings(directory, ports, config, os.environ)
         asyncio.run(_run(directory, settings, ports[NATS], ready_file))
+
+
+def _prepare(ready_file: Path) -> None:
+    """Remove the one of another run, and find out before anything starts whether it can be written."""
+    try:
+        ready_file.unlink(missing_ok=True)
+        tempfile.TemporaryFile(dir=ready_file.parent).close()
+    except OSError as exc:
+        raise ConfigurationError(f"the ready file {ready_file} cannot be written: {exc.strerror}") from exc
 
 
 async def _run(directory: StackDirectory, settings: StackSettings, nats_port: int, ready_file: Path | None) -> None:

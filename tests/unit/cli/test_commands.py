@@ -17,6 +17,7 @@ from tintype.api.importer.v1 import importer_pb2
 from tintype.api.types.v1 import types_pb2
 from tintype.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from tintype.client import errors as client_errors
+from tintype.domain import errors
 
 DISK = b"disk" * 1000
 ABSENT = str(uuid.uuid4())
@@ -52,6 +53,36 @@ def test_the_output_format_may_stand_before_and_after_the_command(tintype: Tinty
     words = [flag, "json", "image", "create", "x"] if place == "before" else ["image", "create", "x", flag, "json"]
 
     assert tintype(*words).answer["name"] == "x"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "image create x --min-disk",
+        "image create x --min-ram",
+        "image create-via-import x --uri https://example.org/disk --expected-size",
+        "image list --limit",
+        "image watch --after",
+        "events follow --after",
+        "image download x --file disk --offset",
+        "image download x --file disk --length",
+    ],
+)
+def test_a_number_that_no_message_can_carry_is_wrong_usage(tintype: Tintype, words: str) -> None:
+    outcome = tintype(*split(words), str(2**63))
+
+    assert outcome.code == ExitCode.USAGE
+    assert f"'{words.split()[-1]}'" in outcome.err
+
+
+def test_an_image_that_has_its_bytes_is_not_said_to_have_none(tintype: Tintype, services: FakeServices) -> None:
+    Path("disk").write_bytes(DISK)
+    image = services.add_image("full")
+    services.faults.refuse_write = errors.ImageHasDataError("it has its bytes already")
+    outcome = tintype("image", "upload", "disk", "--image", image.id)
+
+    assert outcome.code == ExitCode.CONFLICT
+    assert "has no bytes" not in outcome.err
 
 
 def test_yaml_is_yaml(tintype: Tintype) -> None:

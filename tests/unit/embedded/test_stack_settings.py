@@ -83,6 +83,11 @@ def test_file_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
         settings(tmp_path, text)
 
 
+def test_section_that_nobody_reads_is_named_with_the_operators_own_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"no such section in .*own\.toml: importre"):
+        settings(tmp_path, "[importre]\n")
+
+
 def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="cannot be read"):
         stack_settings(StackDirectory(tmp_path), PORTS, tmp_path / "nowhere", {})

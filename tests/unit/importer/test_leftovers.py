@@ -104,6 +104,14 @@ def test_of_a_published_image_only_what_was_published_is_wanted() -> None:
     assert leftovers(history(*events), stored) == (ref(FIRST, "source-1"), ref(FIRST, "output-0"))
 
 
+def test_of_a_published_image_no_upload_goes_on() -> None:
+    final = blob(FIRST, "source-1")
+    running = (ImportRequested(FIRST, WEB), staged(FIRST, "source-1"), VERIFIED)
+    upload = ref(UNKNOWN, "source")
+    assert leftovers(history(*running), [final.ref, upload]) == ()
+    assert leftovers(history(*running, ImagePublished(FIRST, final, (final.ref,))), [final.ref, upload]) == (upload,)
+
+
 def test_staged_bytes_wait_for_their_import_and_for_nothing_else() -> None:
     first, second = staged(FIRST, "source", StagePurpose.STAGE), staged(SECOND, "source", StagePurpose.STAGE)
     stored = [ref(FIRST, "source"), ref(SECOND, "source")]

@@ -40,6 +40,11 @@ def test_every_error_states_its_own_reason(error: type[errors.TintypeError]) -> 
     assert error.reason == error.reason.upper()
 
 
+@pytest.mark.parametrize("error", [error for error in ALL_ERRORS if error is not errors.TintypeError])
+def test_every_error_says_what_to_do(error: type[errors.TintypeError]) -> None:
+    assert error.hint.endswith(".")
+
+
 def test_status_carries_reason_hint_and_retryability() -> None:
     status = to_rpc_status(errors.SourceUnreachableError("no answer"))
     info = error_details_pb2.ErrorInfo()
