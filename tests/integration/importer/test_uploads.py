@@ -495,7 +495,8 @@ async def test_the_sweep_removes_what_is_old_and_unwanted_and_nothing_else(impor
     fresh = await begin(importer, await importer.create("fresh"))
     await importer.uploads.write(CALLER, frames(WriteFrame(fresh, 0, False, b"not yet finished")))
     await importer.uploads.aclose()
-    for image, operation in ((an_id("unknown image"), an_id("x")), (active, an_id("never recorded"))):
+    queued = await importer.create("queued")
+    for image, operation in ((an_id("unknown image"), an_id("x")), (queued, an_id("never recorded"))):
         writer = await importer.store.open_write(f"{image}/{operation}/source")
         await writer.append(b"old")
         await writer.commit(size=3, digests={})
@@ -504,6 +505,19 @@ async def test_the_sweep_removes_what_is_old_and_unwanted_and_nothing_else(impor
     assert importer.files() == before
     await importer.sweeper_in(hours=2).sweep()
     assert await importer.read(active) == b"keep me"
+    assert len(importer.files()) == 1
+
+
+async def test_what_an_unfinished_upload_left_goes_when_another_gave_the_image_its_bytes(importer: Importer) -> None:
+    async with importer.working():
+        image = await importer.create()
+        abandoned = await begin(importer, image)
+        await importer.uploads.write(CALLER, frames(WriteFrame(abandoned, 0, False, b"the client was killed")))
+        token = await begin(importer, image, request_id="begun anew")
+        await importer.uploads.write(CALLER, frames(WriteFrame(token, 0, True, b"keep me")))
+        await importer.until(image, is_active)
+    await importer.sweeper.sweep()
+    assert await importer.read(image) == b"keep me"
     assert len(importer.files()) == 1
 
 
