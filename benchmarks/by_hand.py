@@ -30,6 +30,18 @@ async def curl_convert_and_hash(url: str, directory: Path) -> None:
     await shell(f"{convert} && sha512sum by-hand.raw", directory)
 
 
+async def durable_curl_and_hash(url: str, directory: Path) -> None:
+    """Download a file, make it durable, then hash it."""
+    await shell(f"curl -sSf -o by-hand.img {url} && sync by-hand.img && sha512sum by-hand.img", directory)
+
+
+async def durable_curl_convert_and_hash(url: str, directory: Path) -> None:
+    """Download a qcow2, hash it, convert it to raw, make that durable, hash that."""
+    await curl_and_hash(url, directory)
+    convert = "qemu-img convert -f qcow2 -O raw by-hand.img by-hand.raw"
+    await shell(f"{convert} && sync by-hand.raw && sha512sum by-hand.raw", directory)
+
+
 async def copy(source: Path, directory: Path) -> None:
     """cp."""
     await shell(f"cp {source} copied.img", directory)

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import tintype.client
@@ -20,14 +21,15 @@ from tests.backends.postgresql import postgresql_database, postgresql_server
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.client.config import ClientConfig
 from tintype.domain.errors import ProjectionLagError
-from tintype.domain.events import RecordedEvent
+from tintype.domain.events import ImageCreated, RecordedEvent
 from tintype.domain.values import ImageId
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import serving
-from tintype.testing.events import PROJECT, EventBuilder
+from tintype.testing.events import ATTRIBUTES, IMPORT_ROAD, PROJECT, EventBuilder
 
 SIZES = (10_000, 100_000)
-EVENTS_PER_IMAGE = 6
+ROAD = (ImageCreated(replace(ATTRIBUTES, hidden=False)), *IMPORT_ROAD[1:])
+EVENTS_PER_IMAGE = len(ROAD)
 LISTS = 200
 PAGE = 100
 
@@ -47,7 +49,7 @@ def roads(images: int) -> list[RecordedEvent]:
     events: list[RecordedEvent] = []
     for number in range(images):
         builder = EventBuilder(ImageId(str(uuid.UUID(int=number + 1))))
-        events += builder.recorded(position=len(events) + 1)
+        events += builder.recorded(ROAD, position=len(events) + 1)
     return events
 
 
@@ -100,7 +102,7 @@ async def project_and_list(url: str, events: Sequence[RecordedEvent], directory:
         pages_ms = []
         for _ in range(LISTS):
             begin = time.perf_counter()
-            found = [image async for image in client.images.list(limit=PAGE, hidden=True)]
+            found = [image async for image in client.images.list(limit=PAGE)]
             pages_ms.append((time.perf_counter() - begin) * 1000)
             if len(found) != PAGE:
                 raise RuntimeError(f"a list of {PAGE} has {len(found)}")

@@ -44,15 +44,30 @@ async def report(directory: Path, disks: Disks, runs: int) -> str:
                 by_hand.remove(directory)
                 await remove_images(client, stack)
 
-            for title, path, disk_format, plain in (
-                ("web download, no conversion", disks.raw, "raw", by_hand.curl_and_hash),
-                ("web download, qcow2 → raw", disks.qcow2, "qcow2", by_hand.curl_convert_and_hash),
+            for title, path, disk_format, plain, durable in (
+                (
+                    "web download, no conversion",
+                    disks.raw,
+                    "raw",
+                    by_hand.curl_and_hash,
+                    by_hand.durable_curl_and_hash,
+                ),
+                (
+                    "web download, qcow2 → raw",
+                    disks.qcow2,
+                    "qcow2",
+                    by_hand.curl_convert_and_hash,
+                    by_hand.durable_curl_convert_and_hash,
+                ),
             ):
+                source = f"{url}/{path.name}"
                 contestants: dict[str, Callable[[], Awaitable[object]]] = {
-                    "tintype": partial(import_image, client, f"{url}/{path.name}", disk_format),
-                    "by hand": partial(plain, f"{url}/{path.name}", directory),
+                    "tintype": partial(import_image, client, source, disk_format),
+                    "by hand": partial(plain, source, directory),
+                    "durable": partial(durable, source, directory),
                 }
                 taken = await side_by_side(runs, contestants, settle)
-                ours, theirs = taken["tintype"], taken["by hand"]
-                rows.append([title, str(ours), str(theirs), ours.ratio(theirs)])
-    return table(["import", "Tintype, s", "curl, sha512sum, qemu-img convert, s", "ratio (goal ≤ 1.0)"], rows)
+                ours, theirs, safe = taken["tintype"], taken["by hand"], taken["durable"]
+                rows.append([title, str(ours), str(theirs), ours.ratio(theirs), str(safe), ours.ratio(safe)])
+    head = ["import", "Tintype, s", "by hand, s", "ratio (goal ≤ 1.0)", "by hand with sync of the result, s", "ratio"]
+    return table(head, rows)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, union
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from services.catalog.filters import Term
@@ -106,21 +106,24 @@ def list_query(
         .subquery()
         for scope in _scopes(tables, caller, terms)
     ]
-    merged = union_all(*(select(half) for half in halves)).subquery() if len(halves) > 1 else halves[0]
+    # An own image that is open to all stands in both halves, with the same row: the union keeps it once.
+    merged = union(*(select(half) for half in halves)).subquery() if len(halves) > 1 else halves[0]
     ordering = (_directed(merged.c[f"key_{index}"], column) for index, column in enumerate(order))
     return select(merged).order_by(*ordering).limit(limit)
 
 
 def _scopes(tables: Tables, caller: Caller, terms: Sequence[Term]) -> list[ColumnElement[bool]]:
-    """What the caller sees, in parts that do not overlap and of which each is the head of an index."""
+    """What the caller sees, in parts of which each is the head of an index, and nothing but that index's rows.
+
+    They may overlap: to leave one's own images out of those open to all would be to walk over all of one's own.
+    """
     columns = tables.images.c
     if caller.is_admin:
         return [columns.created_at.is_not(None)]
     open_to_all = [Visibility.PUBLIC.value]
     if any(term == Term("visibility", "=", Visibility.COMMUNITY.value) for term in terms):
         open_to_all.append(Visibility.COMMUNITY.value)  # as in Glance: seen by who asks for it
-    foreign = [and_(columns.visibility == value, columns.project != caller.project) for value in open_to_all]
-    return [columns.project == caller.project, *foreign]
+    return [columns.project == caller.project, *(columns.visibility == value for value in open_to_all)]
 
 
 def _condition(tables: Tables, term: Term) -> ColumnElement[bool]:
