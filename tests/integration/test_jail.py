@@ -27,10 +27,7 @@ LIMITS = JailLimits(wall_clock_s=60, cpu_s=30, address_space_bytes=512 << 20, fi
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    try:
-        return detect_sandbox()
-    except ConfigurationError as exc:
-        pytest.skip(str(exc))
+    return detect_sandbox()  # where there is none the tests fail, and say why
 
 
 async def run(
