@@ -40,12 +40,11 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.worker import StepRun, Worker, WorkerSettings
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import ATTRIBUTES, OPERATION, PROJECT, an_image_id
-from tintype.testing.images import has_qemu_img, make_disk, make_image
+from tintype.testing.images import make_disk, make_image
 
 pytestmark = [
     pytest.mark.qemu,
     pytest.mark.sandbox,
-    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
 ]
 
 IMAGE = an_image_id()

@@ -16,11 +16,10 @@ from tintype.domain.errors import (
 )
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
-from tintype.testing.images import SUBFORMATS, has_qemu_img, make_disk, make_image, run_qemu_img
+from tintype.testing.images import SUBFORMATS, make_disk, make_image, run_qemu_img
 
 pytestmark = [
     pytest.mark.qemu,
-    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
 ]
 
 DISK_SIZE = 8 << 20

@@ -14,12 +14,11 @@ from tintype.domain.errors import ConversionFailedError, StoreFullError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
 from tintype.runtime.jail import JailLimits, JailResult, Sandbox, detect_sandbox
-from tintype.testing.images import SUBFORMATS, has_qemu_img, make_disk, make_image, run_qemu_img
+from tintype.testing.images import SUBFORMATS, make_disk, make_image, run_qemu_img
 
 pytestmark = [
     pytest.mark.qemu,
     pytest.mark.sandbox,
-    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
 ]
 
 DISK_SIZE = 8 << 20

@@ -21,13 +21,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tintype.embedded.stack_settings import SERVICES
 from tintype.runtime.jail import detect_sandbox
-from tintype.testing.images import has_qemu_img
 
 pytestmark = [
     pytest.mark.nats,
     pytest.mark.qemu,
     pytest.mark.sandbox,
-    pytest.mark.skipif(not has_qemu_img(), reason="qemu-img is not installed"),
 ]
 
 DEADLINE_S = 60

@@ -36,11 +36,6 @@ SUBFORMATS: Mapping[str, tuple[DiskFormat, tuple[str, ...]]] = MappingProxyType(
 """Every kind of image that qemu-img can make in one file: its format, and qemu-img's options for it."""
 
 
-def has_qemu_img() -> bool:
-    """Whether real images can be made here."""
-    return QEMU_IMG.exists()
-
-
 def make_disk(path: Path, *, size_bytes: int = 8 * _MIB, seed: int = 0) -> Path:
     """Write a sparse raw disk with a partition table's signature, some random and some repetitive data."""
     source = random.Random(seed)  # noqa: S311 - the same disk each time
