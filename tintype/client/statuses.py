@@ -14,10 +14,8 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from tintype.client import errors
+from tintype.codec.call_metadata import ERROR_DOMAIN, STATUS_TRAILER
 from tintype.domain import errors as domain
-
-ERROR_DOMAIN = "tintype"
-_DETAILS_KEY = "grpc-status-details-bin"
 
 BY_CATEGORY: Mapping[type[domain.TintypeError], type[errors.ClientError]] = {
     domain.InvalidArgumentError: errors.InvalidRequestError,
@@ -82,7 +80,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     """The service's own words on an error; ``None`` where it has none, or they cannot be read."""
     for key, value in error.trailing_metadata() or ():
-        if key != _DETAILS_KEY or not isinstance(value, bytes):
+        if key != STATUS_TRAILER or not isinstance(value, bytes):
             continue
         try:
             return _unpacked(status_pb2.Status.FromString(value))

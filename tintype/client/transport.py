@@ -20,6 +20,7 @@ from tintype.api.importer.v1 import importer_pb2_grpc
 from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
+from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
 from tintype.codec.framing import MAX_MESSAGE_SIZE
 
 Request = TypeVar("Request")
@@ -28,7 +29,7 @@ Sleep = Callable[[float], Awaitable[object]]
 
 Metadata = tuple[tuple[str, str], ...]
 
-AS_ADMIN = ("tintype-admin", "true")
+AS_ADMIN = (ADMIN_KEY, "true")
 """The metadata of whoever speaks as an administrator."""
 
 FIRST_DELAY_S = 0.1
@@ -75,7 +76,7 @@ class Transport:
         self.position = 0
         """The highest log position that an answer has told: every read asks for at least this one."""
         actor = _header_text(config.actor or current_user())
-        self.metadata: Metadata = (("tintype-project", config.project), ("tintype-actor", actor))
+        self.metadata: Metadata = ((PROJECT_KEY, config.project), (ACTOR_KEY, actor))
         if config.admin:
             self.metadata += (AS_ADMIN,)
         self.on_close: set[Callable[[], Awaitable[None]]] = set()

@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
 from tintype.domain.access import Caller
 from tintype.domain.errors import InvalidIdentifierError
 from tintype.domain.values import ProjectId, project_id
-
-PROJECT_KEY = "tintype-project"
-ACTOR_KEY = "tintype-actor"
-ADMIN_KEY = "tintype-admin"
 
 _ACTOR = re.compile(r"[\x20-\x7e]{1,128}")
 

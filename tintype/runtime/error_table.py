@@ -8,10 +8,8 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
+from tintype.codec.call_metadata import ERROR_DOMAIN
 from tintype.domain import errors
-
-DOMAIN = "tintype"
-"""The ErrorInfo domain of every reason."""
 
 STATUS: Mapping[type[errors.TintypeError], grpc.StatusCode] = {
     errors.InvalidArgumentError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -37,8 +35,6 @@ STATUS: Mapping[type[errors.TintypeError], grpc.StatusCode] = {
 MAX_MESSAGE_CHARACTERS = 500
 """A status travels in the trailers, twice, and percent-encoded: with 16 KiB of metadata a client would drop it all."""
 
-STATUS_TRAILER = "grpc-status-details-bin"
-
 
 def status_code(error: type[errors.TintypeError]) -> grpc.StatusCode:
     """The gRPC status of an error's class."""
@@ -49,7 +45,7 @@ def to_rpc_status(error: errors.TintypeError) -> status_pb2.Status:
     """The error as google.rpc.Status: reason, hint and retryability are in its ErrorInfo."""
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,
-        domain=DOMAIN,
+        domain=ERROR_DOMAIN,
         metadata={"hint": error.hint, "retryable": str(error.retryable).lower()},
     )
     detail = Any()

@@ -14,10 +14,11 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from tintype.codec.call_metadata import STATUS_TRAILER
 from tintype.domain.access import Caller
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime import auth
-from tintype.runtime.error_table import STATUS_TRAILER, status_code, to_rpc_status
+from tintype.runtime.error_table import status_code, to_rpc_status
 
 log = structlog.get_logger(__name__)
 

@@ -24,13 +24,13 @@ from tintype.api.catalog.v1.catalog_pb2_grpc import (
     OperationsServiceStub,
 )
 from tintype.api.types.v1 import types_pb2
+from tintype.codec.call_metadata import STATUS_TRAILER
 from tintype.domain.commands import Command
 from tintype.domain.errors import ProjectionLagError
 from tintype.domain.events import EventContext
 from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ImageId, ProjectId
 from tintype.ports.event_log import EventLog
-from tintype.runtime.error_table import STATUS_TRAILER
 from tintype.runtime.grpc_server import serving
 from tintype.runtime.journal import Journal
 from tintype.testing.clock import FakeClock

@@ -21,6 +21,7 @@ from tintype.adapters.filesystem.store import FileImageStore
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterServiceStub
+from tintype.codec.call_metadata import STATUS_TRAILER
 from tintype.codec.framing import WriteFrame
 from tintype.domain.access import Caller
 from tintype.domain.commands import DeleteImage, RequestImport
@@ -38,7 +39,6 @@ from tintype.domain.errors import (
 from tintype.domain.events import ImportMethod, ImportSource, StagePurpose
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Digest, ImageId, OperationId, ProjectId
-from tintype.runtime.error_table import STATUS_TRAILER
 from tintype.runtime.grpc_server import serving
 from tintype.testing.events import an_id
 

@@ -1,0 +1,18 @@
+"""What travels beside a call's messages, and is no message itself: who calls, and why a call was refused."""
+
+from __future__ import annotations
+
+PROJECT_KEY = "tintype-project"
+"""The tenant that the call is for."""
+
+ACTOR_KEY = "tintype-actor"
+"""Who makes the call, as the log shall tell."""
+
+ADMIN_KEY = "tintype-admin"
+"""``true`` for a call that sees every project."""
+
+STATUS_TRAILER = "grpc-status-details-bin"
+"""The trailer that carries the google.rpc.Status of a refused call."""
+
+ERROR_DOMAIN = "tintype"
+"""The ErrorInfo domain of every reason."""
