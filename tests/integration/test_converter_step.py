@@ -32,7 +32,7 @@ from tintype.domain.events import (
     Verdict,
     Verification,
 )
-from tintype.domain.values import Blob, BlobRef, CommandId, DiskFormat
+from tintype.domain.values import Blob, BlobRef, CommandId, DiskFormat, Fact
 from tintype.inspect import Inspector
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.jail import JailLimits, Sandbox, detect_sandbox
@@ -246,7 +246,7 @@ async def test_staged_bytes_of_another_size_are_not_converted(bench: Bench, disk
 
 async def test_encrypted_disk_is_refused(bench: Bench, disk: Path, tmp_path: Path) -> None:
     blob = await bench.stage(make_image(disk, "qcow2-v3", tmp_path / "image"), DiskFormat.QCOW2)
-    outcome = await bench.convert(replace(blob, facts={"encryption": "luks"}))
+    outcome = await bench.convert(replace(blob, facts={"encryption": Fact("luks")}))
     assert isinstance(outcome, ImageStepFailed)
     assert outcome.failure.reason == "ENCRYPTED_IMAGE"
 

@@ -57,8 +57,8 @@ def test_image_that_is_cut_is_not_accepted(subformat: str, share: float, disk: P
 
 def test_facts_of_compressed_qcow2(disk: Path, tmp_path: Path) -> None:
     facts = inspect(make_image(disk, "qcow2-zstd", tmp_path / "image")).facts
-    assert facts["compression_type"] == "zstd"
-    assert facts["cluster_size_bytes"] == "65536"
+    assert facts["qcow2_compression_type"].value == "zstd"
+    assert facts["qcow2_cluster_size_bytes"].value == 65536
 
 
 def test_encrypted_qcow2_is_told(tmp_path: Path) -> None:
@@ -67,13 +67,13 @@ def test_encrypted_qcow2_is_told(tmp_path: Path) -> None:
         *("create", "-f", "qcow2", "--object", "secret,id=key,data=abcdefgh"),
         *("-o", "encrypt.format=aes,encrypt.key-secret=key", str(path), "1M"),
     )
-    assert inspect(path).facts["encryption"] == "aes"
+    assert inspect(path).facts["encryption"].value == "aes"
 
 
 def test_qcow2_with_snapshots_is_accepted(disk: Path, tmp_path: Path) -> None:
     path = make_image(disk, "qcow2-v3", tmp_path / "image")
     run_qemu_img("snapshot", "-c", "before", str(path))
-    assert inspect(path).facts["snapshots"] == "1"
+    assert inspect(path).facts["qcow2_snapshots"].value == 1
 
 
 @pytest.mark.parametrize("preallocation", ["off", "metadata", "falloc", "full"])

@@ -61,7 +61,10 @@ def image(message: catalog_pb2.Image) -> Image:
             created_at=_time(message.created_at),
             updated_at=_time(message.updated_at),
             stores=tuple(message.stores),
-            facts=dict(sorted(message.facts.items())),
+            read_facts=dict(sorted(values.decode_facts(message.read_facts).items())),
+            overrides=dict(sorted(values.decode_properties(message.overrides).items())),
+            effective_properties=dict(sorted(values.decode_properties(message.effective_properties).items())),
+            guest_digest=message.guest_digest,
             verification=(
                 events.decode_verification(message.verification) if message.HasField("verification") else None
             ),

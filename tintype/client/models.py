@@ -32,7 +32,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import OperationKind, OperationState
 from tintype.domain.lifecycle import Status
-from tintype.domain.values import ContainerFormat, DiskFormat, PropertyValue, Visibility
+from tintype.domain.values import ContainerFormat, DiskFormat, Fact, PropertyValue, Visibility
 
 __all__ = [
     "ContainerFormat",
@@ -40,6 +40,7 @@ __all__ = [
     "DiskFormat",
     "Download",
     "Event",
+    "Fact",
     "Failure",
     "Image",
     "ImageConverted",
@@ -74,7 +75,9 @@ __all__ = [
 class Image:
     """An image as the catalog shows it. Sizes are in bytes, ``min_disk`` in GiB, ``min_ram`` in MiB.
 
-    ``size`` and what follows from the bytes is unset before they are published. ``failure`` says why the newest
+    ``size`` and what follows from the bytes is unset before they are published. ``read_facts`` is what was read from the
+    bytes, ``overrides`` what an administrator has put in their place, ``effective_properties`` what counts of both and
+    of the owner's ``properties``. ``failure`` says why the newest
     operation failed. ``position`` is the log position of the image's newest event.
     """
 
@@ -97,7 +100,10 @@ class Image:
     created_at: datetime | None
     updated_at: datetime | None
     stores: tuple[str, ...]
-    facts: Mapping[str, str]
+    read_facts: Mapping[str, Fact]
+    overrides: Mapping[str, PropertyValue]
+    effective_properties: Mapping[str, PropertyValue]
+    guest_digest: str
     verification: Verification | None
     source_digests: Mapping[str, str]
     failure: Failure | None

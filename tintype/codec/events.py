@@ -31,7 +31,7 @@ from tintype.domain.events import (
     Verdict,
     Verification,
 )
-from tintype.domain.values import CommandId, OperationId, image_id, operation_id, project_id
+from tintype.domain.values import CommandId, OperationId, guest_digest, image_id, operation_id, project_id
 
 SKIP_REASON = values.EnumCodec("skip reason", {m: pb.SkipReason.Value(f"SKIP_REASON_{m.name}") for m in SkipReason})
 STAGE_PURPOSE = values.EnumCodec(
@@ -92,22 +92,33 @@ def encode_payload(event: Event) -> Message:
             return pb.ImageUpdated(attributes=values.encode_attributes(attributes), changed=changed)
         case ImportRequested(operation, source):
             return pb.ImportRequested(operation_id=operation, source=values.encode_source(source))
-        case ImageStaged(operation, purpose, blob):
+        case ImageStaged(operation, purpose, blob, received, injected, switched_off):
             return pb.ImageStaged(
-                operation_id=operation, purpose=STAGE_PURPOSE.encode(purpose), blob=values.encode_blob(blob)
+                operation_id=operation,
+                purpose=STAGE_PURPOSE.encode(purpose),
+                blob=values.encode_blob(blob),
+                received=values.encode_received(received),
+                injected_properties=values.encode_properties(injected),
+                switched_off=[values.IMPORT_PLUGIN.encode(plugin) for plugin in switched_off],
             )
         case ImageVerified(operation, verification):
             return pb.ImageVerified(operation_id=operation, verification=encode_verification(verification))
-        case ImageConverted(operation, blob, tool, tool_version, arguments):
+        case ImageConverted(operation, blob, tool, tool_version, arguments, source_digest):
             return pb.ImageConverted(
                 operation_id=operation,
                 blob=values.encode_blob(blob),
                 tool=tool,
                 tool_version=tool_version,
                 arguments=arguments,
+                source_guest_digest=source_digest or "",
             )
-        case ConversionSkipped(operation, why):
-            return pb.ConversionSkipped(operation_id=operation, why=SKIP_REASON.encode(why))
+        case ConversionSkipped(operation, why, facts, digest):
+            return pb.ConversionSkipped(
+                operation_id=operation,
+                why=SKIP_REASON.encode(why),
+                read_facts=values.encode_facts(facts),
+                guest_digest=digest or "",
+            )
         case ImagePublished(operation, blob, locations):
             refs = [values.encode_ref(ref) for ref in locations]
             return pb.ImagePublished(operation_id=operation, blob=values.encode_blob(blob), locations=refs)
@@ -138,8 +149,14 @@ def decode_payload(message: Message) -> Event:
         case pb.ImportRequested():
             return ImportRequested(_operation(message), values.decode_source(message.source))
         case pb.ImageStaged():
-            purpose = STAGE_PURPOSE.decode(message.purpose)
-            return ImageStaged(_operation(message), purpose, values.decode_blob(message.blob))
+            return ImageStaged(
+                _operation(message),
+                STAGE_PURPOSE.decode(message.purpose),
+                values.decode_blob(message.blob),
+                values.decode_received(message.received) if message.HasField("received") else None,
+                values.decode_properties(message.injected_properties),
+                tuple(values.IMPORT_PLUGIN.decode(number) for number in message.switched_off),
+            )
         case pb.ImageVerified():
             return ImageVerified(_operation(message), decode_verification(message.verification))
         case pb.ImageConverted():
@@ -149,9 +166,15 @@ def decode_payload(message: Message) -> Event:
                 message.tool,
                 message.tool_version,
                 tuple(message.arguments),
+                guest_digest(message.source_guest_digest),
             )
         case pb.ConversionSkipped():
-            return ConversionSkipped(_operation(message), SKIP_REASON.decode(message.why))
+            return ConversionSkipped(
+                _operation(message),
+                SKIP_REASON.decode(message.why),
+                values.decode_facts(message.read_facts),
+                guest_digest(message.guest_digest),
+            )
         case pb.ImagePublished():
             locations = tuple(values.decode_ref(ref) for ref in message.locations)
             return ImagePublished(_operation(message), values.decode_blob(message.blob), locations)

@@ -16,7 +16,7 @@ from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.types.v1 import types_pb2 as pb
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import InvalidArgumentError, PropertyTypeError
-from tintype.domain.events import Failure, ImportMethod, ImportSource, Progress, Step
+from tintype.domain.events import Failure, ImportMethod, ImportPlugin, ImportSource, Progress, Step
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import (
     Blob,
@@ -24,8 +24,11 @@ from tintype.domain.values import (
     ContainerFormat,
     Digest,
     DiskFormat,
+    Fact,
     PropertyValue,
+    Received,
     Visibility,
+    guest_digest,
     image_id,
     operation_id,
     project_id,
@@ -79,6 +82,7 @@ CONTAINER_FORMAT = EnumCodec(
 VISIBILITY = EnumCodec("visibility", {m: pb.Visibility.Value(f"VISIBILITY_{m.name}") for m in Visibility})
 STATUS = EnumCodec("status", {m: pb.Status.Value(f"STATUS_{m.name}") for m in Status})
 STEP = EnumCodec("step", {m: pb.Step.Value(f"STEP_{m.name}") for m in Step})
+IMPORT_PLUGIN = EnumCodec("import plugin", {m: pb.ImportPlugin.Value(f"IMPORT_PLUGIN_{m.name}") for m in ImportPlugin})
 IMPORT_METHOD = EnumCodec("import method", {m: pb.ImportMethod.Value(f"IMPORT_METHOD_{m.name}") for m in ImportMethod})
 
 
@@ -141,6 +145,20 @@ def decode_properties(messages: Mapping[str, pb.PropertyValue]) -> dict[str, Pro
     return {key: decode_property(key, message) for key, message in messages.items()}
 
 
+def encode_facts(facts: Mapping[str, Fact]) -> dict[str, pb.Fact]:
+    """What was read from the bytes."""
+    return {key: pb.Fact(value=encode_property(fact.value), source=fact.source) for key, fact in facts.items()}
+
+
+def decode_facts(messages: Mapping[str, pb.Fact]) -> dict[str, Fact]:
+    """What was read from the bytes.
+
+    Raises:
+        PropertyTypeError: as :func:`decode_property`.
+    """
+    return {key: Fact(decode_property(key, message.value), message.source) for key, message in messages.items()}
+
+
 def encode_attributes(attributes: ImageAttributes) -> pb.ImageAttributes:
     """The changeable part of an image."""
     return pb.ImageAttributes(
@@ -154,6 +172,7 @@ def encode_attributes(attributes: ImageAttributes) -> pb.ImageAttributes:
         hidden=attributes.hidden,
         tags=attributes.tags,
         properties=encode_properties(attributes.properties),
+        overrides=encode_properties(attributes.overrides),
     )
 
 
@@ -174,6 +193,7 @@ def decode_attributes(message: pb.ImageAttributes | catalog_pb2.Image) -> ImageA
         hidden=message.hidden,
         tags=tuple(message.tags),
         properties=decode_properties(message.properties),
+        overrides=decode_properties(message.overrides),
     )
 
 
@@ -228,7 +248,8 @@ def encode_blob(blob: Blob) -> pb.Blob:
         digests=blob.digests,
         disk_format=DISK_FORMAT.encode(blob.disk_format),
         virtual_size=blob.virtual_size,
-        facts=blob.facts,
+        read_facts=encode_facts(blob.facts),
+        guest_digest=blob.guest_digest or "",
     )
 
 
@@ -244,8 +265,21 @@ def decode_blob(message: pb.Blob) -> Blob:
         digests=dict(message.digests),
         disk_format=DISK_FORMAT.decode(message.disk_format),
         virtual_size=message.virtual_size if message.HasField("virtual_size") else None,
-        facts=dict(message.facts),
+        facts=decode_facts(message.read_facts) or {key: Fact(value) for key, value in message.facts.items()},
+        guest_digest=guest_digest(message.guest_digest),
     )
+
+
+def encode_received(received: Received | None) -> pb.Received | None:
+    """Bytes as they came."""
+    if received is None:
+        return None
+    return pb.Received(size=received.size, digests=received.digests, compression=received.compression)
+
+
+def decode_received(message: pb.Received) -> Received:
+    """Bytes as they came."""
+    return Received(message.size, dict(message.digests), message.compression)
 
 
 def encode_failure(failure: Failure | None) -> pb.Failure | None:

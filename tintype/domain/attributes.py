@@ -97,6 +97,21 @@ class ImageAttributes:
     hidden: bool = False
     tags: tuple[str, ...] = ()
     properties: Mapping[str, PropertyValue] = field(default_factory=dict)
+    overrides: Mapping[str, PropertyValue] = field(default_factory=dict)
+    """What an administrator has put in the place of properties and of facts that were read from the bytes."""
+
+    def format_of_bytes(self) -> DiskFormat | None:
+        """The format that the bytes are declared to be in: an archive's, whatever the disk inside of it.
+
+        Glance's users declare an appliance as a ``vmdk`` in the container ``ova``.
+        """
+        match self.container_format:
+            case ContainerFormat.OVA:
+                return DiskFormat.OVA
+            case ContainerFormat.DOCKER:
+                return DiskFormat.DOCKER
+            case _:
+                return self.disk_format
 
     def signature_properties(self) -> dict[str, PropertyValue]:
         """The signature properties that are set."""
@@ -125,36 +140,41 @@ def checked(attributes: ImageAttributes) -> ImageAttributes:
     _check_bound("min_ram", attributes.min_ram, MAX_MIN_RAM_MIB)
     _check_formats(attributes.disk_format, attributes.container_format)
     return replace(
-        attributes, tags=_checked_tags(attributes.tags), properties=_checked_properties(attributes.properties)
+        attributes,
+        tags=_checked_tags(attributes.tags),
+        properties=_checked_properties(attributes.properties),
+        overrides=_checked_overrides(attributes.overrides),
     )
 
 
 def merged(current: ImageAttributes, wanted: ImageAttributes, mask: Iterable[str]) -> ImageAttributes:
     """Take from ``wanted`` the fields that ``mask`` names, and the rest from ``current``.
 
-    A path is a field's name, or ``properties.KEY`` for one property: it is removed where ``wanted`` has none.
+    A path is a field's name, or ``properties.KEY`` or ``overrides.KEY`` for one of them: it is removed where ``wanted``
+    has none.
 
     Raises:
         InvalidUpdateMaskError: a path names no field that can be changed.
     """
     changes: dict[str, object] = {}
-    properties = dict(current.properties)
+    maps = {"properties": dict(current.properties), "overrides": dict(current.overrides)}
     for path in mask:
         name, dot, key = path.partition(".")
-        if name == "properties" and dot:
-            if key in wanted.properties:
-                properties[key] = wanted.properties[key]
+        if name in maps:
+            given: Mapping[str, PropertyValue] = getattr(wanted, name)
+            if not dot:
+                maps[name] = dict(given)
+            elif key in given:
+                maps[name][key] = given[key]
             else:
-                properties.pop(key, None)
-        elif name == "properties":
-            properties = dict(wanted.properties)
+                maps[name].pop(key, None)
         elif not dot and name in UPDATABLE:
             changes[name] = getattr(wanted, name)
         else:
             raise InvalidUpdateMaskError(
-                f"{path[:80]!r} cannot be updated: name one of {', '.join(UPDATABLE)} or properties.KEY"
+                f"{path[:80]!r} cannot be updated: name one of {', '.join(UPDATABLE)}, properties.KEY or overrides.KEY"
             )
-    return replace(current, **changes, properties=properties)  # type: ignore[arg-type]
+    return replace(current, **changes, **maps)  # type: ignore[arg-type]
 
 
 def _check_bound(name: str, value: int, maximum: int) -> None:
@@ -184,6 +204,13 @@ def _checked_properties(properties: Mapping[str, PropertyValue]) -> dict[str, Pr
     if sum(len(key) + len(str(value)) for key, value in result.items()) > MAX_PROPERTIES_LENGTH:
         raise InvalidPropertyError(f"the properties have over {MAX_PROPERTIES_LENGTH} characters together")
     return result
+
+
+def _checked_overrides(overrides: Mapping[str, PropertyValue]) -> dict[str, PropertyValue]:
+    fixed = sorted(key for key in overrides if key in SIGNATURE_PROPERTIES)
+    if fixed:
+        raise InvalidPropertyError(f"{fixed[0]} is the publisher's, and cannot be overridden")
+    return _checked_properties(overrides)
 
 
 def _checked_property(key: str, value: PropertyValue) -> PropertyValue:

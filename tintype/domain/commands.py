@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.events import Failure, ImportSource, SkipReason, StagePurpose, Step, Verification
-from tintype.domain.values import Blob, BlobRef, OperationId
+from tintype.domain.events import Failure, ImportPlugin, ImportSource, SkipReason, StagePurpose, Step, Verification
+from tintype.domain.values import Blob, BlobRef, Fact, GuestDigest, OperationId, PropertyValue, Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,14 @@ class CancelOperation:
 
 @dataclass(frozen=True, slots=True)
 class RecordStaged:
-    """Bytes are staged."""
+    """Bytes are staged; the fields are those of :class:`~tintype.domain.events.ImageStaged`."""
 
     operation_id: OperationId
     purpose: StagePurpose
     blob: Blob
+    received: Received | None = None
+    injected: Mapping[str, PropertyValue] = field(default_factory=dict)
+    switched_off: tuple[ImportPlugin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,17 @@ class RecordConverted:
     tool: str
     tool_version: str
     arguments: tuple[str, ...]
+    source_guest_digest: GuestDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordConversionSkipped:
-    """The converter had nothing to do."""
+    """The converter had nothing to convert; it may have read the guest's disk."""
 
     operation_id: OperationId
     why: SkipReason
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    guest_digest: GuestDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from tintype.domain import attributes as attrs
@@ -22,6 +23,7 @@ from tintype.domain.commands import (
 )
 from tintype.domain.errors import (
     AbandonedError,
+    ConversionChangedDiskError,
     EtagMismatchError,
     FormatFixedError,
     FormatMismatchError,
@@ -100,12 +102,11 @@ def decide(image: Image | None, command: Command) -> Event:
         case RecordVerified(operation_id, verification):
             _require_step(image, operation_id, Step.VERIFY)
             return ImageVerified(operation_id, verification)
-        case RecordConverted(operation_id, blob, tool, tool_version, arguments):
+        case RecordConverted():
+            return _convert(image, command)
+        case RecordConversionSkipped(operation_id, why, facts, digest):
             _require_step(image, operation_id, Step.CONVERT)
-            return ImageConverted(operation_id, blob, tool, tool_version, arguments)
-        case RecordConversionSkipped(operation_id, why):
-            _require_step(image, operation_id, Step.CONVERT)
-            return ConversionSkipped(operation_id, why)
+            return ConversionSkipped(operation_id, why, facts, digest)
         case RecordPublished(operation_id, locations):
             operation = _require_step(image, operation_id, Step.PUBLISH)
             return ImagePublished(operation_id, final_blob(operation), locations)
@@ -122,7 +123,13 @@ def final_blob(operation: Operation) -> Blob:
         return operation.conversion.output
     if operation.staged is None:
         raise LogCorruptError(f"operation {operation.id} has nothing to publish")
-    return operation.staged
+    if operation.conversion is None:
+        return operation.staged
+    return replace(
+        operation.staged,
+        facts={**operation.staged.facts, **operation.conversion.facts},
+        guest_digest=operation.conversion.guest_digest or operation.staged.guest_digest,
+    )
 
 
 def require_bytes_allowed(image: Image, purpose: StagePurpose) -> None:
@@ -188,10 +195,33 @@ def _stage(image: Image, command: RecordStaged) -> Event:
         _require_step(image, command.operation_id, Step.STAGE)
     else:
         require_bytes_allowed(image, command.purpose)
-        declared = image.attributes.disk_format
+        declared = image.attributes.format_of_bytes()
         if declared is not command.blob.disk_format:  # it was changed while the bytes were on their way
             raise FormatMismatchError(f"the bytes are {command.blob.disk_format}, and the image is declared {declared}")
-    return ImageStaged(command.operation_id, command.purpose, command.blob)
+    return ImageStaged(
+        command.operation_id,
+        command.purpose,
+        command.blob,
+        command.received,
+        command.injected,
+        command.switched_off,
+    )
+
+
+def _convert(image: Image, command: RecordConverted) -> Event:
+    _require_step(image, command.operation_id, Step.CONVERT)
+    if command.source_guest_digest and command.source_guest_digest != command.blob.guest_digest:
+        raise ConversionChangedDiskError(
+            f"the disk was {command.source_guest_digest} before the conversion, and is {command.blob.guest_digest} now"
+        )
+    return ImageConverted(
+        command.operation_id,
+        command.blob,
+        command.tool,
+        command.tool_version,
+        command.arguments,
+        command.source_guest_digest,
+    )
 
 
 def _require_step(image: Image, operation_id: OperationId | None, step: Step) -> Operation:

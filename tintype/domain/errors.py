@@ -396,6 +396,62 @@ class VirtualSizeTooLargeError(RefusedContentError):
     hint = "Shrink the guest's disk; an operator can raise importer.max_virtual_bytes."
 
 
+class AllocationRatioError(RefusedContentError):
+    """The guest's disk is too much larger than the file that stands for it."""
+
+    reason = "ALLOCATION_RATIO"
+    hint = "Make the guest's disk smaller; an operator can raise importer.max_allocation_ratio."
+
+
+class DecompressionBombError(RefusedContentError):
+    """The bytes grow to far more than they are, or than the site allows."""
+
+    reason = "DECOMPRESSION_BOMB"
+    hint = "Send the image uncompressed, or compressed by a usual program."
+
+
+class UnsupportedImageError(RefusedContentError):
+    """The image is sound as far as can be told, and in a state or a variant that is not taken."""
+
+    reason = "UNSUPPORTED_IMAGE"
+    hint = "Make the image anew with `qemu-img convert`, from a source that you trust."
+
+
+class ArchiveTraversalError(RefusedContentError):
+    """An archive has a name or a link that leads out of it."""
+
+    reason = "ARCHIVE_TRAVERSAL"
+    hint = "Make the archive anew, with plain relative names and without links that lead out of it."
+
+
+class ArchiveContentError(RefusedContentError):
+    """An archive does not hold just what it should."""
+
+    reason = "ARCHIVE_CONTENT"
+    hint = "The message says what is missing, or too much: make the archive anew."
+
+
+class ManifestMismatchError(RefusedContentError):
+    """A file in an archive is not the one that the archive's manifest lists."""
+
+    reason = "MANIFEST_MISMATCH"
+    hint = "Get the archive again; if it stays so, its publisher has to make it anew."
+
+
+class UnsafeXmlError(RefusedContentError):
+    """An XML document declares entities or refers to others."""
+
+    reason = "UNSAFE_XML"
+    hint = "Make the document anew, without a document type."
+
+
+class ConversionChangedDiskError(RefusedContentError):
+    """The converted disk is not the disk that was to be converted."""
+
+    reason = "CONVERSION_CHANGED_DISK"
+    hint = "Please report it, with the converter's log; the image can be imported without conversion meanwhile."
+
+
 class ConversionFailedError(RefusedContentError):
     """qemu-img could not convert the image."""
 

@@ -11,7 +11,19 @@ from datetime import datetime
 from enum import StrEnum
 
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.values import Blob, BlobRef, CommandId, Digest, ImageId, OperationId, ProjectId
+from tintype.domain.values import (
+    Blob,
+    BlobRef,
+    CommandId,
+    Digest,
+    Fact,
+    GuestDigest,
+    ImageId,
+    OperationId,
+    ProjectId,
+    PropertyValue,
+    Received,
+)
 
 
 class ImportMethod(StrEnum):
@@ -58,6 +70,15 @@ class SkipReason(StrEnum):
     ALREADY_PREFERRED = "already_preferred"
     DISABLED = "disabled"
     NOT_A_DISK = "not_a_disk"
+
+
+class ImportPlugin(StrEnum):
+    """What a deployment may do with the images that it imports, or leave."""
+
+    DECOMPRESSION = "decompression"
+    CONVERSION = "conversion"
+    INTROSPECTION = "introspection"
+    INJECTION = "injection"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +141,18 @@ class ImportRequested:
 
 @dataclass(frozen=True, slots=True)
 class ImageStaged:
-    """The bytes are in a store, hashed and inspected, and not visible to anyone."""
+    """The bytes are in a store, hashed and inspected, and not visible to anyone.
+
+    ``received`` is what came, where it was decompressed: a publisher's signature covers it. ``injected`` are
+    properties that the site adds; ``switched_off`` is what is not done with this image.
+    """
 
     operation_id: OperationId
     purpose: StagePurpose
     blob: Blob
+    received: Received | None = None
+    injected: Mapping[str, PropertyValue] = field(default_factory=dict)
+    switched_off: tuple[ImportPlugin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +165,24 @@ class ImageVerified:
 
 @dataclass(frozen=True, slots=True)
 class ImageConverted:
-    """The same disk exists in the preferred format."""
+    """The same disk exists in the preferred format; ``source_guest_digest`` is that of the disk before."""
 
     operation_id: OperationId
     blob: Blob
     tool: str
     tool_version: str
     arguments: tuple[str, ...]
+    source_guest_digest: GuestDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionSkipped:
-    """The image is published as it came."""
+    """The image is published as it came; ``facts`` and ``guest_digest`` were read from the guest's disk meanwhile."""
 
     operation_id: OperationId
     why: SkipReason
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    guest_digest: GuestDigest | None = None
 
 
 @dataclass(frozen=True, slots=True)

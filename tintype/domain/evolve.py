@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import assert_never
 
+from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import (
     AbandonedError,
     LogCorruptError,
@@ -28,6 +29,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Conversion, Image, ImageData, Operation, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, target
+from tintype.domain.values import ARCHIVES, Blob, ContainerFormat
 
 
 def fold(events: Iterable[RecordedEvent], image: Image | None = None) -> Image | None:
@@ -66,7 +68,11 @@ def evolve(image: Image | None, recorded: RecordedEvent) -> Image:
         case ImagePublished():
             return _published(image, recorded, event)
         case _:
-            return replace(image, operation=_advanced(image.operation, recorded, event))
+            image = replace(image, operation=_advanced(image.operation, recorded, event))
+    if isinstance(event, ImageStaged) and event.injected:
+        properties = {**image.attributes.properties, **event.injected}
+        return replace(image, attributes=replace(image.attributes, properties=properties))
+    return image
 
 
 def _created(recorded: RecordedEvent, status: Status) -> Image:
@@ -91,34 +97,45 @@ def _advanced(
 ) -> Operation:
     now = recorded.event.time
     if isinstance(event, ImportRequested):
-        staged = operation.staged if operation and event.source.method is ImportMethod.GLANCE_DIRECT else None
-        return Operation(
-            event.operation_id, OperationKind.IMPORT, OperationState.RUNNING, now, source=event.source, staged=staged
-        )
+        begun = Operation(event.operation_id, OperationKind.IMPORT, OperationState.RUNNING, now, source=event.source)
+        if operation is None or event.source.method is not ImportMethod.GLANCE_DIRECT:
+            return begun
+        return replace(begun, staged=operation.staged, received=operation.received, switched_off=operation.switched_off)
     if isinstance(event, ImageStaged) and event.purpose is not StagePurpose.IMPORT:
         if event.purpose is StagePurpose.UPLOAD:
-            return Operation(event.operation_id, OperationKind.UPLOAD, OperationState.RUNNING, now, staged=event.blob)
-        return Operation(
-            event.operation_id, OperationKind.STAGE, OperationState.SUCCEEDED, now, ended_at=now, staged=event.blob
-        )
+            running = Operation(event.operation_id, OperationKind.UPLOAD, OperationState.RUNNING, now)
+            return _with_bytes(running, event)
+        kept = Operation(event.operation_id, OperationKind.STAGE, OperationState.SUCCEEDED, now, ended_at=now)
+        return _with_bytes(kept, event)
     if operation is None:
         raise LogCorruptError(f"image {recorded.image_id} has no operation to go on with")
     match event:
         case ImageStaged():
-            return replace(operation, staged=event.blob)
+            return _with_bytes(operation, event)
         case ImageVerified():
             return replace(operation, verification=event.verification)
         case ImageConverted():
-            made = Conversion(event.blob, None, event.tool, event.tool_version, event.arguments)
+            made = Conversion(
+                output=event.blob,
+                tool=event.tool,
+                tool_version=event.tool_version,
+                arguments=event.arguments,
+                guest_digest=event.source_guest_digest,
+            )
             return replace(operation, conversion=made)
         case ConversionSkipped():
-            return replace(operation, conversion=Conversion(skipped=event.why))
+            read = Conversion(skipped=event.why, facts=event.facts, guest_digest=event.guest_digest)
+            return replace(operation, conversion=read)
         case ImageStepFailed():
             was_cancelled = event.failure.reason == AbandonedError.reason
             state = OperationState.CANCELLED if was_cancelled else OperationState.FAILED
             return replace(operation, state=state, ended_at=now, failure=event.failure, failed_step=event.step)
         case _:
             assert_never(event)
+
+
+def _with_bytes(operation: Operation, event: ImageStaged) -> Operation:
+    return replace(operation, staged=event.blob, received=event.received, switched_off=event.switched_off)
 
 
 def _published(image: Image, recorded: RecordedEvent, event: ImagePublished) -> Image:
@@ -128,11 +145,18 @@ def _published(image: Image, recorded: RecordedEvent, event: ImagePublished) -> 
     now = recorded.event.time
     return replace(
         image,
-        # A conversion changes the format that users see.
-        attributes=replace(image.attributes, disk_format=event.blob.disk_format),
-        data=ImageData(event.blob, event.locations, operation.staged, operation.verification, now),
+        attributes=_attributes_of_published(image.attributes, operation.staged, event.blob),
+        data=ImageData(event.blob, event.locations, operation.staged, operation.verification, now, operation.received),
         operation=replace(operation, state=OperationState.SUCCEEDED, ended_at=now),
     )
+
+
+def _attributes_of_published(attributes: ImageAttributes, staged: Blob, published: Blob) -> ImageAttributes:
+    """A conversion changes the format that users see; a disk that was taken out of an archive is bare."""
+    if published.disk_format is staged.disk_format:
+        return attributes
+    container = ContainerFormat.BARE if staged.disk_format in ARCHIVES else attributes.container_format
+    return replace(attributes, disk_format=published.disk_format, container_format=container)
 
 
 def _ended(image: Image, recorded: RecordedEvent, state: OperationState) -> Operation | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
@@ -12,13 +13,27 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import (
     Failure,
+    ImportPlugin,
     ImportSource,
     SkipReason,
     Step,
     Verification,
 )
 from tintype.domain.lifecycle import Status
-from tintype.domain.values import Blob, BlobRef, ImageId, OperationId, ProjectId
+from tintype.domain.values import (
+    Blob,
+    BlobRef,
+    Fact,
+    GuestDigest,
+    ImageId,
+    OperationId,
+    ProjectId,
+    PropertyValue,
+    Received,
+)
+
+MIN_DISK = "min_disk"
+"""Key of the fact and of the override that stand for the attribute of that name."""
 
 
 class OperationKind(StrEnum):
@@ -47,6 +62,10 @@ class Conversion:
     tool: str = ""
     tool_version: str = ""
     arguments: tuple[str, ...] = ()
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    """What was read from the guest's disk of an image that was not converted."""
+    guest_digest: GuestDigest | None = None
+    """Of the source's disk, where the converter has read it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,8 @@ class Operation:
     ended_at: datetime | None = None
     source: ImportSource | None = None
     staged: Blob | None = None
+    received: Received | None = None
+    switched_off: tuple[ImportPlugin, ...] = ()
     verification: Verification | None = None
     conversion: Conversion | None = None
     failure: Failure | None = None
@@ -73,13 +94,17 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class ImageData:
-    """The published bytes: what they are, where they are, and what they were made from."""
+    """The published bytes: what they are, where they are, and what they were made from.
+
+    ``received`` is what came, where it was decompressed before it became ``source``.
+    """
 
     blob: Blob
     locations: tuple[BlobRef, ...]
     source: Blob
     verification: Verification
     published_at: datetime
+    received: Received | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +132,23 @@ class Image:
     def failure(self) -> Failure | None:
         """Why the newest operation failed, if it did."""
         return self.operation.failure if self.operation else None
+
+    @property
+    def facts(self) -> Mapping[str, Fact]:
+        """What was read from the published bytes; empty before there are any."""
+        return self.data.blob.facts if self.data else {}
+
+    def effective_properties(self) -> dict[str, PropertyValue]:
+        """What counts: of each key the administrator's override, else the owner's property, else the fact."""
+        read = {key: fact.value for key, fact in self.facts.items()}
+        return {**read, **self.attributes.properties, **self.attributes.overrides}
+
+    def effective_min_disk(self) -> int:
+        """The least disk that the image boots on, in GiB: an override, else the owner's word, else as read."""
+        attributes = self.attributes
+        read = self.facts.get(MIN_DISK)
+        value = attributes.overrides.get(MIN_DISK, attributes.min_disk or (read.value if read else 0))
+        return value if isinstance(value, int) else attributes.min_disk
 
     def wanted_blobs(self) -> frozenset[BlobRef]:
         """The bytes that the image still needs; all others that carry its id may go."""

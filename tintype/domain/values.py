@@ -24,6 +24,9 @@ OperationId = NewType("OperationId", str)
 CommandId = NewType("CommandId", str)
 """Names one command for ever; the same id twice is the same command, and appends one event."""
 
+GuestDigest = NewType("GuestDigest", str)
+"""``guest-disk-v1:`` and 64 lower-case hexadecimal digits: of the guest's disk, whatever the format that holds it."""
+
 PropertyValue = str | int | bool
 
 DIGEST_ALGORITHMS: Mapping[str, int] = {
@@ -32,6 +35,7 @@ DIGEST_ALGORITHMS: Mapping[str, int] = {
 }
 """Accepted digest algorithms and their size in bytes; md5 and sha1 only ever compare with what a publisher lists."""
 
+_GUEST_DIGEST = re.compile(r"guest-disk-v1:[0-9a-f]{64}")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -51,6 +55,10 @@ class DiskFormat(StrEnum):
     PLOOP = "ploop"
     OVA = "ova"
     DOCKER = "docker"
+
+
+ARCHIVES = frozenset({DiskFormat.OVA, DiskFormat.DOCKER})
+"""Formats that hold a disk, or what becomes one, as a file among others."""
 
 
 class ContainerFormat(StrEnum):
@@ -110,11 +118,20 @@ class BlobRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """What was read from an image's bytes; ``source`` says where, such as "qcow2 header, bytes 4-7"."""
+
+    value: PropertyValue
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Blob:
     """Bytes that were written, hashed and inspected in one pass.
 
     ``digests`` maps an algorithm to lower-case hex. ``virtual_size`` is the size of the guest's disk in bytes, where
-    the format holds a disk. ``facts`` is what the inspection read from the bytes.
+    the format holds a disk. ``facts`` is what was read from the bytes, ``guest_digest`` proves the guest's disk; it is
+    ``None`` where it is not known yet, or cannot be.
     """
 
     ref: BlobRef
@@ -122,7 +139,28 @@ class Blob:
     digests: Mapping[str, str]
     disk_format: DiskFormat
     virtual_size: int | None
-    facts: Mapping[str, str]
+    facts: Mapping[str, Fact]
+    guest_digest: GuestDigest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """Bytes as they came, before they were decompressed: ``size`` in bytes, ``digests`` as in :class:`Blob`."""
+
+    size: int
+    digests: Mapping[str, str]
+    compression: str
+
+
+def guest_digest(text: str) -> GuestDigest | None:
+    """Check a guest-disk digest; ``None`` for empty text.
+
+    Raises:
+        InvalidDigestError: it is not of the form that ``docs/guest-disk-digest.md`` gives.
+    """
+    if text and not _GUEST_DIGEST.fullmatch(text):
+        raise InvalidDigestError(f"{text[:80]!r} is not a guest-disk digest: write guest-disk-v1:HEX")
+    return GuestDigest(text) if text else None
 
 
 def image_id(text: str) -> ImageId:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, Fact, PropertyValue
 
 ENCRYPTION = "encryption"
 """Key of the one fact that others act upon: an encrypted disk is stored and served, but never converted."""
@@ -16,10 +16,13 @@ ENCRYPTION = "encryption"
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one format's parser read; ``virtual_size`` in bytes, ``None`` where the format holds no disk."""
+    """What one format's parser read; ``virtual_size`` in bytes, ``None`` where the format holds no disk.
+
+    A value's key is declared in its format's ``facts``, which say where it was read; a :class:`Fact` says so itself.
+    """
 
     virtual_size: int | None
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, PropertyValue | Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,17 @@ class Inspection:
     """The verdict on an image that was not refused.
 
     ``virtual_size`` is the size of the guest's disk in bytes, ``None`` where the format holds no disk. ``facts`` is
-    what the headers say, as text: names in ``lower_case``, with their unit (``cluster_size_bytes``).
+    what the headers say: names in ``lower_case`` that begin with the format's where they are about the encoding and
+    not about the disk, and end with their unit (``qcow2_cluster_size_bytes``). Names that compute services know are
+    theirs (``vmware_adaptertype``, ``hw_firmware_type``).
     """
 
     disk_format: DiskFormat
     virtual_size: int | None
-    facts: Mapping[str, str]
+    facts: Mapping[str, Fact]
 
 
-def encryption_of(facts: Mapping[str, str]) -> str | None:
+def encryption_of(facts: Mapping[str, Fact]) -> str | None:
     """How the disk is encrypted (``luks``, ``aes``), or ``None`` if it is not; such a disk is not to be converted."""
-    return facts.get(ENCRYPTION)
+    fact = facts.get(ENCRYPTION)
+    return str(fact.value) if fact else None

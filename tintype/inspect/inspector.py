@@ -8,9 +8,10 @@ from __future__ import annotations
 from tintype.domain.errors import EmptyImageError, MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import format_of_head, format_of_tail, reconcile
+from tintype.inspect.fact_bounds import facts_of
 from tintype.inspect.inspection import Findings, Inspection
 from tintype.inspect.registry import Format, known_formats
-from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Region, Stream
+from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Passage, Stream, Wish
 
 
 class Inspector:
@@ -32,7 +33,7 @@ class Inspector:
         self._format: Format | None = None
         self._disk_format: DiskFormat | None = None
         self._parsing: Parsing | None = None
-        self._wanted: Region | None = None
+        self._wanted: Wish | None = None
         self._captured = bytearray()
         self._findings: Findings | None = None
         self._refusal: RefusedContentError | None = None
@@ -85,13 +86,22 @@ class Inspector:
                 return
             self._begin()
         while self._wanted is not None and self._wanted is not END:
-            missing = self._wanted.length - len(self._captured)
-            begin = self._wanted.offset + len(self._captured) - start
-            if missing > 0:
-                self._captured += view[begin : begin + missing]
-            if len(self._captured) < self._wanted.length:
+            if not self._serve(self._wanted, start, view):
                 return
             self._resume()
+
+    def _serve(self, wish: Wish, start: int, view: memoryview) -> bool:
+        """Give the parser what these bytes have of its wish; whether it is fulfilled."""
+        done = wish.passed if isinstance(wish, Passage) else len(self._captured)
+        begin = wish.offset + done - start
+        piece = view[begin : begin + wish.length - done] if done < wish.length else view[:0]
+        if isinstance(wish, Passage):
+            if piece:
+                wish.passed += len(piece)
+                wish.sink(piece)
+        else:
+            self._captured += piece
+        return done + len(piece) >= wish.length
 
     def _begin(self) -> None:
         """Take the head as known: find the format, and let its parser look for more."""
@@ -127,7 +137,7 @@ class Inspector:
             return
         if self._wanted is not END:
             # The head is kept, so a region that begins in it need not wait for what has come already.
-            self._captured += self._stream.head[self._wanted.offset :][: self._wanted.length]
+            self._serve(self._wanted, 0, memoryview(self._stream.head))
 
     def _conclude(self) -> Inspection:
         if self._size == 0:
@@ -142,10 +152,11 @@ class Inspector:
             self._resume()
         assert self._findings is not None
         assert self._disk_format is not None
-        if self._findings.virtual_size is not None:
-            self._stream.require_admissible(self._findings.virtual_size)
+        assert self._format is not None
         virtual_size = self._size if self._disk_format is DiskFormat.RAW else self._findings.virtual_size
-        return Inspection(self._disk_format, virtual_size, dict(self._findings.facts))
+        if virtual_size is not None:
+            self._stream.require_admissible(virtual_size)
+        return Inspection(self._disk_format, virtual_size, facts_of(self._format, self._findings.facts, virtual_size))
 
     def _check_not_refused(self) -> None:
         if self._refusal is not None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from tintype.domain.errors import MalformedImageError, TruncatedError, VirtualSizeTooLargeError
@@ -44,7 +44,22 @@ class Region:
 
 END = Region(-1, 0)
 
-Parsing = Generator[Region, bytes, Findings]
+
+@dataclass(slots=True)
+class Passage:
+    """A parser's wish to have bytes go by: ``length`` bytes from ``offset`` are handed to ``sink``, and not kept.
+
+    ``sink`` must not keep what it gets. ``passed`` is how many bytes it has got.
+    """
+
+    offset: int
+    length: int
+    sink: Callable[[memoryview], None]
+    passed: int = 0
+
+
+Wish = Region | Passage
+Parsing = Generator[Wish, bytes, Findings]
 
 
 class Stream:
@@ -64,7 +79,7 @@ class Stream:
         at_head = self.position == len(self.head)
         return not (offset >= self.position or offset + length <= len(self.head) or at_head)
 
-    def read(self, offset: int, length: int) -> Generator[Region, bytes, bytes | None]:
+    def read(self, offset: int, length: int) -> Generator[Wish, bytes, bytes | None]:
         """Up to ``length`` bytes from ``offset``: fewer if the stream ends first, ``None`` if they have passed."""
         if offset < 0 or not 0 <= length <= MAX_REGION_SIZE:
             raise MalformedImageError(f"a table of {length} bytes at offset {offset} cannot be read")
@@ -72,7 +87,7 @@ class Stream:
             return None
         return (yield Region(offset, length))
 
-    def read_exactly(self, offset: int, length: int, what: str) -> Generator[Region, bytes, bytes]:
+    def read_exactly(self, offset: int, length: int, what: str) -> Generator[Wish, bytes, bytes]:
         """``length`` bytes from ``offset``.
 
         Raises:
@@ -86,7 +101,24 @@ class Stream:
             raise TruncatedError(f"{what} ends at byte {offset + length}, beyond the end of the file")
         return data
 
-    def end(self) -> Generator[Region, bytes, None]:
+    def pass_through(
+        self, offset: int, length: int, sink: Callable[[memoryview], None], what: str
+    ) -> Generator[Wish, bytes, None]:
+        """Hand ``length`` bytes from ``offset`` to ``sink``, piece by piece, as they come; of any length.
+
+        Raises:
+            TruncatedError: if the stream ends first; ``sink`` has what came.
+            MalformedImageError: if they have passed.
+        """
+        if offset < 0 or length < 0 or (length and self.has_passed(offset, length)):
+            raise MalformedImageError(f"{what} lies before what names it")
+        passage = Passage(offset, length, sink)
+        if length:
+            yield passage
+        if passage.passed < length:
+            raise TruncatedError(f"{what} ends at byte {offset + length}, beyond the end of the file")
+
+    def end(self) -> Generator[Wish, bytes, None]:
         """Wait until all bytes have come; then :attr:`size` and :attr:`tail` are those of the file."""
         yield END
 

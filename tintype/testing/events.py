@@ -41,6 +41,7 @@ from tintype.domain.values import (
     ContainerFormat,
     Digest,
     DiskFormat,
+    Fact,
     ImageId,
     OperationId,
     ProjectId,
@@ -83,7 +84,7 @@ STAGED_BLOB = Blob(
     digests={"sha256": "ab" * 32, "sha512": "cd" * 64},
     disk_format=DiskFormat.QCOW2,
     virtual_size=4 * 1024**3,
-    facts={"compression": "zlib", "cluster_size": "65536"},
+    facts={"compression": Fact("zlib"), "cluster_size": Fact("65536")},
 )
 
 CONVERTED_BLOB = Blob(

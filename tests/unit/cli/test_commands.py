@@ -39,7 +39,7 @@ def test_a_created_image_is_printed_in_the_apis_words(tintype: Tintype) -> None:
         *split("--min-disk 2 --tag a --tag b --property os_distro=debian --property x=a=b --output json"),
     ).answer
 
-    assert set(image) == {field.name for field in pb.Image.DESCRIPTOR.fields}
+    assert set(image) == {field.name for field in pb.Image.DESCRIPTOR.fields if not field.GetOptions().deprecated}
     assert (image["name"], image["status"], image["disk_format"]) == ("debian", "queued", "qcow2")
     assert (image["visibility"], image["min_disk"], image["size"]) == ("public", 2, None)
     assert image["properties"] == {"os_distro": "debian", "x": "a=b"}

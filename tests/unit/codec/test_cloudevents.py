@@ -30,6 +30,7 @@ from tintype.domain.events import (
     ImageUpdated,
     ImageVerified,
     ImportMethod,
+    ImportPlugin,
     ImportRequested,
     ImportSource,
     NewEvent,
@@ -47,9 +48,12 @@ from tintype.domain.values import (
     ContainerFormat,
     Digest,
     DiskFormat,
+    Fact,
+    GuestDigest,
     ImageId,
     OperationId,
     ProjectId,
+    Received,
     Visibility,
 )
 from tintype.testing.events import CREATED, EventBuilder
@@ -65,6 +69,9 @@ digest = st.sampled_from(sorted(DIGEST_ALGORITHMS)).flatmap(
         lambda value: Digest(name, value.hex())
     )
 )
+value = text | st.booleans() | st.integers(-(2**63), 2**63 - 1)
+facts = st.dictionaries(text, st.builds(Fact, value, text), max_size=5)
+disk_digest = st.binary(min_size=32, max_size=32).map(lambda value: GuestDigest(f"guest-disk-v1:{value.hex()}"))
 ref = st.builds(BlobRef, text, text)
 blob = st.builds(
     Blob,
@@ -73,8 +80,10 @@ blob = st.builds(
     st.dictionaries(text, text),
     st.sampled_from(DiskFormat),
     st.none() | size,
-    st.dictionaries(text, text),
+    facts,
+    st.none() | disk_digest,
 )
+received = st.builds(Received, size, st.dictionaries(text, text, max_size=3), text)
 attributes = st.builds(
     ImageAttributes,
     name=text,
@@ -86,7 +95,8 @@ attributes = st.builds(
     protected=st.booleans(),
     hidden=st.booleans(),
     tags=st.lists(text, max_size=4).map(tuple),
-    properties=st.dictionaries(text, text | st.booleans() | st.integers(-(2**63), 2**63 - 1), max_size=5),
+    properties=st.dictionaries(text, value, max_size=5),
+    overrides=st.dictionaries(text, value, max_size=5),
 )
 texts = st.lists(text, max_size=4).map(tuple)
 
@@ -98,14 +108,24 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
         operation,
         st.builds(ImportSource, st.sampled_from(ImportMethod), text, st.none() | size, st.none() | digest),
     ),
-    ImageStaged: st.builds(ImageStaged, operation, st.sampled_from(StagePurpose), blob),
+    ImageStaged: st.builds(
+        ImageStaged,
+        operation,
+        st.sampled_from(StagePurpose),
+        blob,
+        st.none() | received,
+        st.dictionaries(text, value, max_size=5),
+        st.lists(st.sampled_from(ImportPlugin), max_size=4).map(tuple),
+    ),
     ImageVerified: st.builds(
         ImageVerified,
         operation,
         st.builds(Verification, st.sampled_from(Verdict), st.none() | digest, text, text, text, text),
     ),
-    ImageConverted: st.builds(ImageConverted, operation, blob, text, text, texts),
-    ConversionSkipped: st.builds(ConversionSkipped, operation, st.sampled_from(SkipReason)),
+    ImageConverted: st.builds(ImageConverted, operation, blob, text, text, texts, st.none() | disk_digest),
+    ConversionSkipped: st.builds(
+        ConversionSkipped, operation, st.sampled_from(SkipReason), facts, st.none() | disk_digest
+    ),
     ImagePublished: st.builds(ImagePublished, operation, blob, st.lists(ref, max_size=3).map(tuple)),
     ImageStepFailed: st.builds(
         ImageStepFailed, operation, st.sampled_from(Step), st.builds(Failure, text, text, text, st.booleans())

@@ -8,7 +8,7 @@ import pytest
 
 from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
-from tintype.inspect import Inspection, Inspector
+from tintype.inspect import Inspection, Inspector, encryption_of
 from tintype.testing.handmade import fixed_vhd, iso, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
 
 MIB = 1 << 20
@@ -59,7 +59,9 @@ def test_declared_format_must_be_the_one_found(name: str, declared: DiskFormat) 
 
 def test_hybrid_iso_may_be_declared_raw_since_it_boots_as_a_disk() -> None:
     content = iso(is_hybrid=True)
-    assert inspect(content, DiskFormat.RAW) == Inspection(DiskFormat.RAW, len(content), {"boot_record": "mbr"})
+    found = inspect(content, DiskFormat.RAW)
+    assert (found.disk_format, found.virtual_size) == (DiskFormat.RAW, len(content))
+    assert found.facts["iso_boot_record"].value == "mbr"
 
 
 def test_iso_without_boot_sector_is_no_raw_disk() -> None:
@@ -69,7 +71,7 @@ def test_iso_without_boot_sector_is_no_raw_disk() -> None:
 
 def test_gpt_disk_is_raw() -> None:
     content = bytes(510) + b"\x55\xaa" + b"EFI PART" + bytes(4096)
-    assert inspect(content, DiskFormat.RAW).facts == {"boot_record": "gpt"}
+    assert inspect(content, DiskFormat.RAW).facts["boot_record"].value == "gpt"
 
 
 @pytest.mark.parametrize("declared", [DiskFormat.AKI, DiskFormat.ARI, DiskFormat.AMI])
@@ -84,6 +86,6 @@ def test_qcow2_whose_data_looks_like_an_iso_is_qcow2() -> None:
 
 
 def test_encrypted_disk_is_told_and_not_refused() -> None:
-    assert inspect(qcow2(crypt_method=2)).facts["encryption"] == "luks"
-    assert inspect(b"LUKS\xba\xbe\x00\x02" + bytes(4096)).facts["encryption"] == "luks"
+    assert encryption_of(inspect(qcow2(crypt_method=2)).facts) == "luks"
+    assert encryption_of(inspect(b"LUKS\xba\xbe\x00\x02" + bytes(4096)).facts) == "luks"
     assert "encryption" not in inspect(qcow2()).facts

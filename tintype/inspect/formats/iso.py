@@ -5,7 +5,7 @@ from __future__ import annotations
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import boot_record
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import Evidence, Format
+from tintype.inspect.registry import Evidence, FactSpec, Format
 from tintype.inspect.stream import Parsing, Stream
 
 _DESCRIPTOR_OFFSET = 16 * 2048
@@ -19,7 +19,13 @@ def _in_head(head: bytes) -> bool:
 def _parse(stream: Stream) -> Parsing:
     yield from stream.end()
     scheme = boot_record(stream.head)
-    return Findings(None, {"boot_record": scheme} if scheme else {})
+    return Findings(None, {"iso_boot_record": scheme} if scheme else {})
 
 
-FORMAT = Format(DiskFormat.ISO, _parse, in_head=_in_head, evidence=Evidence.INSIDE)
+FORMAT = Format(
+    DiskFormat.ISO,
+    _parse,
+    in_head=_in_head,
+    evidence=Evidence.INSIDE,
+    facts=(FactSpec("iso_boot_record", str, "sectors 0 and 1", "what lets it boot as a disk: gpt or mbr"),),
+)

@@ -10,10 +10,10 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from tintype.domain.errors import MalformedImageError, UnsafeBackingFileError, UnsafeDataFileError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.inspection import ENCRYPTION, Findings
-from tintype.inspect.registry import Format
-from tintype.inspect.stream import MAX_REGION_SIZE, MAX_TABLES, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format
+from tintype.inspect.stream import MAX_REGION_SIZE, MAX_TABLES, Parsing, Stream, Wish, integers
 
 _MAGIC = b"QFI\xfb"
 _V2 = struct.Struct(">4sIQIIQIIQQIIQ")
@@ -170,7 +170,7 @@ def _extension_types(header: _Header, head: bytes) -> Iterator[int]:
         yield kind
 
 
-def _reach(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
+def _reach(header: _Header, stream: Stream) -> Generator[Wish, bytes, int]:
     """How many bytes the file has at least, by those L1 and L2 tables that can be read as they pass."""
     l1_bytes = min(header.l1_size * 8, MAX_REGION_SIZE)
     data = yield from stream.read_exactly(header.l1_table_offset, l1_bytes, "the qcow2 L1 table")
@@ -214,18 +214,32 @@ def _check_complete(header: _Header, stream: Stream, reach: int) -> None:
     stream.require_size(reach, "the data that the qcow2 tables name")
 
 
-def _facts(header: _Header) -> dict[str, str]:
-    facts = {
-        "version": str(header.version),
-        "cluster_size_bytes": str(header.cluster_size),
-        "compression_type": _COMPRESSION_TYPES[header.compression_type],
-        "extended_l2": str(bool(header.incompatible & _EXTENDED_L2)).lower(),
-        "lazy_refcounts": str(bool(header.compatible & 1)).lower(),
-        "refcount_bits": str(1 << header.refcount_order),
-        "snapshots": str(header.nb_snapshots),
+def _facts(header: _Header) -> dict[str, PropertyValue]:
+    facts: dict[str, PropertyValue] = {
+        "qcow2_version": header.version,
+        "qcow2_cluster_size_bytes": header.cluster_size,
+        "qcow2_compression_type": _COMPRESSION_TYPES[header.compression_type],
+        "qcow2_extended_l2": bool(header.incompatible & _EXTENDED_L2),
+        "qcow2_lazy_refcounts": bool(header.compatible & 1),
+        "qcow2_refcount_bits": 1 << header.refcount_order,
+        "qcow2_snapshots": header.nb_snapshots,
     }
     method = _ENCRYPTION_METHODS[header.crypt_method]
     return facts | ({ENCRYPTION: method} if method else {})
 
 
-FORMAT = Format(DiskFormat.QCOW2, _parse, in_head=_in_head)
+FORMAT = Format(
+    DiskFormat.QCOW2,
+    _parse,
+    in_head=_in_head,
+    facts=(
+        FactSpec("qcow2_version", int, "qcow2 header, bytes 4-7", "version of the format: 2 or 3"),
+        FactSpec("qcow2_cluster_size_bytes", int, "qcow2 header, bytes 20-23", "unit of allocation"),
+        FactSpec("qcow2_compression_type", str, "qcow2 header, byte 104", "zlib or zstd"),
+        FactSpec("qcow2_extended_l2", bool, "qcow2 header, bytes 72-79, bit 4", "whether clusters have subclusters"),
+        FactSpec("qcow2_lazy_refcounts", bool, "qcow2 header, bytes 80-87, bit 0", "whether refcounts may be stale"),
+        FactSpec("qcow2_refcount_bits", int, "qcow2 header, bytes 96-99", "width of a refcount"),
+        FactSpec("qcow2_snapshots", int, "qcow2 header, bytes 60-63", "internal snapshots"),
+        FactSpec(ENCRYPTION, str, "qcow2 header, bytes 32-35", "how the disk is encrypted: aes or luks"),
+    ),
+)

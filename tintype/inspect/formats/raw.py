@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tintype.domain.errors import FormatMismatchError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.detection import boot_record
 from tintype.inspect.inspection import ENCRYPTION, Findings
-from tintype.inspect.registry import Format
+from tintype.inspect.registry import FactSpec, Format
 from tintype.inspect.stream import Parsing, Stream
 
 _LUKS_MAGIC = b"LUKS\xba\xbe"
@@ -19,7 +19,7 @@ def _parse(stream: Stream) -> Parsing:
         if stream.head.startswith(magic):
             raise FormatMismatchError(f"the bytes are a {name} disk, which is neither raw nor any other known format")
     yield from stream.end()
-    facts: dict[str, str] = {}
+    facts: dict[str, PropertyValue] = {}
     if scheme := boot_record(stream.head):
         facts["boot_record"] = scheme
     if stream.head.startswith(_LUKS_MAGIC):
@@ -27,4 +27,11 @@ def _parse(stream: Stream) -> Parsing:
     return Findings(stream.size, facts)
 
 
-FORMAT = Format(DiskFormat.RAW, _parse)
+FORMAT = Format(
+    DiskFormat.RAW,
+    _parse,
+    facts=(
+        FactSpec("boot_record", str, "sectors 0 and 1", "partition scheme: gpt or mbr"),
+        FactSpec(ENCRYPTION, str, "sector 0", "how the disk is encrypted: luks"),
+    ),
+)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tintype.domain.errors import DifferencingDiskError, MalformedImageError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format
+from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Stream, Wish, integers
 
 _SIGNATURE_OFFSET = 0x40
 _SIGNATURE = b"\x7f\x10\xda\xbe"
@@ -57,10 +57,10 @@ def _parse(stream: Stream) -> Parsing:
     yield from stream.end()
     stream.require_size(header.map_offset + header.blocks * 4, "the VDI block map")
     stream.require_size(header.data_offset + stored * header.block_size, "the VDI's last block")
-    facts = {
-        "subtype": _SUBTYPES[header.image_type],
-        "block_size_bytes": str(header.block_size),
-        "uuid": str(UUID(bytes_le=header.uuid)),
+    facts: dict[str, PropertyValue] = {
+        "vdi_subtype": _SUBTYPES[header.image_type],
+        "vdi_block_size_bytes": header.block_size,
+        "vdi_uuid": str(UUID(bytes_le=header.uuid)),
     }
     return Findings(header.disk_size, facts)
 
@@ -88,7 +88,7 @@ def _check_geometry(header: _Header) -> None:
         raise MalformedImageError("the VDI's tables lie between two sectors")
 
 
-def _stored_blocks(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
+def _stored_blocks(header: _Header, stream: Stream) -> Generator[Wish, bytes, int]:
     """How many blocks the file has at least, by the header and that part of the block map that is read."""
     table = yield from stream.read(header.map_offset, min(header.blocks * 4, MAX_REGION_SIZE))
     used = [entry for entry in integers(table or b"", "I", big_endian=False) if entry < _DISCARDED]
@@ -97,4 +97,13 @@ def _stored_blocks(header: _Header, stream: Stream) -> Generator[Region, bytes, 
     return max(header.allocated, max(used, default=-1) + 1)
 
 
-FORMAT = Format(DiskFormat.VDI, _parse, in_head=_in_head)
+FORMAT = Format(
+    DiskFormat.VDI,
+    _parse,
+    in_head=_in_head,
+    facts=(
+        FactSpec("vdi_subtype", str, "VDI header, image type", "dynamic or static"),
+        FactSpec("vdi_block_size_bytes", int, "VDI header, block size", "unit of allocation"),
+        FactSpec("vdi_uuid", str, "VDI header, UUID of the image", "identifies the image"),
+    ),
+)

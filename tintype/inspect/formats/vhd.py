@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tintype.domain.errors import DifferencingDiskError, MalformedImageError, TruncatedError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format
+from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Stream, Wish, integers
 
 _COOKIE = b"conectix"
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQIII16sB")
@@ -79,7 +79,7 @@ def _parse_footer(data: bytes) -> _Footer:
     return _Footer(data_offset, creator, current_size, disk_type, uuid)
 
 
-def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Region, bytes, dict[str, str]]:
+def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, dict[str, PropertyValue]]:
     header = yield from stream.read_exactly(footer.data_offset, _SPARSE_SIZE, "the VHD's dynamic header")
     if not header.startswith(_SPARSE_COOKIE) or not _is_intact(header, _SPARSE_CHECKSUM_OFFSET):
         raise MalformedImageError("the VHD's dynamic header is damaged")
@@ -96,10 +96,10 @@ def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Region, bytes, 
         raise TruncatedError("the VHD's footer is missing: the file is not complete")
     if _parse_footer(stream.tail[-_FOOTER_SIZE:]) != footer:
         raise MalformedImageError("the VHD's footer and its copy contradict each other")
-    return _facts(footer, "dynamic") | {"block_size_bytes": str(block_size)}
+    return _facts(footer, "dynamic") | {"vhd_block_size_bytes": block_size}
 
 
-def _reach(stream: Stream, table_offset: int, entries: int, block_size: int) -> Generator[Region, bytes, int]:
+def _reach(stream: Stream, table_offset: int, entries: int, block_size: int) -> Generator[Wish, bytes, int]:
     """How many bytes the file has at least, by that part of the block table that is read."""
     table = yield from stream.read(table_offset, min(entries * 4, MAX_REGION_SIZE))
     used = [sector for sector in integers(table or b"", "I", big_endian=True) if sector != _UNUSED]
@@ -114,9 +114,21 @@ def _is_intact(structure: bytes, checksum_offset: int) -> bool:
     return ~(sum(structure) - sum(stored)) & 0xFFFF_FFFF == int.from_bytes(stored, "big")
 
 
-def _facts(footer: _Footer, subtype: str) -> dict[str, str]:
+def _facts(footer: _Footer, subtype: str) -> dict[str, PropertyValue]:
     creator = footer.creator.decode("ascii", "replace").strip("\0 ")
-    return {"subtype": subtype, "uuid": str(UUID(bytes=footer.uuid))} | ({"creator": creator} if creator else {})
+    facts: dict[str, PropertyValue] = {"vhd_subtype": subtype, "vhd_uuid": str(UUID(bytes=footer.uuid))}
+    return facts | ({"vhd_creator": creator} if creator else {})
 
 
-FORMAT = Format(DiskFormat.VHD, _parse, in_head=_in_head, in_tail=_in_tail)
+FORMAT = Format(
+    DiskFormat.VHD,
+    _parse,
+    in_head=_in_head,
+    in_tail=_in_tail,
+    facts=(
+        FactSpec("vhd_subtype", str, "VHD footer, disk type", "fixed or dynamic"),
+        FactSpec("vhd_block_size_bytes", int, "VHD dynamic header, block size", "unit of allocation"),
+        FactSpec("vhd_uuid", str, "VHD footer, unique id", "identifies the image"),
+        FactSpec("vhd_creator", str, "VHD footer, creator application", "program that made it"),
+    ),
+)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from tintype.domain.errors import DifferencingDiskError, MalformedImageError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.crc32c import crc32c
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import Format
+from tintype.inspect.registry import FactSpec, Format
 from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
 
 _SIGNATURE = b"vhdxfile"
@@ -177,17 +177,29 @@ def _checksum(data: bytes) -> int:
     return crc32c(data[:4] + bytes(4) + data[8:])
 
 
-def _facts(disk: _Disk, head: bytes) -> dict[str, str]:
+def _facts(disk: _Disk, head: bytes) -> dict[str, PropertyValue]:
     creator = head[8 : 8 + _CREATOR_SIZE].decode("utf-16-le", "replace").split("\0", 1)[0].strip()
-    facts = {
-        "block_size_bytes": str(disk.block_size),
-        "subtype": "fixed" if disk.leaves_blocks_allocated else "dynamic",
-        "logical_sector_size_bytes": str(disk.logical_sector_size),
-        "physical_sector_size_bytes": str(disk.physical_sector_size),
+    facts: dict[str, PropertyValue] = {
+        "vhdx_block_size_bytes": disk.block_size,
+        "vhdx_subtype": "fixed" if disk.leaves_blocks_allocated else "dynamic",
+        "vhdx_logical_sector_size_bytes": disk.logical_sector_size,
+        "vhdx_physical_sector_size_bytes": disk.physical_sector_size,
     }
     if creator.isprintable() and creator:
-        facts["creator"] = creator[:64]
-    return facts | ({"uuid": str(disk.disk_id)} if disk.disk_id else {})
+        facts["vhdx_creator"] = creator
+    return facts | ({"vhdx_uuid": str(disk.disk_id)} if disk.disk_id else {})
 
 
-FORMAT = Format(DiskFormat.VHDX, _parse, in_head=_in_head)
+FORMAT = Format(
+    DiskFormat.VHDX,
+    _parse,
+    in_head=_in_head,
+    facts=(
+        FactSpec("vhdx_block_size_bytes", int, "VHDX file parameters", "unit of allocation"),
+        FactSpec("vhdx_subtype", str, "VHDX file parameters", "fixed or dynamic"),
+        FactSpec("vhdx_logical_sector_size_bytes", int, "VHDX metadata", "sector size that the guest sees"),
+        FactSpec("vhdx_physical_sector_size_bytes", int, "VHDX metadata", "sector size of the medium beneath"),
+        FactSpec("vhdx_creator", str, "VHDX file identifier", "program that made it"),
+        FactSpec("vhdx_uuid", str, "VHDX metadata, virtual disk id", "identifies the disk"),
+    ),
+)

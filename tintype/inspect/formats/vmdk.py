@@ -10,10 +10,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 
 from tintype.domain.errors import MalformedImageError, TruncatedError, UnsafeExtentError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import Format
-from tintype.inspect.stream import MAX_REGION_SIZE, MAX_TABLES, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format
+from tintype.inspect.stream import MAX_REGION_SIZE, MAX_TABLES, Parsing, Stream, Wish, integers
 from tintype.inspect.vmdk_descriptor import (
     MAX_DESCRIPTOR_SIZE,
     QEMU_DESCRIPTOR_OFFSET,
@@ -112,7 +112,7 @@ def _check_header(header: _Header) -> None:
         raise UnsafeExtentError("the VMDK has no descriptor: it is a part of a disk in several files")
 
 
-def _read_descriptor(header: _Header, stream: Stream) -> Generator[Region, bytes, Descriptor]:
+def _read_descriptor(header: _Header, stream: Stream) -> Generator[Wish, bytes, Descriptor]:
     size = header.descriptor_size * _SECTOR
     if size > MAX_DESCRIPTOR_SIZE:
         raise MalformedImageError(f"the VMDK descriptor has {size} bytes")
@@ -121,7 +121,7 @@ def _read_descriptor(header: _Header, stream: Stream) -> Generator[Region, bytes
     return parse_descriptor(data)
 
 
-def _reach(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
+def _reach(header: _Header, stream: Stream) -> Generator[Wish, bytes, int]:
     """How many bytes the file has at least, by the grain directory and those grain tables that can be read."""
     begin, size = header.directory_offset * _SECTOR, header.grain_tables * 4
     reach = begin + size
@@ -139,7 +139,7 @@ def _reach(header: _Header, stream: Stream) -> Generator[Region, bytes, int]:
     return max(reach, (yield from _end_of_grain(header, stream, last_grain * _SECTOR)))
 
 
-def _end_of_grain(header: _Header, stream: Stream, offset: int) -> Generator[Region, bytes, int]:
+def _end_of_grain(header: _Header, stream: Stream, offset: int) -> Generator[Wish, bytes, int]:
     """How far a stored grain reaches: a compressed one tells its size, a plain one may be short at the file's end."""
     if header.compression:
         marker = yield from stream.read(offset, _GRAIN_MARKER.size)
@@ -164,16 +164,28 @@ def _check_footer(header: _Header, stream: Stream) -> None:
     stream.require_size(footer.directory_offset * _SECTOR + footer.grain_tables * 4, "the VMDK grain directory")
 
 
-def _facts(header: _Header, descriptor: Descriptor) -> dict[str, str]:
+def _facts(header: _Header, descriptor: Descriptor) -> dict[str, PropertyValue]:
     values = descriptor.values
     wanted = {
-        "create_type": values.get("createtype"),
-        "adapter_type": values.get("ddb.adaptertype"),
-        "hardware_version": values.get("ddb.virtualhwversion"),
-        "content_id": values.get("cid"),
+        "vmdk_create_type": values.get("createtype"),
+        "vmdk_adapter_type": values.get("ddb.adaptertype"),
+        "vmdk_hardware_version": values.get("ddb.virtualhwversion"),
+        "vmdk_content_id": values.get("cid"),
     }
-    facts = {key: value[:64] for key, value in wanted.items() if value}
-    return facts | {"version": str(header.version), "grain_size_bytes": str(header.grain_size * _SECTOR)}
+    facts: dict[str, PropertyValue] = {key: value for key, value in wanted.items() if value}
+    return facts | {"vmdk_version": header.version, "vmdk_grain_size_bytes": header.grain_size * _SECTOR}
 
 
-FORMAT = Format(DiskFormat.VMDK, _parse, in_head=_in_head)
+FORMAT = Format(
+    DiskFormat.VMDK,
+    _parse,
+    in_head=_in_head,
+    facts=(
+        FactSpec("vmdk_create_type", str, "VMDK descriptor, createType", "monolithicSparse or streamOptimized"),
+        FactSpec("vmdk_adapter_type", str, "VMDK descriptor, ddb.adapterType", "disk controller that it was made for"),
+        FactSpec("vmdk_hardware_version", str, "VMDK descriptor, ddb.virtualHWVersion", "virtual hardware version"),
+        FactSpec("vmdk_content_id", str, "VMDK descriptor, CID", "changes whenever the disk was written to"),
+        FactSpec("vmdk_version", int, "VMDK header, bytes 4-7", "version of the extent's header: 1 to 3"),
+        FactSpec("vmdk_grain_size_bytes", int, "VMDK header, bytes 20-27", "unit of allocation"),
+    ),
+)

@@ -26,6 +26,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _OperationKind:
@@ -155,6 +160,69 @@ class Image(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ReadFactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Fact: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Fact | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OverridesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.PropertyValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.PropertyValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class EffectivePropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.PropertyValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.PropertyValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
@@ -181,6 +249,10 @@ class Image(_message.Message):
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    READ_FACTS_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_PROPERTIES_FIELD_NUMBER: _builtins.int
+    GUEST_DIGEST_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given by the service unless the creator chose it: a UUID."""
     owner: _builtins.str
@@ -206,6 +278,8 @@ class Image(_message.Message):
     """Changes with every event of the image."""
     position: _builtins.int
     """The log position of the image's newest event; a read that asks for it sees at least this state."""
+    guest_digest: _builtins.str
+    """Of the guest's disk, the same in every format (docs/guest-disk-digest.md); empty where it is not known."""
     @_builtins.property
     def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Of the published bytes: algorithm to hex."""
@@ -223,8 +297,9 @@ class Image(_message.Message):
         """The names of the stores that hold the bytes."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the inspection read from the published bytes."""
+        """Replaced by read_facts, and always empty."""
 
     @_builtins.property
     def verification(self) -> _events_pb2.Verification:
@@ -237,6 +312,18 @@ class Image(_message.Message):
     @_builtins.property
     def failure(self) -> _types_pb2.Failure:
         """Why the newest operation failed; unset if it did not."""
+
+    @_builtins.property
+    def read_facts(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Fact]:
+        """What was read from the bytes, and where; an override hides none of it."""
+
+    @_builtins.property
+    def overrides(self) -> _containers.MessageMap[_builtins.str, _types_pb2.PropertyValue]:
+        """What an administrator has put in the place of properties and facts."""
+
+    @_builtins.property
+    def effective_properties(self) -> _containers.MessageMap[_builtins.str, _types_pb2.PropertyValue]:
+        """What counts: of each key the override, else the owner's property, else the fact. Never read in a request."""
 
     def __init__(
         self,
@@ -267,10 +354,14 @@ class Image(_message.Message):
         operation_id: _builtins.str = ...,
         etag: _builtins.str = ...,
         position: _builtins.int = ...,
+        read_facts: _abc.Mapping[_builtins.str, _types_pb2.Fact] | None = ...,
+        overrides: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
+        effective_properties: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
+        guest_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "created_at", b"created_at", "failure", b"failure", "size", b"size", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "container_format", b"container_format", "created_at", b"created_at", "digests", b"digests", "disk_format", b"disk_format", "etag", b"etag", "facts", b"facts", "failure", b"failure", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "container_format", b"container_format", "created_at", b"created_at", "digests", b"digests", "disk_format", b"disk_format", "effective_properties", b"effective_properties", "etag", b"etag", "facts", b"facts", "failure", b"failure", "guest_digest", b"guest_digest", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "overrides", b"overrides", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "read_facts", b"read_facts", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
@@ -424,7 +515,9 @@ class UpdateImageRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Attributes, or `properties.KEY` for one property. Empty: all that are set in `image`. `*`: all."""
+        """Attributes, `properties.KEY` for one property, or `overrides.KEY` for one override, which only administrators may
+        change. Empty: all that are set in `image`. `*`: all.
+        """
 
     def __init__(
         self,

@@ -208,23 +208,62 @@ class ImageStaged(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class InjectedPropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.PropertyValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.PropertyValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    INJECTED_PROPERTIES_FIELD_NUMBER: _builtins.int
+    SWITCHED_OFF_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     purpose: Global___StagePurpose.ValueType
     @_builtins.property
     def blob(self) -> _types_pb2.Blob: ...
+    @_builtins.property
+    def received(self) -> _types_pb2.Received:
+        """What came, where the bytes were decompressed; a publisher's signature covers it. Unset: they were kept as they came."""
+
+    @_builtins.property
+    def injected_properties(self) -> _containers.MessageMap[_builtins.str, _types_pb2.PropertyValue]:
+        """Properties that the site adds."""
+
+    @_builtins.property
+    def switched_off(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.ImportPlugin.ValueType]:
+        """What is not done with this image."""
+
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         purpose: Global___StagePurpose.ValueType = ...,
         blob: _types_pb2.Blob | None = ...,
+        received: _types_pb2.Received | None = ...,
+        injected_properties: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
+        switched_off: _abc.Iterable[_types_pb2.ImportPlugin.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "received", b"received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "operation_id", b"operation_id", "purpose", b"purpose"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "injected_properties", b"injected_properties", "operation_id", b"operation_id", "purpose", b"purpose", "received", b"received", "switched_off", b"switched_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -266,9 +305,12 @@ class ImageConverted(_message.Message):
     TOOL_FIELD_NUMBER: _builtins.int
     TOOL_VERSION_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
+    SOURCE_GUEST_DIGEST_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     tool: _builtins.str
     tool_version: _builtins.str
+    source_guest_digest: _builtins.str
+    """Of the disk before it was converted: the same as blob's. Empty where there was none to compare."""
     @_builtins.property
     def blob(self) -> _types_pb2.Blob: ...
     @_builtins.property
@@ -281,10 +323,11 @@ class ImageConverted(_message.Message):
         tool: _builtins.str = ...,
         tool_version: _builtins.str = ...,
         arguments: _abc.Iterable[_builtins.str] | None = ...,
+        source_guest_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "blob", b"blob", "operation_id", b"operation_id", "tool", b"tool", "tool_version", b"tool_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "blob", b"blob", "operation_id", b"operation_id", "source_guest_digest", b"source_guest_digest", "tool", b"tool", "tool_version", b"tool_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,19 +339,50 @@ class ConversionSkipped(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ReadFactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _types_pb2.Fact: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _types_pb2.Fact | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     WHY_FIELD_NUMBER: _builtins.int
+    READ_FACTS_FIELD_NUMBER: _builtins.int
+    GUEST_DIGEST_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     why: Global___SkipReason.ValueType
+    guest_digest: _builtins.str
+    """Of the guest's disk; empty where there is none, or where it cannot be read."""
+    @_builtins.property
+    def read_facts(self) -> _containers.MessageMap[_builtins.str, _types_pb2.Fact]:
+        """What was read from the guest's disk, and where."""
+
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         why: Global___SkipReason.ValueType = ...,
+        read_facts: _abc.Mapping[_builtins.str, _types_pb2.Fact] | None = ...,
+        guest_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["guest_digest", b"guest_digest", "operation_id", b"operation_id", "read_facts", b"read_facts", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

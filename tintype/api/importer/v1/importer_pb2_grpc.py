@@ -59,6 +59,11 @@ class ImporterServiceStub:
                 request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadResponse.FromString,
                 _registered_method=True)
+        self.ListImportPlugins = channel.unary_unary(
+                '/tintype.api.importer.v1.ImporterService/ListImportPlugins',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsResponse.FromString,
+                _registered_method=True)
 
 
 class ImporterServiceServicer:
@@ -99,6 +104,13 @@ class ImporterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListImportPlugins(self, request, context):
+        """What this deployment does with imports.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImporterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +138,11 @@ def add_ImporterServiceServicer_to_server(servicer, server):
                     servicer.Read,
                     request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadRequest.FromString,
                     response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadResponse.SerializeToString,
+            ),
+            'ListImportPlugins': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImportPlugins,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +280,33 @@ class ImporterService:
             '/tintype.api.importer.v1.ImporterService/Read',
             tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadRequest.SerializeToString,
             tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ReadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImportPlugins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterService/ListImportPlugins',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsResponse.FromString,
             options,
             channel_credentials,
             insecure,

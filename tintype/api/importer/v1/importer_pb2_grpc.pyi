@@ -28,6 +28,8 @@ class ImporterServiceStub:
     """Gives an upload up, and removes its bytes."""
     Read: _aio.UnaryStreamMultiCallable[_importer_pb2.ReadRequest, _importer_pb2.ReadResponse]
     """Sends the bytes of an active image, from any offset."""
+    ListImportPlugins: _aio.UnaryUnaryMultiCallable[_importer_pb2.ListImportPluginsRequest, _importer_pb2.ListImportPluginsResponse]
+    """What this deployment does with imports."""
 
 class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -69,5 +71,13 @@ class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_importer_pb2.ReadRequest, _abc.AsyncIterator[_importer_pb2.ReadResponse]],
     ) -> _abc.AsyncIterator[_importer_pb2.ReadResponse]:
         """Sends the bytes of an active image, from any offset."""
+
+    @_abc_1.abstractmethod
+    def ListImportPlugins(
+        self,
+        request: _importer_pb2.ListImportPluginsRequest,
+        context: _aio.ServicerContext[_importer_pb2.ListImportPluginsRequest, _abc.Awaitable[_importer_pb2.ListImportPluginsResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.ListImportPluginsResponse]:
+        """What this deployment does with imports."""
 
 def add_ImporterServiceServicer_to_server(servicer: ImporterServiceServicer, server: _aio.Server) -> None: ...

@@ -18,6 +18,11 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class _DiskFormat:
@@ -194,6 +199,36 @@ IMPORT_METHOD_GLANCE_DIRECT: ImportMethod.ValueType  # 2
 """From bytes that were staged by an upload."""
 Global___ImportMethod: _TypeAlias = ImportMethod  # noqa: Y015
 
+class _ImportPlugin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ImportPluginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ImportPlugin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    IMPORT_PLUGIN_UNSPECIFIED: _ImportPlugin.ValueType  # 0
+    IMPORT_PLUGIN_DECOMPRESSION: _ImportPlugin.ValueType  # 1
+    """Compressed files are decompressed while they arrive."""
+    IMPORT_PLUGIN_CONVERSION: _ImportPlugin.ValueType  # 2
+    """Disks are converted to the preferred format."""
+    IMPORT_PLUGIN_INTROSPECTION: _ImportPlugin.ValueType  # 3
+    """The guest's disk is read for partitions, file systems and the operating system."""
+    IMPORT_PLUGIN_INJECTION: _ImportPlugin.ValueType  # 4
+    """Properties of the site's choice are added to what ordinary users import."""
+
+class ImportPlugin(_ImportPlugin, metaclass=_ImportPluginEnumTypeWrapper):
+    """What a deployment may do with the images that it imports, or leave."""
+
+IMPORT_PLUGIN_UNSPECIFIED: ImportPlugin.ValueType  # 0
+IMPORT_PLUGIN_DECOMPRESSION: ImportPlugin.ValueType  # 1
+"""Compressed files are decompressed while they arrive."""
+IMPORT_PLUGIN_CONVERSION: ImportPlugin.ValueType  # 2
+"""Disks are converted to the preferred format."""
+IMPORT_PLUGIN_INTROSPECTION: ImportPlugin.ValueType  # 3
+"""The guest's disk is read for partitions, file systems and the operating system."""
+IMPORT_PLUGIN_INJECTION: ImportPlugin.ValueType  # 4
+"""Properties of the site's choice are added to what ordinary users import."""
+Global___ImportPlugin: _TypeAlias = ImportPlugin  # noqa: Y015
+
 @_typing.final
 class PropertyValue(_message.Message):
     """The value of a property: known properties have a type, all others are strings."""
@@ -224,6 +259,32 @@ class PropertyValue(_message.Message):
 Global___PropertyValue: _TypeAlias = PropertyValue  # noqa: Y015
 
 @_typing.final
+class Fact(_message.Message):
+    """What the inspection read from an image's bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Where it was read, such as "qcow2 header, bytes 4-7"."""
+    @_builtins.property
+    def value(self) -> Global___PropertyValue: ...
+    def __init__(
+        self,
+        *,
+        value: Global___PropertyValue | None = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Fact: _TypeAlias = Fact  # noqa: Y015
+
+@_typing.final
 class ImageAttributes(_message.Message):
     """The changeable part of an image."""
 
@@ -231,6 +292,27 @@ class ImageAttributes(_message.Message):
 
     @_typing.final
     class PropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___PropertyValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___PropertyValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class OverridesEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -260,6 +342,7 @@ class ImageAttributes(_message.Message):
     HIDDEN_FIELD_NUMBER: _builtins.int
     TAGS_FIELD_NUMBER: _builtins.int
     PROPERTIES_FIELD_NUMBER: _builtins.int
+    OVERRIDES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     visibility: Global___Visibility.ValueType
     disk_format: Global___DiskFormat.ValueType
@@ -276,6 +359,10 @@ class ImageAttributes(_message.Message):
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def properties(self) -> _containers.MessageMap[_builtins.str, Global___PropertyValue]: ...
+    @_builtins.property
+    def overrides(self) -> _containers.MessageMap[_builtins.str, Global___PropertyValue]:
+        """What an administrator has put in the place of properties and of facts that were read from the bytes."""
+
     def __init__(
         self,
         *,
@@ -289,10 +376,11 @@ class ImageAttributes(_message.Message):
         hidden: _builtins.bool = ...,
         tags: _abc.Iterable[_builtins.str] | None = ...,
         properties: _abc.Mapping[_builtins.str, Global___PropertyValue] | None = ...,
+        overrides: _abc.Mapping[_builtins.str, Global___PropertyValue] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_format", b"container_format", "disk_format", b"disk_format", "hidden", b"hidden", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "properties", b"properties", "protected", b"protected", "tags", b"tags", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_format", b"container_format", "disk_format", b"disk_format", "hidden", b"hidden", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "overrides", b"overrides", "properties", b"properties", "protected", b"protected", "tags", b"tags", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -403,17 +491,42 @@ class Blob(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class ReadFactsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Fact: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Fact | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REF_FIELD_NUMBER: _builtins.int
     SIZE_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
     DISK_FORMAT_FIELD_NUMBER: _builtins.int
     VIRTUAL_SIZE_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
+    READ_FACTS_FIELD_NUMBER: _builtins.int
+    GUEST_DIGEST_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """In bytes."""
     disk_format: Global___DiskFormat.ValueType
     virtual_size: _builtins.int
     """The size of the guest's disk in bytes, where the format holds a disk."""
+    guest_digest: _builtins.str
+    """Of the guest's disk, whatever the format that holds it (docs/guest-disk-digest.md); empty where it is not known."""
     @_builtins.property
     def ref(self) -> Global___BlobRef: ...
     @_builtins.property
@@ -421,8 +534,13 @@ class Blob(_message.Message):
         """Algorithm to lower-case hex."""
 
     @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
     def facts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """What the inspection read from the bytes."""
+        """Replaced by read_facts; only events that were written before it carry these."""
+
+    @_builtins.property
+    def read_facts(self) -> _containers.MessageMap[_builtins.str, Global___Fact]:
+        """What was read from the bytes, and where."""
 
     def __init__(
         self,
@@ -433,16 +551,70 @@ class Blob(_message.Message):
         disk_format: Global___DiskFormat.ValueType = ...,
         virtual_size: _builtins.int | None = ...,
         facts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        read_facts: _abc.Mapping[_builtins.str, Global___Fact] | None = ...,
+        guest_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_virtual_size", b"_virtual_size", "ref", b"ref", "virtual_size", b"virtual_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_virtual_size", b"_virtual_size", "digests", b"digests", "disk_format", b"disk_format", "facts", b"facts", "ref", b"ref", "size", b"size", "virtual_size", b"virtual_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_virtual_size", b"_virtual_size", "digests", b"digests", "disk_format", b"disk_format", "facts", b"facts", "guest_digest", b"guest_digest", "read_facts", b"read_facts", "ref", b"ref", "size", b"size", "virtual_size", b"virtual_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__virtual_size: _TypeAlias = _typing.Literal["virtual_size"]  # noqa: Y015
     _WhichOneofArgType__virtual_size: _TypeAlias = _typing.Literal["_virtual_size", b"_virtual_size"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__virtual_size) -> _WhichOneofReturnType__virtual_size | None: ...
 
 Global___Blob: _TypeAlias = Blob  # noqa: Y015
+
+@_typing.final
+class Received(_message.Message):
+    """Bytes as they came, before they were decompressed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DigestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """In bytes."""
+    compression: _builtins.str
+    """gzip, zip, xz, zstd or bz2."""
+    @_builtins.property
+    def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Algorithm to lower-case hex."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        compression: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "digests", b"digests", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Received: _TypeAlias = Received  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
