@@ -75,10 +75,10 @@ __all__ = [
 class Image:
     """An image as the catalog shows it. Sizes are in bytes, ``min_disk`` in GiB, ``min_ram`` in MiB.
 
-    ``size`` and what follows from the bytes is unset before they are published. ``read_facts`` is what was read from the
-    bytes, ``overrides`` what an administrator has put in their place, ``effective_properties`` what counts of both and
-    of the owner's ``properties``. ``failure`` says why the newest
-    operation failed. ``position`` is the log position of the image's newest event.
+    ``size`` and what follows from the bytes is unset before they are published. ``read_facts`` is what was read from
+    them, ``overrides`` what an administrator has put in the place of facts and properties, ``effective_properties``
+    what counts. ``failure`` says why the newest operation failed. ``position`` is the log position of the image's
+    newest event.
     """
 
     id: str
