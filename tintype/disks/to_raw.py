@@ -18,8 +18,8 @@ from tintype.disks.guest_digest import seal
 from tintype.domain.errors import AbandonedError, StoreFullError, StoreUnavailableError, TintypeError
 from tintype.domain.values import GuestDigest
 
-_BLOCK_SIZE = 64 * 1024
-"""Zeros of this length stay a hole, at a multiple of it."""
+_BLOCK_SIZE = 4096
+"""Zeros of this length stay a hole, at a multiple of it: as with qemu-img. 64 KiB would not be faster."""
 
 _ZERO_BLOCK = bytes(_BLOCK_SIZE)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
