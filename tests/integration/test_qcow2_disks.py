@@ -156,6 +156,18 @@ def test_huge_empty_disk_is_quick(size: str, tmp_path: Path) -> None:
         assert digest_of(disk) == digester.digest()
 
 
+def test_clusters_that_were_never_written_are_zeros(tmp_path: Path) -> None:
+    """Metadata are preallocated: every cluster has its place in the file, which is a hole."""
+    image = tmp_path / "disk.qcow2"
+    run_qemu_img("create", "-f", "qcow2", "-o", "preallocation=metadata", str(image), "1G")
+    io(image, "write -P 1 512M 3M")
+    with open_disk(image, DiskFormat.QCOW2) as disk:
+        data = [extent for extent in disk.extents() if not extent.is_zero]
+        assert sum(extent.length for extent in data) <= 8 * MIB
+        assert any(extent.offset <= 512 * MIB and extent.end >= 515 * MIB for extent in data)
+        assert disk.read(512 * MIB - 1, 2) == b"\0\1"
+
+
 def test_dirty_disk_is_read_as_it_is(raw: Path, tmp_path: Path) -> None:
     """With lazy refcounts a machine that was killed leaves its image dirty: only refcounts may be wrong then."""
     image = tmp_path / "disk.qcow2"

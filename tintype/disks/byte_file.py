@@ -89,18 +89,22 @@ class ByteFile:
             raise TruncatedError(f"{what} should reach to byte {offset + length}, and the file has {self.size}")
         return self.read(offset, length)
 
-    def extents(self) -> Iterator[Extent]:
-        """The window in order, without gaps: data, and the file system's holes as zeros."""
-        position = 0
-        while position < self.size:
-            data = min(self._seek(position, os.SEEK_DATA), self.size)
-            if data > position:
-                yield Extent(position, data - position, is_zero=True)
-            if data == self.size:
+    def extents(self, begin: int = 0, end: int | None = None) -> Iterator[Extent]:
+        """The window from ``begin`` to ``end`` in order, without gaps: data, and the file system's holes as zeros.
+
+        Raises:
+            StoreUnavailableError: the medium failed.
+        """
+        end = self.size if end is None else min(end, self.size)
+        while begin < end:
+            data = min(self._seek(begin, os.SEEK_DATA), end)
+            if data > begin:
+                yield Extent(begin, data - begin, is_zero=True)
+            if data == end:
                 return
             # A file that is written meanwhile must not keep this going for ever.
-            position = min(max(self._seek(data, os.SEEK_HOLE), data + 1), self.size)
-            yield Extent(data, position - data, is_zero=False)
+            begin = min(max(self._seek(data, os.SEEK_HOLE), data + 1), end)
+            yield Extent(data, begin - data, is_zero=False)
 
     def _seek(self, position: int, whence: int) -> int:
         """The next data or hole; where the file system cannot tell, all is data."""

@@ -26,6 +26,8 @@ _READS_AS_ZEROS = 1
 _SUBCLUSTERS = 32
 _ALL_SUBCLUSTERS = (1 << _SUBCLUSTERS) - 1
 _L1_PAGE_ENTRIES = 8192
+_WORTH_ASKING = 1024 * 1024
+"""Data of this length may be a hole of the file, as where metadata were preallocated; it is asked for each such run."""
 
 # The most that a byte can become: deflate has 258 bytes in 2 bits, zstd a block of 128 KiB in 4 bytes.
 _DEFLATE_MAX_RATIO = 1032
@@ -104,9 +106,21 @@ class Qcow2Disk(OnFile):
                     continue
                 allowance.take_table()
                 clusters = min(self._header.l2_entries, -(-(self.size - index * covers) // self._cluster_size))
-                for kind, length, _ in self._mappings(index, 0, clusters):
+                for kind, length, where in self._mappings(index, 0, clusters):
                     allowance.take(kind, length)
-                    yield kind is _Kind.ZERO, length
+                    if kind is _Kind.DATA and length >= _WORTH_ASKING:
+                        yield from self._holes_in(where, length)
+                    else:
+                        yield kind is _Kind.ZERO, length
+
+    def _holes_in(self, where: int, length: int) -> Iterator[tuple[bool, int]]:
+        """Clusters that were allocated and never written are holes of the file."""
+        told = 0
+        for extent in self._file.extents(where, where + length):
+            yield extent.is_zero, extent.length
+            told += extent.length
+        if told < length:
+            yield False, length - told  # behind the end: a read refuses it, or pads the last cluster
 
     def read(self, offset: int, length: int) -> bytes:
         """The disk's bytes there.
