@@ -63,7 +63,7 @@ release-protos: check-protos ## Record today's protos as released: later changes
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
 
 fuzz: install ## Fuzz every parser of hostile bytes, FUZZ_ARGS="--seconds 300" each
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock '.[fuzz]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[fuzz]'
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: install system-packages ## Measure side by side with cp, curl and qemu-img
