@@ -10,7 +10,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
 .PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e test \
-	protos check-protos release-protos bench docs demo lock clean
+	protos check-protos release-protos fuzz bench docs demo lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ check-protos: install ## Check that tintype/api is what protos/ generates, and t
 
 release-protos: check-protos ## Record today's protos as released: later changes must stay compatible with them
 	$(BIN)/buf build --exclude-source-info --output $(RELEASED)
+
+fuzz: install ## Fuzz every parser of hostile bytes, FUZZ_ARGS="--seconds 300" each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 bench: install system-packages ## Measure side by side with cp, curl and qemu-img
 	$(BIN)/python -m benchmarks

@@ -16,6 +16,7 @@ from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
 from tintype.domain.errors import TintypeError, every_error
 from tintype.domain.lifecycle import TRANSITIONS
+from tintype.inspect.registry import FactSpec, known_formats
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings import describe
 
@@ -56,7 +57,33 @@ def settings() -> str:
     return "\n".join(parts)
 
 
-PARTS: Mapping[str, Callable[[], str]] = {"state-diagram": state_diagram, "reasons": reasons, "settings": settings}
+def format_rules() -> str:
+    """What each format's parser refuses, and the reason that it gives."""
+    rows = ["| Format | Refused | Reason | CVE |", "|---|---|---|---|"]
+    for disk_format, entry in sorted(known_formats().items()):
+        rows += [f"| {disk_format} | {rule.refuses} | `{rule.error.reason}` | {rule.cve} |" for rule in entry.rules]
+    return "\n".join(rows)
+
+
+def format_facts() -> str:
+    """What each format's parser reads."""
+    rows = ["| Format | Fact | Type | Read from | Meaning |", "|---|---|---|---|---|"]
+    for disk_format, entry in sorted(known_formats().items()):
+        rows += [_fact_row(str(disk_format), spec) for spec in entry.facts]
+    return "\n".join(rows)
+
+
+def _fact_row(where: str, spec: FactSpec) -> str:
+    return f"| {where} | `{spec.key}` | {spec.type.__name__} | {spec.source} | {spec.meaning} |"
+
+
+PARTS: Mapping[str, Callable[[], str]] = {
+    "state-diagram": state_diagram,
+    "reasons": reasons,
+    "settings": settings,
+    "format-rules": format_rules,
+    "format-facts": format_facts,
+}
 
 
 def drawn(text: str) -> str:
