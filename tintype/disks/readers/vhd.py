@@ -1,0 +1,159 @@
+"""VHD (Microsoft, Virtual Hard Disk Image Format Specification 1.0): fixed and dynamic disks."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from tintype.disks.block_disk import PIECE_ENTRIES, BlockDisk, BlockLayout, EntryTable, whole_sectors
+from tintype.disks.byte_file import ByteFile, OnFile
+from tintype.disks.disk import SECTOR_SIZE, Disk, Extent
+from tintype.disks.opening import Reader
+from tintype.domain.errors import DifferencingDiskError, MalformedImageError, TruncatedError
+from tintype.domain.values import DiskFormat
+from tintype.inspect.vhd_geometry import vhd_disk_size
+
+_COOKIE = b"conectix"
+_FOOTER = struct.Struct(">8sIIQI4sI4sQQIII")
+_FOOTER_SIZE = 512
+_CHECKSUM_OFFSET = 64
+_FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
+
+_SPARSE_COOKIE = b"cxsparse"
+_SPARSE = struct.Struct(">8sQQIII")
+_SPARSE_SIZE = 1024
+_SPARSE_CHECKSUM_OFFSET = 36
+_UNUSED = 0xFFFF_FFFF
+_MAX_BLOCK_SIZE = 1 << 28
+_MAX_SIZE = 2040 * 1024**3
+_KEPT_BITMAPS = 16
+_UNUSED_SECTORS = re.compile("0+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    data_offset: int
+    disk_type: int
+    disk_size: int
+    """What the guest sees, in bytes: not more than what is stored."""
+    current_size: int
+
+
+class FixedVhd(OnFile):
+    """The file's bytes without its footer."""
+
+    def __init__(self, file: ByteFile, size: int) -> None:
+        super().__init__(file)
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """The disk's size in bytes."""
+        return self._size
+
+    def extents(self) -> Iterator[Extent]:
+        """Data, and the file's holes as zeros."""
+        for extent in self._file.extents():
+            if extent.offset < self._size:
+                yield Extent(extent.offset, min(extent.end, self._size) - extent.offset, is_zero=extent.is_zero)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The file's bytes there."""
+        return self._file.read(offset, max(0, min(length, self._size - offset)))
+
+
+class DynamicVhd(BlockDisk):
+    """Each stored block begins with a bitmap of those of its sectors that were written.
+
+    Others read as zeros, says the specification; QEMU reads what is stored there. Programs store zeros there, and where
+    one does not the image has no one meaning, and is refused.
+    """
+
+    _are_blocks_apart = True
+
+    def __init__(self, file: ByteFile, layout: BlockLayout, bitmap_size: int) -> None:
+        super().__init__(file, layout)
+        self._bitmap_size = bitmap_size
+        self._bitmap = lru_cache(_KEPT_BITMAPS)(self._read_bitmap)
+
+    def _read_stored(self, block: int, place: int, skipped: int, length: int) -> bytes:
+        data = super()._read_stored(block, place, skipped, length)
+        for begin, end in _unused_ranges(self._bitmap(place), skipped, skipped + length):
+            unused = data[max(0, begin - skipped) : end - skipped]
+            if unused != bytes(len(unused)):
+                raise MalformedImageError(f"block {block} of the VHD has data in sectors that its bitmap calls unused")
+        return data
+
+    def _read_bitmap(self, place: int) -> bytes:
+        return self._file.read_exactly(place - self._bitmap_size, self._bitmap_size, "the bitmap of a VHD block")
+
+
+def _unused_ranges(bitmap: bytes, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """Runs of unused sectors among those that ``begin`` to ``end`` touch; all are in bytes from the block's begin."""
+    first = begin // SECTOR_SIZE // 8  # the most significant bit of the first byte stands for the first sector
+    part = bitmap[first : -(-end // (8 * SECTOR_SIZE))]
+    if part == b"\xff" * len(part):
+        return
+    bits = f"{int.from_bytes(part, 'big'):0{len(part) * 8}b}"
+    for run in _UNUSED_SECTORS.finditer(bits):
+        run_begin, run_end = ((first * 8 + bit) * SECTOR_SIZE for bit in run.span())
+        if run_begin < end and run_end > begin:
+            yield run_begin, run_end
+
+
+def _open(file: ByteFile) -> Disk:
+    head = file.read(0, _FOOTER_SIZE)
+    if head.startswith(_COOKIE):
+        return _open_dynamic(file, _parse_footer(head))
+    tail = file.read_exactly(max(0, file.size - _FOOTER_SIZE), _FOOTER_SIZE, "the VHD footer")
+    footer = _parse_footer(tail)
+    if footer.disk_type != _FIXED:
+        raise MalformedImageError("the VHD's footer is that of a dynamic disk, but its beginning is missing")
+    if footer.current_size + _FOOTER_SIZE > file.size:
+        raise TruncatedError(f"the fixed VHD holds a disk of {footer.current_size} bytes, and the file {file.size}")
+    return FixedVhd(file, footer.disk_size)
+
+
+def _parse_footer(data: bytes) -> _Footer:
+    if not data.startswith(_COOKIE) or not _is_intact(data, _CHECKSUM_OFFSET):
+        raise MalformedImageError("the VHD's footer is damaged")
+    _, _, _, data_offset, _, creator, _, _, _, current_size, geometry, disk_type, _ = _FOOTER.unpack_from(data)
+    if disk_type == _DIFFERENCING:
+        raise DifferencingDiskError("the VHD holds the difference to another disk only")
+    if current_size % SECTOR_SIZE or not 0 < current_size <= _MAX_SIZE:
+        raise MalformedImageError(f"the VHD's disk has {current_size} bytes")
+    return _Footer(data_offset, disk_type, vhd_disk_size(creator, geometry, current_size), current_size)
+
+
+def _open_dynamic(file: ByteFile, footer: _Footer) -> Disk:
+    if footer.disk_type != _DYNAMIC:
+        raise MalformedImageError(f"a VHD of type {footer.disk_type} does not begin with a footer")
+    header = file.read_exactly(footer.data_offset, _SPARSE_SIZE, "the VHD's dynamic header")
+    if not header.startswith(_SPARSE_COOKIE) or not _is_intact(header, _SPARSE_CHECKSUM_OFFSET):
+        raise MalformedImageError("the VHD's dynamic header is damaged")
+    _, _, table_offset, _, entries, block_size = _SPARSE.unpack_from(header)
+    if not SECTOR_SIZE <= block_size <= _MAX_BLOCK_SIZE or block_size & (block_size - 1):
+        raise MalformedImageError(f"the VHD's block size is {block_size} bytes")
+    if entries * block_size < footer.current_size:
+        raise MalformedImageError(f"{entries} VHD blocks do not fit a disk of {footer.current_size} bytes")
+    table = EntryTable(file, table_offset, entries, "I", "the VHD block table", b"\xff" * 4, big_endian=True)
+    # One bit for each sector, padded to a sector.
+    bitmap_size = whole_sectors(-(-block_size // (8 * SECTOR_SIZE)))
+
+    def locate(piece: int) -> Sequence[int]:
+        sectors = table.read(piece * PIECE_ENTRIES, PIECE_ENTRIES)
+        return [0 if sector == _UNUSED else sector * SECTOR_SIZE + bitmap_size for sector in sectors]
+
+    return DynamicVhd(file, BlockLayout(footer.disk_size, block_size, PIECE_ENTRIES, locate), bitmap_size)
+
+
+def _is_intact(structure: bytes, checksum_offset: int) -> bool:
+    """One's complement of the sum of all bytes but the checksum's own."""
+    stored = structure[checksum_offset : checksum_offset + 4]
+    return ~(sum(structure) - sum(stored)) & 0xFFFF_FFFF == int.from_bytes(stored, "big")
+
+
+READER = Reader(DiskFormat.VHD, _open)
