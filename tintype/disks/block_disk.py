@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from tintype.disks.byte_file import ByteFile, OnFile
 from tintype.disks.disk import SECTOR_SIZE, Extent
-from tintype.domain.errors import MalformedImageError
+from tintype.domain.errors import MalformedImageError, TruncatedError
 from tintype.inspect.stream import integers
 
 PIECE_ENTRIES = 8192
@@ -140,7 +140,11 @@ class BlockDisk(OnFile):
 
 @dataclass(frozen=True, slots=True)
 class EntryTable:
-    """A table of unsigned integers in a file; ``typecode`` is that of :mod:`array`, ``name`` is for errors."""
+    """A table of unsigned integers in a file; ``typecode`` is that of :mod:`array`, ``name`` is for errors.
+
+    Raises:
+        TruncatedError: the file ends before the table does.
+    """
 
     file: ByteFile
     offset: int
@@ -151,12 +155,13 @@ class EntryTable:
     """The bytes of an entry for a block that is not stored."""
     big_endian: bool = False
 
-    def read(self, first: int, count: int) -> Sequence[int]:
-        """Up to ``count`` entries from the ``first``: fewer at the table's end, and none at all if all are empty.
+    def __post_init__(self) -> None:
+        end = self.offset + self.entries * len(self.empty_entry)
+        if end > self.file.size:
+            raise TruncatedError(f"{self.name} should reach to byte {end}, and the file has {self.file.size}")
 
-        Raises:
-            TruncatedError: the file ends before them.
-        """
+    def read(self, first: int, count: int) -> Sequence[int]:
+        """Up to ``count`` entries from the ``first``: fewer at the table's end, and none at all if all are empty."""
         count = min(count, self.entries - first)
         width = len(self.empty_entry)
         data = self.file.read_exactly(self.offset + first * width, count * width, self.name)

@@ -1,0 +1,245 @@
+"""No file makes a reader do anything but read or refuse, within bounds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tintype.disks.byte_file import ByteFile
+from tintype.disks.disk import Disk
+from tintype.disks.opening import known_readers, open_disk
+from tintype.domain.errors import RefusedContentError
+from tintype.domain.values import DiskFormat
+from tintype.inspect.crc32c import crc32c
+from tintype.testing.handmade import fixed_vhd, vdi, vhd, vhdx, vmdk
+from tintype.testing.hostile_disks import HostileDisk, hostile_disks, ploop, stream_vmdk
+
+_MIB = 1 << 20
+HOSTILE = hostile_disks()
+MAX_EXTENTS = 200
+MAX_READS = 20
+MAX_BYTES_READ = 64 * _MIB
+
+
+class CountingFile:
+    """Counts what is read of files while a test runs."""
+
+    def __init__(self) -> None:
+        self.bytes_read = 0
+
+    @classmethod
+    def count(cls, monkeypatch: pytest.MonkeyPatch) -> CountingFile:
+        counted, read = cls(), ByteFile.read
+
+        def counting_read(file: ByteFile, offset: int, length: int) -> bytes:
+            data = read(file, offset, length)
+            counted.bytes_read += len(data)
+            return data
+
+        monkeypatch.setattr(ByteFile, "read", counting_read)
+        return counted
+
+
+def read_through(disk: Disk) -> None:
+    """Read the begin of each of the first extents, as whoever copies the disk would."""
+    end = reads = 0
+    for extent in islice(disk.extents(), MAX_EXTENTS):
+        assert extent.offset == end and extent.length > 0
+        end = extent.end
+        if not extent.is_zero and reads < MAX_READS:
+            reads += 1
+            length = min(extent.length, _MIB)
+            assert len(disk.read(extent.offset, length)) == length
+            assert len(disk.read(extent.end - min(length, 999), 999)) == min(length, 999, disk.size)
+    assert end <= disk.size
+
+
+def read_by_extents(path: Path, disk_format: DiskFormat) -> None:
+    with open_disk(path, disk_format) as disk:
+        for extent in disk.extents():
+            for offset in range(extent.offset, extent.end, _MIB):
+                disk.read(offset, min(_MIB, extent.end - offset))
+
+
+@pytest.mark.parametrize("sample", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_disk_is_refused_for_its_own_reason(sample: HostileDisk, tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(sample.build())
+    with pytest.raises(sample.error) as refusal:
+        read_by_extents(path, sample.disk_format)
+    assert type(refusal.value) is sample.error
+
+
+def _content(disk: Disk) -> bytes:
+    return disk.read(0, disk.size)
+
+
+@pytest.mark.parametrize(
+    ("disk_format", "image", "content"),
+    [
+        (DiskFormat.VDI, vdi(), b"\xda" * _MIB + bytes(_MIB)),
+        (DiskFormat.VDI, vdi(disk_size=2 * _MIB - 1000), b"\xda" * _MIB + bytes(_MIB - 512)),
+        (DiskFormat.VHD, vhd(), b"\xda" * 2 * _MIB),
+        (DiskFormat.VHD, fixed_vhd(), b"\xda" * _MIB),
+        (DiskFormat.VHDX, vhdx(), bytes(4 * _MIB)),
+        (DiskFormat.PLOOP, ploop(), b"\1" * 65536 + bytes(65536) + b"\2" * 65536),
+        (
+            DiskFormat.PLOOP,
+            ploop(magic=b"WithoutFreeSpace", entries=(129, 128, 0), sectors=7 << 32 | 383),
+            (b"\1" * 65536)[512:] + b"\2" * 512 + b"\1" * 65536 + bytes(65024),
+        ),
+        (DiskFormat.VMDK, vmdk(), b"\xda" * 65536 + bytes(_MIB - 65536)),
+        (DiskFormat.VMDK, vmdk(grain_sector=1, flags=7), bytes(_MIB)),
+        (DiskFormat.VMDK, stream_vmdk(), b"\xda" * 65536 + bytes(_MIB - 65536)),
+    ],
+)
+def test_handmade_disk_is_read(disk_format: DiskFormat, image: bytes, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(image)
+    with open_disk(tmp_path / "image", disk_format) as disk:
+        assert disk.size == len(content)
+        assert _content(disk) == content
+        zeros = b"".join(bytes([extent.is_zero]) * (extent.length // 512) for extent in disk.extents())
+    assert all(not is_zero or not any(content[at * 512 : at * 512 + 512]) for at, is_zero in enumerate(zeros))
+
+
+@pytest.mark.parametrize("state", [0, 1, 2, 3, 5])
+def test_vhdx_blocks_that_are_not_stored_are_zeros(state: int, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(vhdx(bat_entry=3 << 20 | state)[: 3 * _MIB])
+    with open_disk(tmp_path / "image", DiskFormat.VHDX) as disk:
+        assert _content(disk) == bytes(4 * _MIB)
+
+
+def test_vhdx_with_sectors_of_4_kib_is_read(tmp_path: Path) -> None:
+    sector_size = {"8141bf1d-a96f-4709-ba47-f233a8faab5f": struct.pack("<I", 4096)}
+    image = bytearray(vhdx(items=sector_size))
+    image[3 * _MIB : 4 * _MIB] = b"\xda" * _MIB
+    (tmp_path / "image").write_bytes(image)
+    with open_disk(tmp_path / "image", DiskFormat.VHDX) as disk:
+        assert _content(disk) == b"\xda" * _MIB + bytes(3 * _MIB)
+
+
+def test_vhd_sectors_that_its_bitmap_calls_unused_may_hold_zeros(tmp_path: Path) -> None:
+    image = bytearray(vhd())
+    image[2048 + 100] = 0b1111_0111
+    sector = 2048 + 512 + (100 * 8 + 4) * 512
+    image[sector : sector + 512] = bytes(512)
+    (tmp_path / "image").write_bytes(image)
+    with open_disk(tmp_path / "image", DiskFormat.VHD) as disk:
+        content = _content(disk)
+        assert disk.read(804 * 512 - 10, 700) == content[804 * 512 - 10 :][:700]
+    assert content[804 * 512 : 805 * 512] == bytes(512)
+    assert content.count(0xDA) == 2 * _MIB - 512
+
+
+def test_grain_is_inflated_once_for_small_reads_in_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = CountingFile.count(monkeypatch)
+    (tmp_path / "image").write_bytes(stream_vmdk())
+    with open_disk(tmp_path / "image", DiskFormat.VMDK) as disk:
+        disk.read(0, 512)
+        before = counted.bytes_read
+        assert b"".join(disk.read(offset, 4096) for offset in range(0, 65536, 4096)) == b"\xda" * 65536
+        assert counted.bytes_read == before
+
+
+def _with_crc(image: bytearray, offset: int, length: int) -> None:
+    image[offset + 4 : offset + 8] = bytes(4)
+    image[offset + 4 : offset + 8] = struct.pack("<I", crc32c(bytes(image[offset : offset + length])))
+
+
+def _with_sum(image: bytearray, offset: int, length: int, at: int) -> None:
+    image[offset + at : offset + at + 4] = bytes(4)
+    checksum = ~sum(image[offset : offset + length]) & 0xFFFF_FFFF
+    image[offset + at : offset + at + 4] = struct.pack(">I", checksum)
+
+
+def _repair_vhd(image: bytearray) -> None:
+    if len(image) >= 1536:
+        _with_sum(image, 0, 512, 64)
+        _with_sum(image, 512, 1024, 36)
+
+
+def _repair_fixed_vhd(image: bytearray) -> None:
+    if len(image) > 512:
+        _with_sum(image, len(image) - 512, 512, 64)
+
+
+def _repair_vhdx(image: bytearray) -> None:
+    if len(image) >= 256 * 1024:
+        _with_crc(image, 64 * 1024, 4096)
+        _with_crc(image, 192 * 1024, 65536)
+
+
+def _leave(_: bytearray) -> None:
+    pass
+
+
+Repair = Callable[[bytearray], None]
+# The images, where the bytes lie that are worth changing, and how checksums are made right afterwards.
+FUZZED: Mapping[str, tuple[DiskFormat, bytes, list[tuple[int, int]], Repair]] = {
+    "vdi": (DiskFormat.VDI, vdi(), [(64, 472), (512, 520)], _leave),
+    "vhd": (DiskFormat.VHD, vhd(), [(8, 100), (512, 560), (1536, 1544), (2048, 2560)], _repair_vhd),
+    "fixed vhd": (DiskFormat.VHD, fixed_vhd(), [(_MIB, _MIB + 100)], _repair_fixed_vhd),
+    "vhdx": (
+        DiskFormat.VHDX,
+        vhdx(),
+        [(65536, 65636), (196608, 196700), (_MIB, _MIB + 200), (_MIB + 65536, _MIB + 65564), (2 * _MIB, 2 * _MIB + 32)],
+        _repair_vhdx,
+    ),
+    "ploop": (DiskFormat.PLOOP, ploop(), [(0, 76)], _leave),
+    "vmdk": (DiskFormat.VMDK, vmdk(), [(4, 80), (21 * 512, 21 * 512 + 8), (22 * 512, 22 * 512 + 64)], _leave),
+    "stream vmdk": (
+        DiskFormat.VMDK,
+        stream_vmdk(),
+        [(4, 80), (65536, 65536 + 90), (130 * 512, 130 * 512 + 64), (134 * 512, 134 * 512 + 8), (135 * 512, 138 * 512)],
+        _leave,
+    ),
+}
+
+numbers = st.sampled_from([0, 1, 2, 0x7F, 0xFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 1 << 63, (1 << 64) - 1])
+values = st.one_of(
+    st.binary(min_size=1, max_size=8),
+    st.builds(lambda number, order: number.to_bytes(8, order), numbers, st.sampled_from(["little", "big"])),
+    st.builds(lambda number: (number & 0xFFFF_FFFF).to_bytes(4, "little"), numbers),
+    st.integers(0, 1 << 16).map(lambda number: number.to_bytes(4, "little")),
+    st.integers(0, 1 << 16).map(lambda number: number.to_bytes(4, "big")),
+)
+changes = st.lists(st.tuples(st.integers(0, 99), st.floats(0, 1, exclude_max=True), values), max_size=4)
+
+
+@pytest.mark.parametrize("name", FUZZED)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=changes, share=st.one_of(st.just(1.0), st.floats(0, 1)), is_repaired=st.booleans())
+def test_changed_image_is_read_or_refused_within_bounds(
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: list[tuple[int, float, bytes]],
+    share: float,
+    is_repaired: bool,
+) -> None:
+    disk_format, sound, places, repair = FUZZED[name]
+    image = bytearray(sound)
+    for choice, where, data in changes:
+        begin, end = places[choice % len(places)]
+        at = begin + int(where * (end - begin))
+        image[at : at + len(data)] = data
+    del image[int(len(sound) * share) :]
+    if is_repaired:
+        repair(image)
+    (tmp_path / "image").write_bytes(image)
+    with monkeypatch.context() as patched:
+        counted = CountingFile.count(patched)
+        with suppress(RefusedContentError), open_disk(tmp_path / "image", disk_format) as disk:
+            read_through(disk)
+        assert counted.bytes_read <= MAX_BYTES_READ
+
+
+def test_each_of_these_formats_has_a_reader() -> None:
+    assert {made[0] for made in FUZZED.values()} <= known_readers().keys()
