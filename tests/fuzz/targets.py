@@ -6,17 +6,25 @@ no memory beyond bounds.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
+from tintype.disks.opening import open_disk
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspector
 from tintype.inspect.registry import known_formats
 from tintype.testing.hostile import hostile_images
+from tintype.testing.mutable_disks import MutableDisk, mutable_disks
 
 MAX_SEED_BYTES = 1024 * 1024
 _MAX_VIRTUAL_SIZE = 1 << 50
+_MAX_EXTENTS = 50
+_READ_SIZE = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,27 @@ def _format_target(disk_format: DiskFormat) -> Target:
     return Target(run, seeds)
 
 
+def read_disk(disk_format: DiskFormat, image: bytearray) -> None:
+    """Read the begin of each of the disk's first extents."""
+    with tempfile.NamedTemporaryFile() as file, suppress(RefusedContentError):
+        file.write(image)
+        file.flush()
+        with open_disk(Path(file.name), disk_format) as disk:
+            for extent in islice(disk.extents(), _MAX_EXTENTS):
+                length = min(extent.length, _READ_SIZE)
+                assert len(disk.read(extent.offset, length)) == length
+
+
+def _disk_target(sound: MutableDisk) -> Target:
+    """The bytes replace the headers and tables of a sound image."""
+
+    def run(content: bytes) -> None:
+        read_disk(sound.disk_format, sound.with_metadata(content))
+
+    return Target(run, lambda: iter([sound.metadata()]))
+
+
 def targets() -> Mapping[str, Target]:
     """All targets by name."""
-    return {f"inspect-{disk_format}": _format_target(disk_format) for disk_format in sorted(known_formats())}
+    parsers = {f"inspect-{disk_format}": _format_target(disk_format) for disk_format in sorted(known_formats())}
+    return parsers | {f"read-{name}": _disk_target(sound) for name, sound in mutable_disks().items()}

@@ -14,11 +14,13 @@ from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
+from tintype.inspect.vhd_geometry import has_geometry_size
 from tintype.testing.images import QEMU_IMG, SUBFORMATS, run_qemu_img
 
 pytestmark = [pytest.mark.qemu]
 
 _MIB = 1 << 20
+GEOMETRY = 40 << 16 | 4 << 8 | 17
 
 KINDS: Mapping[str, tuple[DiskFormat, tuple[str, ...]]] = {
     name: made
@@ -145,20 +147,37 @@ def test_vhdx_of_several_chunks_finds_its_blocks(block_size: str, tmp_path: Path
         assert digest_of(disk) == digest_of(original)
 
 
-@pytest.mark.parametrize("creator", [b"vpc ", b"qemu", b"qem2", b"win ", b"d2v ", b"CTXS", b"tap\0"])
-@pytest.mark.parametrize("kind", ["vhd-fixed", "vhd-dynamic"])
-def test_vhd_is_as_large_as_qemu_img_says_for_its_creator(kind: str, creator: bytes, tmp_path: Path) -> None:
+def make_vhd_by(creator: bytes, kind: str, tmp_path: Path) -> Path:
+    """A VHD of 5 MiB and a little more, whose geometry says 1.3 MiB."""
     path = make(kind, make_raw(tmp_path / "raw", "odd sectors"), tmp_path / "image")
     image = bytearray(path.read_bytes())
     for footer in {0, len(image) - 512} if kind == "vhd-dynamic" else {len(image) - 512}:
         image[footer + 28 : footer + 32] = creator
-        image[footer + 56 : footer + 60] = (40 << 16 | 4 << 8 | 17).to_bytes(4, "big")  # 1.3 MiB
+        image[footer + 56 : footer + 60] = GEOMETRY.to_bytes(4, "big")
         image[footer + 64 : footer + 68] = bytes(4)
         checksum = ~sum(image[footer : footer + 512]) & 0xFFFF_FFFF
         image[footer + 64 : footer + 68] = checksum.to_bytes(4, "big")
     path.write_bytes(image)
+    return path
+
+
+@pytest.mark.parametrize("creator", [b"vpc ", b"qemu", b"qem2", b"win ", b"d2v ", b"CTXS", b"tap\0"])
+@pytest.mark.parametrize("kind", ["vhd-fixed", "vhd-dynamic"])
+def test_vhd_is_as_large_as_qemu_img_says_for_its_creator(kind: str, creator: bytes, tmp_path: Path) -> None:
+    path = make_vhd_by(creator, kind, tmp_path)
     with open_disk(path, DiskFormat.VHD) as disk:
         assert read_all(disk, _MIB) == as_qemu_reads(path, DiskFormat.VHD)
+
+
+@pytest.mark.parametrize("creator", [b"vpc ", b"qemu", b"qem2", b"win ", b"wa\0\0", b"vbox"])
+def test_qemu_img_can_be_told_the_size_that_is_read(creator: bytes, tmp_path: Path) -> None:
+    """Also of creators that a QEMU may not know."""
+    path = make_vhd_by(creator, "vhd-dynamic", tmp_path)
+    rule = "chs" if has_geometry_size(creator, GEOMETRY) else "current_size"
+    options = f"driver=vpc,force_size_calc={rule},file.driver=file,file.filename={path}"
+    run_qemu_img("convert", "--image-opts", options, "-O", "raw", str(tmp_path / "back"))
+    with open_disk(path, DiskFormat.VHD) as disk:
+        assert read_all(disk, _MIB) == (tmp_path / "back").read_bytes()
 
 
 def test_ploop_version_1_reads_as_qemu_img_reads_it(tmp_path: Path) -> None:

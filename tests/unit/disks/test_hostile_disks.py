@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -17,12 +16,13 @@ from tintype.disks.disk import Disk
 from tintype.disks.opening import known_readers, open_disk
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.crc32c import crc32c
 from tintype.testing.handmade import fixed_vhd, vdi, vhd, vhdx, vmdk
 from tintype.testing.hostile_disks import HostileDisk, hostile_disks, ploop, stream_vmdk
+from tintype.testing.mutable_disks import mutable_disks
 
 _MIB = 1 << 20
 HOSTILE = hostile_disks()
+MUTABLE = mutable_disks()
 MAX_EXTENTS = 200
 MAX_READS = 20
 MAX_BYTES_READ = 64 * _MIB
@@ -148,60 +148,6 @@ def test_grain_is_inflated_once_for_small_reads_in_a_row(tmp_path: Path, monkeyp
         assert counted.bytes_read == before
 
 
-def _with_crc(image: bytearray, offset: int, length: int) -> None:
-    image[offset + 4 : offset + 8] = bytes(4)
-    image[offset + 4 : offset + 8] = struct.pack("<I", crc32c(bytes(image[offset : offset + length])))
-
-
-def _with_sum(image: bytearray, offset: int, length: int, at: int) -> None:
-    image[offset + at : offset + at + 4] = bytes(4)
-    checksum = ~sum(image[offset : offset + length]) & 0xFFFF_FFFF
-    image[offset + at : offset + at + 4] = struct.pack(">I", checksum)
-
-
-def _repair_vhd(image: bytearray) -> None:
-    if len(image) >= 1536:
-        _with_sum(image, 0, 512, 64)
-        _with_sum(image, 512, 1024, 36)
-
-
-def _repair_fixed_vhd(image: bytearray) -> None:
-    if len(image) > 512:
-        _with_sum(image, len(image) - 512, 512, 64)
-
-
-def _repair_vhdx(image: bytearray) -> None:
-    if len(image) >= 256 * 1024:
-        _with_crc(image, 64 * 1024, 4096)
-        _with_crc(image, 192 * 1024, 65536)
-
-
-def _leave(_: bytearray) -> None:
-    pass
-
-
-Repair = Callable[[bytearray], None]
-# The images, where the bytes lie that are worth changing, and how checksums are made right afterwards.
-FUZZED: Mapping[str, tuple[DiskFormat, bytes, list[tuple[int, int]], Repair]] = {
-    "vdi": (DiskFormat.VDI, vdi(), [(64, 472), (512, 520)], _leave),
-    "vhd": (DiskFormat.VHD, vhd(), [(8, 100), (512, 560), (1536, 1544), (2048, 2560)], _repair_vhd),
-    "fixed vhd": (DiskFormat.VHD, fixed_vhd(), [(_MIB, _MIB + 100)], _repair_fixed_vhd),
-    "vhdx": (
-        DiskFormat.VHDX,
-        vhdx(),
-        [(65536, 65636), (196608, 196700), (_MIB, _MIB + 200), (_MIB + 65536, _MIB + 65564), (2 * _MIB, 2 * _MIB + 32)],
-        _repair_vhdx,
-    ),
-    "ploop": (DiskFormat.PLOOP, ploop(), [(0, 76)], _leave),
-    "vmdk": (DiskFormat.VMDK, vmdk(), [(4, 80), (21 * 512, 21 * 512 + 8), (22 * 512, 22 * 512 + 64)], _leave),
-    "stream vmdk": (
-        DiskFormat.VMDK,
-        stream_vmdk(),
-        [(4, 80), (65536, 65536 + 90), (130 * 512, 130 * 512 + 64), (134 * 512, 134 * 512 + 8), (135 * 512, 138 * 512)],
-        _leave,
-    ),
-}
-
 numbers = st.sampled_from([0, 1, 2, 0x7F, 0xFF, 0x7FFF_FFFF, 0x8000_0000, 0xFFFF_FFFF, 1 << 63, (1 << 64) - 1])
 values = st.one_of(
     st.binary(min_size=1, max_size=8),
@@ -213,7 +159,7 @@ values = st.one_of(
 changes = st.lists(st.tuples(st.integers(0, 99), st.floats(0, 1, exclude_max=True), values), max_size=4)
 
 
-@pytest.mark.parametrize("name", FUZZED)
+@pytest.mark.parametrize("name", MUTABLE)
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=changes, share=st.one_of(st.just(1.0), st.floats(0, 1)), is_repaired=st.booleans())
 def test_changed_image_is_read_or_refused_within_bounds(
@@ -224,22 +170,22 @@ def test_changed_image_is_read_or_refused_within_bounds(
     share: float,
     is_repaired: bool,
 ) -> None:
-    disk_format, sound, places, repair = FUZZED[name]
-    image = bytearray(sound)
+    sound = MUTABLE[name]
+    image = bytearray(sound.image)
     for choice, where, data in changes:
-        begin, end = places[choice % len(places)]
+        begin, end = sound.places[choice % len(sound.places)]
         at = begin + int(where * (end - begin))
         image[at : at + len(data)] = data
-    del image[int(len(sound) * share) :]
+    del image[int(len(sound.image) * share) :]
     if is_repaired:
-        repair(image)
+        sound.repair(image)
     (tmp_path / "image").write_bytes(image)
     with monkeypatch.context() as patched:
         counted = CountingFile.count(patched)
-        with suppress(RefusedContentError), open_disk(tmp_path / "image", disk_format) as disk:
+        with suppress(RefusedContentError), open_disk(tmp_path / "image", sound.disk_format) as disk:
             read_through(disk)
         assert counted.bytes_read <= MAX_BYTES_READ
 
 
 def test_each_of_these_formats_has_a_reader() -> None:
-    assert {made[0] for made in FUZZED.values()} <= known_readers().keys()
+    assert {sound.disk_format for sound in MUTABLE.values()} <= known_readers().keys()
