@@ -7,6 +7,7 @@ simply those of the file, the reader says how to get at them. It parses no heade
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -142,6 +143,8 @@ class BlockDisk(OnFile):
 class EntryTable:
     """A table of unsigned integers in a file; ``typecode`` is that of :mod:`array`, ``name`` is for errors.
 
+    ``empty`` is what entries hold whose block is not stored, or some such values.
+
     Raises:
         TruncatedError: the file ends before the table does.
     """
@@ -151,23 +154,29 @@ class EntryTable:
     entries: int
     typecode: str
     name: str
-    empty_entry: bytes
-    """The bytes of an entry for a block that is not stored."""
+    empty: frozenset[int]
     big_endian: bool = False
 
     def __post_init__(self) -> None:
-        end = self.offset + self.entries * len(self.empty_entry)
+        end = self.offset + self.entries * self._width
         if end > self.file.size:
             raise TruncatedError(f"{self.name} should reach to byte {end}, and the file has {self.file.size}")
 
+    @property
+    def _width(self) -> int:
+        return array(self.typecode).itemsize
+
     def read(self, first: int, count: int) -> Sequence[int]:
-        """Up to ``count`` entries from the ``first``: fewer at the table's end, and none at all if all are empty."""
-        count = min(count, self.entries - first)
-        width = len(self.empty_entry)
+        """Up to ``count`` entries from the ``first``: fewer at the table's end.
+
+        Where all hold the same empty value there are none, which spares looking at each: most of a large disk is so.
+        """
+        count, width = min(count, self.entries - first), self._width
         data = self.file.read_exactly(self.offset + first * width, count * width, self.name)
-        if data == self.empty_entry * count:
+        entries = integers(data, self.typecode, big_endian=self.big_endian)
+        if entries[0] in self.empty and data == data[:width] * count:
             return ()
-        return integers(data, self.typecode, big_endian=self.big_endian)
+        return entries
 
 
 def whole_sectors(size: int) -> int:

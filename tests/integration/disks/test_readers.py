@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -111,10 +113,10 @@ def test_guest_digest_is_the_same_in_every_format(content: str, tmp_path: Path) 
             assert digest_of(disk) == expected, kind
 
 
-@pytest.mark.parametrize("kind", KINDS.keys() - {"vhd-fixed", "vhd-fixed-by-geometry", "vdi-static"})
+@pytest.mark.parametrize(
+    "kind", [kind for kind, made in KINDS.items() if not re.search("fixed|static", kind) and "-S" not in made[1]]
+)
 def test_zeros_of_a_large_disk_are_told_without_reading_them(kind: str, tmp_path: Path) -> None:
-    if "-S" in KINDS[kind][1] or "vhdx-fixed" in kind:
-        pytest.skip("stores its zeros")
     raw = tmp_path / "raw"
     with raw.open("wb") as file:
         file.truncate(20 << 30)
@@ -202,7 +204,7 @@ def test_disk_within_another_file_is_read(tmp_path: Path) -> None:
             assert read_all(disk, _MIB) == raw.read_bytes(), kind
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.4, 0.7, 0.95])
 @pytest.mark.parametrize("kind", KINDS)
 def test_file_that_is_cut_is_refused_or_reads_the_same(kind: str, share: float, tmp_path: Path) -> None:
     raw = make_raw(tmp_path / "raw", "whole blocks")
@@ -228,3 +230,16 @@ def test_qemu_img_agrees_on_every_size(tmp_path: Path) -> None:
         ).stdout  # fmt: skip
         with open_disk(path, KINDS[kind][0]) as disk:
             assert f'"virtual-size": {disk.size},' in told, kind
+
+
+def test_vhdx_with_sectors_of_4_kib_is_read_though_qemu_img_does_not(tmp_path: Path) -> None:
+    path = make("vhdx-dynamic", make_raw(tmp_path / "raw", "whole blocks"), tmp_path / "image")
+    image = bytearray(path.read_bytes())
+    region = image.index(b"metadata")
+    entry = image.index(UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f").bytes_le, region)
+    item = region + int.from_bytes(image[entry + 16 : entry + 20], "little")
+    assert image[item : item + 4] == (512).to_bytes(4, "little")
+    image[item : item + 4] = (4096).to_bytes(4, "little")
+    path.write_bytes(image)
+    with open_disk(path, DiskFormat.VHDX) as disk:
+        assert read_all(disk, _MIB) == (tmp_path / "raw").read_bytes()

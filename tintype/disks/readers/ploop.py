@@ -32,7 +32,7 @@ class _Header:
 
 def _open(file: ByteFile) -> Disk:
     header = _read_header(file)
-    table = EntryTable(file, _HEADER.size, header.entries, "I", "the ploop block table", bytes(4))
+    table = EntryTable(file, _HEADER.size, header.entries, "I", "the ploop block table", frozenset({0}))
     first = _HEADER.size + header.entries * 4
     unit = header.entry_unit * SECTOR_SIZE
 

@@ -22,6 +22,7 @@ _NO_UUID = bytes(16)
 _BLOCK_SIZE = 1024 * 1024
 _DISCARDED = 0xFFFF_FFFE
 """Entries from here on stand for blocks that are not stored."""
+_NOT_STORED = frozenset({_DISCARDED, _DISCARDED + 1})
 _MAX_BLOCKS = 0x2000_0000
 
 
@@ -35,7 +36,7 @@ class _Header:
 
 def _open(file: ByteFile) -> Disk:
     header = _read_header(file)
-    table = EntryTable(file, header.map_offset, header.blocks, "I", "the VDI block map", b"\xff" * 4)
+    table = EntryTable(file, header.map_offset, header.blocks, "I", "the VDI block map", _NOT_STORED)
 
     def locate(piece: int) -> Sequence[int]:
         entries = table.read(piece * PIECE_ENTRIES, PIECE_ENTRIES)

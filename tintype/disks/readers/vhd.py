@@ -139,7 +139,7 @@ def _open_dynamic(file: ByteFile, footer: _Footer) -> Disk:
         raise MalformedImageError(f"the VHD's block size is {block_size} bytes")
     if entries * block_size < footer.current_size:
         raise MalformedImageError(f"{entries} VHD blocks do not fit a disk of {footer.current_size} bytes")
-    table = EntryTable(file, table_offset, entries, "I", "the VHD block table", b"\xff" * 4, big_endian=True)
+    table = EntryTable(file, table_offset, entries, "I", "the VHD block table", frozenset({_UNUSED}), big_endian=True)
     # One bit for each sector, padded to a sector.
     bitmap_size = whole_sectors(-(-block_size // (8 * SECTOR_SIZE)))
 

@@ -78,17 +78,15 @@ def _open(file: ByteFile) -> Disk:
     shape = _read_metadata(file, regions[_METADATA])
     if shape.entries * 8 > regions[_BAT].length:
         raise MalformedImageError("the VHDX's block table is too short for its disk")
-    table = EntryTable(file, regions[_BAT].offset, shape.entries, "Q", "the VHDX block table", bytes(8))
+    table = EntryTable(file, regions[_BAT].offset, shape.entries, "Q", "the VHDX block table", _ZERO_STATES)
+    piece_blocks = min(PIECE_ENTRIES, shape.chunk_blocks)  # both are powers of two: a piece lies within one chunk
 
     def locate(piece: int) -> Sequence[int]:
-        first, chunk = piece * PIECE_ENTRIES, shape.chunk_blocks
-        # Either number is a power of two, so that a piece begins and ends where a chunk does, or lies within one.
-        bitmaps = max(0, PIECE_ENTRIES // chunk - 1)
-        entries = list(table.read(first + first // chunk, PIECE_ENTRIES + bitmaps))
-        del entries[chunk :: chunk + 1]
+        first = piece * piece_blocks
+        entries = table.read(first + first // shape.chunk_blocks, piece_blocks)
         return [_place(entry) for entry in entries]
 
-    return BlockDisk(file, BlockLayout(shape.size, shape.block_size, PIECE_ENTRIES, locate))
+    return BlockDisk(file, BlockLayout(shape.size, shape.block_size, piece_blocks, locate))
 
 
 def _place(entry: int) -> int:

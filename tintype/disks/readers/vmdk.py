@@ -123,6 +123,7 @@ class _GrainTables:
 
     def __init__(self, file: ByteFile, header: _Header, directory: EntryTable) -> None:
         self._file, self._header = file, header
+        self._empty = frozenset({_NOT_STORED, _ZEROES} if header.flags & _HAS_ZERO_GRAINS else {_NOT_STORED})
         self._directory_piece = lru_cache(4)(lambda piece: directory.read(piece * PIECE_ENTRIES, PIECE_ENTRIES))
 
     def locate(self, index: int) -> Sequence[int]:
@@ -132,11 +133,11 @@ class _GrainTables:
         if not tables or not tables[rest]:
             return ()
         count = self._header.entries_per_table
-        table = EntryTable(self._file, tables[rest] * SECTOR_SIZE, count, "I", "a VMDK grain table", bytes(4))
-        entries = table.read(0, count)
-        if _ZEROES in entries and not self._header.flags & _HAS_ZERO_GRAINS:
+        offset = tables[rest] * SECTOR_SIZE
+        entries = EntryTable(self._file, offset, count, "I", "a VMDK grain table", self._empty).read(0, count)
+        if _ZEROES in entries and _ZEROES not in self._empty:
             raise MalformedImageError("a VMDK grain table names the header as a grain")
-        if not set(entries) - {_NOT_STORED, _ZEROES}:
+        if self._empty.issuperset(entries):
             return ()
         return [0 if entry == _ZEROES else entry * SECTOR_SIZE for entry in entries]
 
@@ -145,7 +146,7 @@ def _directory(file: ByteFile, header: _Header) -> EntryTable:
     if header.directory_offset == 0:
         raise MalformedImageError("the VMDK has no grain directory")
     offset = header.directory_offset * SECTOR_SIZE
-    return EntryTable(file, offset, header.grain_tables, "I", "the VMDK grain directory", bytes(4))
+    return EntryTable(file, offset, header.grain_tables, "I", "the VMDK grain directory", frozenset({_NOT_STORED}))
 
 
 def _parse_header(data: bytes) -> _Header:
