@@ -153,7 +153,8 @@ def _mbr_partitions(read: Read, entries: list[_Entry]) -> Iterator[Partition]:
 def _logical_partitions(read: Read, base: int) -> Iterator[Partition]:
     """Follow the chain of records: a partition's start counts from its record, the next record's from the first."""
     record, seen, number = base, set[int](), 5
-    while record not in seen and number <= MAX_PARTITIONS:
+    # A record may be empty, or have two partitions: both counts are bounded.
+    while record not in seen and len(seen) < MAX_PARTITIONS and number <= MAX_PARTITIONS:
         seen.add(record)
         following = None
         for entry in _mbr_entries(read_padded(read, record * _SECTOR_SIZE, _SECTOR_SIZE)):
