@@ -113,7 +113,7 @@ async def _look_for_system(task: Task, sandbox: Sandbox | None, limits: JailLimi
         return _failed(_how_it_ended(result))
     try:
         return dict(_facts_in(lines))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError):
         return _failed("the reader of file systems did not make sense")
 
 
@@ -133,7 +133,7 @@ def _facts_in(lines: list[str]) -> Iterator[tuple[str, Fact]]:
     """The facts in the child's lines.
 
     Raises:
-        KeyError, TypeError, ValueError: a line is none that the child would write.
+        KeyError, TypeError, ValueError, RecursionError: a line is none that the child would write.
     """
     for line in lines:
         key, value, source = json.loads(line)

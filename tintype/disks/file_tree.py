@@ -17,7 +17,8 @@ from tintype.disks.disk import Disk
 from tintype.domain.errors import RefusedContentError
 
 _MAX_LINKS = 16
-_MAX_STEPS = 128
+_MAX_STEPS = 256
+_MAX_TARGET_LENGTH = 4096  # Linux' PATH_MAX
 _BLOCK_SIZE = 64 * 1024
 _CACHED_BLOCKS = 64
 
@@ -129,8 +130,11 @@ class FileTree:
 
 def _target(link: Any) -> str:
     """Where it leads; nowhere if that cannot be a name."""
-    target = link.info.meta.link
+    target, size = link.info.meta.link, int(link.info.meta.size)
+    if target is None and 0 < size <= _MAX_TARGET_LENGTH:
+        target = link.read_random(0, size)  # the library does not look into blocks that extents name
     try:
-        return target.decode("utf-8") if isinstance(target, bytes) and len(target) <= 4096 else ""
+        text = target.decode("utf-8") if isinstance(target, bytes) and len(target) <= _MAX_TARGET_LENGTH else ""
     except UnicodeDecodeError:
         return ""
+    return "" if "\0" in text else text
