@@ -304,11 +304,27 @@ async def test_root_that_the_library_does_not_read_keeps_its_superblock(
     assert not [key for key in values if key.startswith("os_")]
 
 
+def ntfs_image(path: Path, tree: Path) -> Path:
+    """NTFS with the files of a tree: an installation medium's archive is applied to it."""
+    run("mkntfs", "-q", "-F", sparse(path, 16 * MIB))
+    run("wimcapture", tree, path.with_suffix(".wim"))
+    run("wimapply", path.with_suffix(".wim"), path)
+    return path
+
+
 async def test_windows_is_told_by_its_kernel(tmp_path: Path, sandbox: Sandbox) -> None:
-    """NTFS as a program makes it, with the files put in by another."""
-    path = sparse(tmp_path / "disk.raw", 16 * MIB)
-    run("mkntfs", "-q", "-F", path)
-    _, values = await examine(path, sandbox)
+    system = tmp_path / "tree/Windows/System32"
+    system.mkdir(parents=True)
+    header = b"MZ".ljust(0x3C, b"\0") + (64).to_bytes(4, "little") + b"PE\0\0" + (0x8664).to_bytes(2, "little")
+    (system / "ntoskrnl.exe").write_bytes(header + bytes(100_000))
+    facts, values = await examine(ntfs_image(tmp_path / "disk.raw", tmp_path / "tree"), sandbox)
+    assert (values["os_type"], values["os_distro"], values["architecture"]) == ("windows", "windows", "x86_64")
+    assert facts["os_type"].source == "/Windows/System32/ntoskrnl.exe in the disk"
+
+
+async def test_ntfs_without_a_kernel_is_no_windows(tmp_path: Path, sandbox: Sandbox) -> None:
+    (tmp_path / "tree/Windows").mkdir(parents=True)
+    _, values = await examine(ntfs_image(tmp_path / "disk.raw", tmp_path / "tree"), sandbox)
     assert values["file_system"] == "ntfs"
     assert not [key for key in values if key.startswith("os_")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from uuid import UUID
@@ -136,3 +136,27 @@ def ufs2_superblock(*, name: bytes = b"rootfs", fragments: int = 4096, fragment_
     struct.pack_into("<Q", block, 65536 + 1080, fragments)
     struct.pack_into("<I", block, 65536 + 1372, 0x19540119)
     return bytes(block)
+
+
+MAGICS: Mapping[str, Sequence[tuple[int, bytes]]] = {
+    "xfs": [(0, b"XFSB\0\0\x10\0"), (102, b"\x02\0")],
+    "btrfs": [(65536 + 48, (65536).to_bytes(8, "little")), (65536 + 64, b"_BHRfS_M")],
+    "f2fs": [(1024, b"\x10\x20\xf5\xf2"), (1040, b"\x0c")],
+    "ntfs": [(3, b"NTFS    \0\x02\x08"), (510, b"\x55\xaa"), (64, b"\xf6")],
+    "exfat": [(3, b"EXFAT   "), (108, b"\x09\x03"), (510, b"\x55\xaa")],
+    "vfat": [(0, b"\xeb\x3c\x90mkfs.fat\0\x02\x04\x01\0\x02\0\x02\0\x50\xf8\x14\0"), (510, b"\x55\xaa")],
+    "squashfs": [(0, b"hsqs"), (28, b"\4\0")],
+    "swap": [(4086, b"SWAPSPACE2"), (1024, b"\1\0\0\0")],
+    "iso9660": [(32768, b"\x01CD001")],
+    "crypto_LUKS": [(0, b"LUKS\xba\xbe\0\2")],
+}
+"""What a superblock cannot be told without; every other byte may be anything."""
+
+
+def superblock_magics() -> Iterator[bytes]:
+    """For each of them the shortest bytes that have them, and zeros otherwise."""
+    for magics in MAGICS.values():
+        content = bytearray(max(offset + len(magic) for offset, magic in magics))
+        for offset, magic in magics:
+            content[offset : offset + len(magic)] = magic
+        yield bytes(content)

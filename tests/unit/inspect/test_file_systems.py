@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tintype.domain.errors import TruncatedError
 from tintype.inspect.file_systems import FILE_SYSTEM_TYPES, FileSystem, identify_file_system
 from tintype.testing.disk_contents import (
+    MAGICS,
     bcachefs_superblock,
     ext4_superblock,
     lvm2_label,
@@ -26,20 +27,6 @@ HANDMADE = {
     "bcachefs": bcachefs_superblock(),
     "ufs": ufs2_superblock(),
 }
-
-MAGICS = {
-    "xfs": [(0, b"XFSB\0\0\x10\0"), (102, b"\x02\0")],
-    "btrfs": [(65536 + 48, (65536).to_bytes(8, "little")), (65536 + 64, b"_BHRfS_M")],
-    "f2fs": [(1024, b"\x10\x20\xf5\xf2"), (1040, b"\x0c")],
-    "ntfs": [(3, b"NTFS    \0\x02\x08"), (510, b"\x55\xaa"), (64, b"\xf6")],
-    "exfat": [(3, b"EXFAT   "), (108, b"\x09\x03"), (510, b"\x55\xaa")],
-    "vfat": [(0, b"\xeb\x3c\x90mkfs.fat\0\x02\x04\x01\0\x02\0\x02\0\x50\xf8\x14\0"), (510, b"\x55\xaa")],
-    "squashfs": [(0, b"hsqs"), (28, b"\4\0")],
-    "swap": [(4086, b"SWAPSPACE2"), (1024, b"\1\0\0\0")],
-    "iso9660": [(32768, b"\x01CD001")],
-    "crypto_LUKS": [(0, b"LUKS\xba\xbe\0\2")],
-}
-"""What a superblock cannot be told without; every other byte may be anything."""
 
 
 class CountedBytes:
