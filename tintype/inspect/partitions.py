@@ -22,6 +22,7 @@ MAX_PARTITIONS = 128
 MAX_ARRAY_SIZE = 1024 * 1024
 """Bytes of the largest array of GPT entries that is read; programs write 16 KiB."""
 
+_MAX_ACTIVE = 8
 _SECTOR_SIZE = 512
 _SECTOR_SIZES = (512, 4096)
 _SIGNATURE = b"\x55\xaa"
@@ -43,7 +44,7 @@ class Partition:
     """One entry of a table; ``start`` and ``size_bytes`` in bytes, and nobody has checked that the disk has them.
 
     ``type`` is one of the names in :mod:`tintype.inspect.partition_types`, or else the GUID, or the byte in hex.
-    ``is_active`` is set where a BIOS' boot code would go on. ``source`` says where all this was read.
+    ``source`` says where all this was read.
     """
 
     number: int
@@ -53,7 +54,6 @@ class Partition:
     source: str
     name: str = ""
     uuid: str | None = None
-    is_active: bool = False
 
     @property
     def end(self) -> int:
@@ -63,7 +63,10 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class PartitionTable:
-    """A disk's table, its partitions in the order of their numbers; ``boot_code`` is what a BIOS would run."""
+    """A disk's table, and its partitions in the order of their numbers.
+
+    ``boot_code`` is what a BIOS would run, ``active_starts`` where that would go on, in bytes.
+    """
 
     scheme: Scheme
     partitions: tuple[Partition, ...] = ()
@@ -71,6 +74,7 @@ class PartitionTable:
     uuid: str | None = None
     is_hybrid: bool = False
     boot_code: bytes = b""
+    active_starts: tuple[int, ...] = ()
 
     @property
     def boots_uefi(self) -> bool:
@@ -89,8 +93,7 @@ class PartitionTable:
             return True
         if self.scheme is Scheme.MBR and b"GRUB" in self.boot_code:
             return True
-        active = [partition for partition in self.partitions if partition.is_active][:4]
-        return any(read_padded(read, partition.start, _SECTOR_SIZE)[510:] == _SIGNATURE for partition in active)
+        return any(read_padded(read, start, _SECTOR_SIZE)[510:] == _SIGNATURE for start in self.active_starts)
 
 
 def read_partition_table(read: Read, disk_size: int) -> PartitionTable:
@@ -104,18 +107,23 @@ def read_partition_table(read: Read, disk_size: int) -> PartitionTable:
     if not entries:
         has_gpt = any(read_padded(read, size, 8) == _GPT_SIGNATURE for size in _SECTOR_SIZES)
         return PartitionTable(Scheme.DAMAGED if has_gpt else Scheme.NONE)
-    boot_code = first[:440]
+    boot_code, active = first[:440], list(_active_starts(first))
     if not any(entry.kind == PROTECTIVE for entry in entries):
-        partitions = sorted(_mbr_partitions(read, entries), key=lambda partition: partition.number)
+        by_number = sorted(_mbr_partitions(read, entries), key=lambda partition: partition.number)
         identifier = little(first[440:444])
         uuid = f"{identifier:08x}" if identifier else None
-        return PartitionTable(Scheme.MBR, tuple(partitions[:MAX_PARTITIONS]), uuid=uuid, boot_code=boot_code)
+        return PartitionTable(
+            Scheme.MBR, tuple(by_number[:MAX_PARTITIONS]), uuid=uuid, boot_code=boot_code, active_starts=tuple(active)
+        )
     header = _find_gpt(read, disk_size)
     if header is None:
-        return PartitionTable(Scheme.DAMAGED, boot_code=boot_code)
+        return PartitionTable(Scheme.DAMAGED)
     is_hybrid = any(entry.kind != PROTECTIVE for entry in entries)
-    partitions = list(_gpt_partitions(header))
-    return PartitionTable(Scheme.GPT, tuple(partitions), header.sector_size, header.uuid, is_hybrid, boot_code)
+    active += _legacy_bootable_starts(header)
+    partitions = tuple(_gpt_partitions(header))
+    return PartitionTable(
+        Scheme.GPT, partitions, header.sector_size, header.uuid, is_hybrid, boot_code, tuple(active[:_MAX_ACTIVE])
+    )
 
 
 # --- MBR --------------------------------------------------------------------------------------------------------------
@@ -127,7 +135,6 @@ class _Entry:
     kind: int
     start: int
     sectors: int
-    is_active: bool
 
 
 def _mbr_entries(sector: bytes) -> Iterator[_Entry]:
@@ -135,9 +142,17 @@ def _mbr_entries(sector: bytes) -> Iterator[_Entry]:
     if sector[510:512] != _SIGNATURE or any(sector[446 + 16 * i] & 0x7F for i in range(4)):
         return
     for i in range(4):
-        status, _, kind, _, start, sectors = struct.unpack_from("<B3sB3sII", sector, 446 + 16 * i)
+        kind, start, sectors = struct.unpack_from("<B3xII", sector, 450 + 16 * i)
         if kind and sectors:
-            yield _Entry(i + 1, kind, start, sectors, status == 0x80)
+            yield _Entry(i + 1, kind, start, sectors)
+
+
+def _active_starts(sector: bytes) -> Iterator[int]:
+    """Of entries of type 0 too: a bootable ISO image marks itself so, from its first sector on."""
+    for at in range(446, 510, 16):
+        status, start, sectors = struct.unpack_from("<B7xII", sector, at)
+        if status == 0x80 and sectors:
+            yield start * _SECTOR_SIZE
 
 
 def _mbr_partitions(read: Read, entries: list[_Entry]) -> Iterator[Partition]:
@@ -171,7 +186,7 @@ def _logical_partitions(read: Read, base: int) -> Iterator[Partition]:
 def _mbr_partition(entry: _Entry, number: int, start: int, source: str) -> Partition:
     kind = MBR_TYPES.get(entry.kind, f"0x{entry.kind:02x}")
     size = entry.sectors * _SECTOR_SIZE
-    return Partition(number, kind, start * _SECTOR_SIZE, size, source, is_active=entry.is_active)
+    return Partition(number, kind, start * _SECTOR_SIZE, size, source)
 
 
 # --- GPT (UEFI Specification 5.3) -------------------------------------------------------------------------------------
@@ -224,7 +239,7 @@ def _read_gpt(read: Read, sector_size: int, position: int, source: str) -> _Gpt 
 def _gpt_partitions(table: _Gpt) -> Iterator[Partition]:
     found = 0
     for number, at in enumerate(range(0, len(table.entries), table.entry_size), 1):
-        kind, uuid, first, last, attributes, name = _ENTRY.unpack_from(table.entries, at)
+        kind, uuid, first, last, _, name = _ENTRY.unpack_from(table.entries, at)
         if not any(kind) or last < first or found == MAX_PARTITIONS:
             continue
         found += 1
@@ -237,5 +252,11 @@ def _gpt_partitions(table: _Gpt) -> Iterator[Partition]:
             f"{table.source} entry {number}",
             label_of(name, "utf-16-le"),
             str(UUID(bytes_le=uuid)),
-            bool(attributes & _LEGACY_BOOTABLE),
         )
+
+
+def _legacy_bootable_starts(table: _Gpt) -> Iterator[int]:
+    for at in range(0, len(table.entries), table.entry_size):
+        kind, _, first, _, attributes, _ = _ENTRY.unpack_from(table.entries, at)
+        if any(kind) and attributes & _LEGACY_BOOTABLE:
+            yield first * table.sector_size

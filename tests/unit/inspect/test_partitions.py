@@ -55,8 +55,9 @@ def test_primary_partitions_are_told_with_their_entry() -> None:
     assert table.uuid == "0000cafe"
     first, third = table.partitions
     assert (first.number, first.type, first.start, first.size_bytes) == (1, "linux_filesystem", 1 << 20, 51200)
-    assert (first.source, first.is_active) == ("MBR entry 1", True)
-    assert (third.number, third.type, third.is_active) == (3, "0x42", False)
+    assert first.source == "MBR entry 1"
+    assert (third.number, third.type) == (3, "0x42")
+    assert table.active_starts == (1 << 20,)
 
 
 def test_logical_partitions_are_numbered_from_five() -> None:
@@ -253,6 +254,17 @@ def test_active_partition_without_boot_code_does_not_boot() -> None:
     assert firmware_of(disk) == (False, False)
 
 
+def test_bootable_iso_image_boots_from_itself() -> None:
+    code = b"\x33\xed\x90"
+    assert firmware_of(mbr([(0x80, 0, 0, 2048), (0, 0xEF, 16, 64)], boot_code=code)) == (True, True)
+    first_sector = mbr([(0, 0xEE, 1, 8191), (0x80, 0, 0, 1)], boot_code=code)
+    assert firmware_of(gpt([ESP], first_sector=first_sector)) == (True, True)
+
+
+def test_protective_partition_that_is_active_leads_nowhere() -> None:
+    assert firmware_of(gpt([ESP], first_sector=mbr([(0x80, 0xEE, 1, 8191)], boot_code=b"\x33"))) == (True, False)
+
+
 # --- any bytes --------------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +277,7 @@ def check(content: bytes | bytearray) -> None:
     for partition in table.partitions:
         assert partition.start >= 0 and partition.size_bytes > 0 and len(partition.name) <= 36
     table.boots_bios(read)
-    assert read.reads <= MAX_PARTITIONS + 16
+    assert read.reads <= MAX_PARTITIONS + 20
 
 
 @given(
