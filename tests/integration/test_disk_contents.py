@@ -16,8 +16,10 @@ import pytest
 from tintype.disks import contents_jail
 from tintype.disks.contents import content_fact
 from tintype.disks.contents_jail import LIMITS, examine_contents
+from tintype.disks.contents_task import READABLE
+from tintype.disks.file_tree import KINDS
 from tintype.domain.values import DiskFormat, Fact, PropertyValue
-from tintype.inspect.file_systems import FileSystem, identify_file_system
+from tintype.inspect.file_systems import FILE_SYSTEM_TYPES, FileSystem, identify_file_system
 from tintype.runtime.jail import Sandbox, detect_sandbox
 from tintype.testing.images import run_qemu_img
 
@@ -471,3 +473,21 @@ async def test_relative_path_is_read(gpt_disk: Path, sandbox: Sandbox, monkeypat
     monkeypatch.chdir(gpt_disk.parent)
     facts = await asyncio.wait_for(examine_contents(Path(gpt_disk.name), DiskFormat.RAW, sandbox=sandbox), 60)
     assert facts["os_distro"].value == "debian"
+
+
+async def test_disk_inside_another_file_is_read_there(tmp_path: Path, gpt_disk: Path, sandbox: Sandbox) -> None:
+    archive = sparse(tmp_path / "archive", gpt_disk.stat().st_size + 3 * 512)
+    place(archive, gpt_disk, 512)
+    facts = await examine_contents(archive, DiskFormat.RAW, sandbox=sandbox, offset=512, length=gpt_disk.stat().st_size)
+    assert facts == await examine_contents(gpt_disk, DiskFormat.RAW, sandbox=sandbox)
+
+
+async def test_without_bubblewrap_the_limits_hold_the_child(gpt_disk: Path, sandbox: Sandbox) -> None:
+    bare = Sandbox(sandbox.prlimit, None, None)  # as the operator has allowed
+    facts = await examine_contents(gpt_disk, DiskFormat.RAW, sandbox=bare)
+    assert facts["os_distro"].value == "debian"
+
+
+def test_file_systems_that_are_asked_for_are_those_that_the_library_reads() -> None:
+    assert set(KINDS) == READABLE
+    assert set(FILE_SYSTEM_TYPES) >= READABLE

@@ -25,7 +25,7 @@ from tintype.inspect.fact_bounds import bounded
 from tintype.runtime.jail import JailLimits, JailResult, Sandbox, run_jailed
 
 LIMITS = JailLimits(
-    wall_clock_s=30.0, cpu_s=20, address_space_bytes=1024**3, file_size_bytes=0, processes=256, open_files=64
+    wall_clock_s=30.0, cpu_s=10, address_space_bytes=1024**3, file_size_bytes=0, processes=256, open_files=64
 )
 """What looking for an operating system may use up, unless told otherwise."""
 
@@ -160,4 +160,5 @@ def _visible(import_path: list[Path]) -> list[Path]:
     """What the jail must show besides ``/usr``: the interpreter's own files, this package, and the libraries'."""
     package, *libraries = import_path
     needed = [Path(sys.base_prefix).resolve(), package / "tintype", *libraries]
-    return [path for path in dict.fromkeys(needed) if not path.is_relative_to("/usr")]
+    # An interpreter in /bin may take the root for its prefix, which must never be shown; its files are there anyway.
+    return [path for path in dict.fromkeys(needed) if path != Path("/") and not path.is_relative_to("/usr")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tintype.disks import contents_jail
 from tintype.disks.contents import CONTENT_FACTS, content_fact, read_contents, survey
 from tintype.disks.contents_jail import examine_contents
 from tintype.disks.opening import open_disk
@@ -226,3 +228,12 @@ async def test_disk_in_a_window_of_a_file_is_read_there(tmp_path: Path) -> None:
     path.write_bytes(bytes(1000) + ext4_superblock())
     facts = await asyncio.wait_for(examine_contents(path, DiskFormat.RAW, sandbox=None, offset=1000), 30)
     assert facts["file_system"].value == "ext4"
+
+
+@pytest.mark.parametrize("prefix", ["/", "/usr", "/usr/local"])
+def test_jail_never_shows_the_root_nor_twice_what_it_shows_anyway(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    monkeypatch.setattr(sys, "base_prefix", prefix)
+    visible = contents_jail._visible(
+        [Path("/srv/project"), Path("/srv/libraries"), Path("/usr/lib/python3/dist-packages")]
+    )
+    assert visible == [Path("/srv/project/tintype"), Path("/srv/libraries")]
