@@ -116,7 +116,7 @@ def test_memory_is_bounded_whatever_the_size(build: Callable[[], bytes]) -> None
 def test_memory_is_bounded_for_the_largest_tables() -> None:
     entries = MAX_REGION_SIZE // 8
     image = qcow2(l1_size=entries, size=entries * 512 * 4096)[: 3 * 4096]
-    image += b"".join(struct.pack(">Q", (number + 1) << 12) for number in range(entries))
+    image += b"".join(struct.pack(">Q", (number + 1024) << 12) for number in range(entries))
     inspector = Inspector(None)
     tracemalloc.start()
     try:
