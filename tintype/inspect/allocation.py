@@ -69,15 +69,18 @@ class Allocation:
         self._claimed_bytes += len(places) * bytes_each
         self._largest_bytes = max(self._largest_bytes, bytes_each)
 
-    def require_backed(self, file_size: int) -> None:
+    def require_backed(self, file_size: int, *, unit: int = 1) -> None:
         """Check, once the file's size is known, that it has room for all that was claimed; the last may be short.
+
+        ``unit`` in bytes is for claims that were counted in units, before their size was known.
 
         Raises:
             DecompressionBombError: if it has not, so that some must share places.
         """
-        if self._claimed_bytes > file_size + self._largest_bytes:
+        claimed_bytes = self._claimed_bytes * unit
+        if claimed_bytes > file_size + self._largest_bytes * unit:
             raise DecompressionBombError(
-                f"{self._what} claim {self._claimed_bytes} bytes of a file that has {file_size}: some share places"
+                f"{self._what} claim {claimed_bytes} bytes of a file that has {file_size}: some share places"
             )
 
 

@@ -92,11 +92,14 @@ def vdi(*, link_uuid: bytes = bytes(16), parent_uuid: bytes = bytes(16), map_ent
     return header.ljust(512, b"\0") + table.ljust(512, b"\0") + b"\xda" * _MIB
 
 
-def vhd_footer(*, disk_type: int = 3, data_offset: int = 512, current_size: int = 2 * _MIB) -> bytes:
+def vhd_footer(
+    *, disk_type: int = 3, data_offset: int = 512, current_size: int = 2 * _MIB, version: int = 0x10000,
+    cylinders: int = 0, heads: int = 4, sectors: int = 17, saved_state: int = 0,
+) -> bytes:  # fmt: skip
     """A footer with its checksum."""
     packed = struct.pack(
-        ">8sIIQI4sI4sQQIII16sB", b"conectix", 2, 0x10000, data_offset, 0, b"test", 1, b"Wi2k",
-        current_size, current_size, 0, disk_type, 0, b"\x33" * 16, 0,
+        ">8sIIQI4sI4sQQHBBII16sB", b"conectix", 2, version, data_offset, 0, b"test", 1, b"Wi2k",
+        current_size, current_size, cylinders, heads, sectors, disk_type, 0, b"\x33" * 16, saved_state,
     )  # fmt: skip
     return _with_sum(packed.ljust(512, b"\0"), 64)
 

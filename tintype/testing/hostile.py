@@ -17,6 +17,7 @@ from tintype.domain.errors import (
     UnsafeBackingFileError,
     UnsafeDataFileError,
     UnsafeExtentError,
+    UnsupportedImageError,
     VirtualSizeTooLargeError,
 )
 from tintype.domain.values import DiskFormat
@@ -233,7 +234,7 @@ def _vhdx() -> _Rows:
     mib = 1 << 20
     yield "parent", DifferencingDiskError, lambda: vhdx(flags=2)
     yield "parent locator", DifferencingDiskError, lambda: vhdx(items=parent_locator)
-    yield "log to replay", MalformedImageError, lambda: vhdx(log_guid=b"\x55" * 16)
+    yield "log to replay", UnsupportedImageError, lambda: vhdx(log_guid=b"\x55" * 16)
     yield "damaged headers", MalformedImageError, lambda: b"vhdxfile" + bytes(4 * mib)
     yield "unknown required item", MalformedImageError, lambda: vhdx(items={unknown: b""})
     yield "unknown required region", MalformedImageError, lambda: vhdx(regions={unknown: (mib, mib)})

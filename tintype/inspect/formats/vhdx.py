@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from tintype.domain.errors import DifferencingDiskError, MalformedImageError
+from tintype.domain.errors import (
+    DecompressionBombError,
+    DifferencingDiskError,
+    MalformedImageError,
+    TruncatedError,
+    UnsupportedImageError,
+)
 from tintype.domain.values import DiskFormat, PropertyValue
+from tintype.inspect.allocation import Allocation, read_claims
 from tintype.inspect.crc32c import crc32c
+from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import FactSpec, Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format, Rule
+from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, Wish
 
 _SIGNATURE = b"vhdxfile"
 _KIB, _MIB = 1024, 1024 * 1024
@@ -39,7 +48,8 @@ _KNOWN_ITEMS = {_FILE_PARAMETERS, _DISK_SIZE, _DISK_ID, _LOGICAL_SECTOR_SIZE, _P
 _ITEM_IS_REQUIRED = 4
 _HAS_PARENT = 2
 _MAX_DISK_SIZE = 64 * 1024**4
-_BLOCK_STATE_MASK, _FULLY_PRESENT, _PARTIALLY_PRESENT = 7, 6, 7
+_BLOCK_STATE_MASK = 7
+_PRESENT = (6, 7)  # fully, partially (MS-VHDX 2.5.1.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +80,18 @@ def _parse(stream: Stream) -> Parsing:
     regions = _read_regions(stream)
     if _BAT not in regions or _METADATA not in regions:
         raise MalformedImageError("the VHDX has no block table or no metadata")
-    tables: dict[UUID, bytes] = {}
-    for name, region in sorted(regions.items(), key=lambda item: item[1].offset):
-        tables[name] = yield from stream.read_exactly(
-            region.offset, min(region.length, MAX_REGION_SIZE), "a region of the VHDX"
-        )
-    disk = _read_metadata(tables[_METADATA])
+    _check_layout(regions)
+    allocation = Allocation("VHDX blocks")
+    disk = yield from _read_tables(regions, stream, allocation)
     stream.require_admissible(disk.size)
     if disk.table_entries * 8 > regions[_BAT].length:
         raise MalformedImageError("the VHDX's block table is too short for its disk")
     yield from stream.end()
     for region in regions.values():
         stream.require_size(region.offset + region.length, "a region of the VHDX")
-    stream.require_size(_reach(disk, tables[_BAT]), "the VHDX's last block")
+    if allocation.highest >= 0:
+        stream.require_size(allocation.highest * _MIB + disk.block_size, "the VHDX's last block")
+    allocation.require_backed(stream.size, unit=disk.block_size)
     return Findings(disk.size, _facts(disk, stream.head))
 
 
@@ -100,7 +109,9 @@ def _check_header(stream: Stream) -> None:
     if current[2] != 1:
         raise MalformedImageError(f"VHDX version {current[2]} is not known")
     if any(current[1]):
-        raise MalformedImageError("the VHDX was not closed: changes in its log are yet to be replayed")
+        raise UnsupportedImageError(
+            "the VHDX was not closed: changes in its log are yet to be replayed; open it once where it was made"
+        )
 
 
 def _read_regions(stream: Stream) -> Mapping[UUID, Region]:
@@ -120,6 +131,34 @@ def _read_regions(stream: Stream) -> Mapping[UUID, Region]:
             raise MalformedImageError("the VHDX region table contradicts itself")
         regions[name] = Region(offset, length)
     return regions
+
+
+def _check_layout(regions: Mapping[UUID, Region]) -> None:
+    first, second = sorted(regions.values(), key=lambda region: region.offset)
+    if second.offset < first.offset + first.length:
+        raise MalformedImageError("the VHDX's block table and its metadata overlap")
+
+
+def _read_tables(
+    regions: Mapping[UUID, Region], stream: Stream, allocation: Allocation
+) -> Generator[Wish, bytes, _Disk]:
+    """The metadata and the block table, in the order of the file. Blocks are counted: their size may come last."""
+    disk: _Disk | None = None
+    for name, region in sorted(regions.items(), key=lambda item: item[1].offset):
+        if name == _METADATA:
+            length = min(region.length, MAX_REGION_SIZE)
+            disk = _read_metadata((yield from stream.read_exactly(region.offset, length, "the VHDX's metadata")))
+            stream.require_admissible(disk.size)
+        else:
+            length = min(region.length, disk.table_entries * 8) if disk else region.length
+            yield from read_claims(stream, region.offset, length, "Q", _stored, allocation, 1)
+    assert disk is not None  # its region is required
+    return disk
+
+
+def _stored(entries: array[int]) -> list[int]:
+    """Where blocks are stored, in MiB."""
+    return [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in _PRESENT]
 
 
 def _read_metadata(data: bytes) -> _Disk:
@@ -164,14 +203,6 @@ def _metadata_items(data: bytes) -> Mapping[UUID, bytes]:
     return items
 
 
-def _reach(disk: _Disk, table: bytes) -> int:
-    """How many bytes the file has at least, by that part of the block table that was read."""
-    entries = integers(table, "Q", big_endian=False)[: disk.table_entries]
-    present = (_FULLY_PRESENT, _PARTIALLY_PRESENT)
-    offsets = [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in present]
-    return max(offsets) * _MIB + disk.block_size if offsets else 0
-
-
 def _checksum(data: bytes) -> int:
     """CRC-32C of a structure, its own field at bytes 4-7 taken as zero."""
     return crc32c(data[:4] + bytes(4) + data[8:])
@@ -201,5 +232,15 @@ FORMAT = Format(
         FactSpec("vhdx_physical_sector_size_bytes", int, "VHDX metadata", "sector size of the medium beneath"),
         FactSpec("vhdx_creator", str, "VHDX file identifier", "program that made it"),
         FactSpec("vhdx_uuid", str, "VHDX metadata, virtual disk id", "identifies the disk"),
+    ),
+    rules=(
+        Rule(DifferencingDiskError, "a parent locator, or the flag that there is a parent"),
+        Rule(UnsupportedImageError, "a log that is yet to be replayed"),
+        Rule(MalformedImageError, "damaged headers, region or metadata tables; unknown required regions or items"),
+        Rule(MalformedImageError, "sizes of disk, blocks, sectors and block table that do not fit each other"),
+        Rule(MalformedImageError, "regions that overlap or lie askew"),
+        Rule(DecompressionBombError, "entries of the block table that share a block"),
+        Rule(TruncatedError, "regions or blocks that end beyond the file"),
+        *DISK_RULES,
     ),
 )
