@@ -6,6 +6,7 @@ Each builder takes its header's fields as keywords, under the names of the forma
 from __future__ import annotations
 
 import struct
+import zlib
 from uuid import UUID
 
 from tintype.inspect.crc32c import crc32c
@@ -43,24 +44,51 @@ def vmdk_descriptor(
     ).encode()
 
 
-def vmdk(descriptor: bytes | None = None, *, grain_sector: int = 26, **fields: int) -> bytes:
+def vmdk(
+    descriptor: bytes | None = None,
+    *,
+    grain_sector: int = 26,
+    directory: tuple[int, ...] = (22,),
+    grains: tuple[int, ...] = (),
+    **fields: int,
+) -> bytes:
     """A monolithicSparse VMDK of 1 MiB with one stored grain: header, descriptor, directory, table, grain."""
     header = _vmdk_header(fields)
     text = (vmdk_descriptor() if descriptor is None else descriptor).ljust(20 * 512, b"\0")
-    directory = struct.pack("<I", 22).ljust(512, b"\0")
-    table = struct.pack("<I", grain_sector).ljust(512 * 4, b"\0")
-    return header + text + directory + table + b"\xda" * 128 * 512
+    entries = grains or (grain_sector,)
+    table = struct.pack(f"<{len(entries)}I", *entries).ljust(512 * 4, b"\0")
+    return header + text + struct.pack(f"<{len(directory)}I", *directory).ljust(512, b"\0") + table + b"\xda" * 65536
 
 
-def stream_vmdk(**fields: int) -> bytes:
-    """A streamOptimized VMDK whose grain directory is known to its footer only; it stores no grain."""
+def stream_vmdk(
+    *,
+    grains: tuple[int, ...] = (21,),
+    directory: tuple[int, ...] = (23,),
+    marker: tuple[int, int, int] = (4, 0, 1),
+    overhead: int = 21,
+    **fields: int,
+) -> bytes:
+    """A streamOptimized VMDK whose grain directory is known to its footer only.
+
+    Behind 21 sectors of header and descriptor: one grain, the marker and the four sectors of its table, the marker and
+    the sector of the directory (at 28), and the footer, which takes ``fields``.
+    """
     end = 0xFFFF_FFFF_FFFF_FFFF
-    defaults = {"version": 3, "flags": 0x30001, "compression": 1}
+    defaults = {"version": 3, "flags": 0x30001, "compression": 1, "overhead": overhead}
     text = vmdk_descriptor(create_type="streamOptimized").ljust(20 * 512, b"\0")
-    header = _vmdk_header(defaults | {"directory_offset": end})
-    directory = bytes(512)
-    footer = _vmdk_header(defaults | {"directory_offset": 21} | fields)
-    return header + text + directory + struct.pack("<QII", 1, 0, 3).ljust(512, b"\0") + footer + bytes(512)
+    data = zlib.compress(b"\xda" * 65536)
+    sectors = [
+        _vmdk_header(defaults | {"directory_offset": end}) + text,
+        (struct.pack("<QI", 0, len(data)) + data).ljust(512, b"\0"),
+        struct.pack("<QII", *marker).ljust(512, b"\0"),
+        struct.pack(f"<{len(grains)}I", *grains).ljust(512 * 4, b"\0"),
+        struct.pack("<QII", 1, 0, 2).ljust(512, b"\0"),
+        struct.pack(f"<{len(directory)}I", *directory).ljust(512, b"\0"),
+        struct.pack("<QII", 1, 0, 3).ljust(512, b"\0"),
+        _vmdk_header(defaults | {"directory_offset": 28} | fields),
+        bytes(512),
+    ]
+    return b"".join(sectors)
 
 
 def _vmdk_header(fields: dict[str, int]) -> bytes:

@@ -33,6 +33,8 @@ _SPARSE_COOKIE = b"cxsparse"
 _SPARSE = struct.Struct(">8sQQIIII16s")
 _SPARSE_SIZE = 1024
 _SPARSE_CHECKSUM_OFFSET = 36
+_MAX_GEOMETRY = 65535, 16, 255
+"""Stands for "too large to be told", which QEMU writes also where only the size counts."""
 _HOSTS = {b"Wi2k": "windows", b"Mac ": "macintosh"}
 _UNUSED = 0xFFFF_FFFF
 _MAX_SIZE = 2040 * 1024**3
@@ -93,12 +95,12 @@ def _parse_footer(data: bytes) -> _Footer:
         raise DifferencingDiskError("the VHD holds the difference to another disk only")
     if current_size % 512 or not 0 < current_size <= _MAX_SIZE:
         raise MalformedImageError(f"the VHD's disk has {current_size} bytes")
-    if cylinders * heads * sectors * 512 > current_size:
-        # QEMU goes by the geometry, unless it knows the creator (block/vpc.c, vpc_open).
+    geometry = cylinders, heads, sectors
+    if geometry != _MAX_GEOMETRY and (cylinders - 1) * heads * sectors * 512 >= current_size:
+        # Some programs round up by a cylinder. QEMU goes by the geometry, unless it knows the creator (block/vpc.c).
         raise MalformedImageError("the VHD's geometry is that of a larger disk")
     if is_saved:
         raise UnsupportedImageError("the VHD belongs to a machine whose state was saved: shut it down, and copy it anew")
-    geometry = cylinders, heads, sectors
     return _Footer(data_offset, creator, creator_version, creator_host, current_size, geometry, disk_type, uuid)
 
 
@@ -156,7 +158,7 @@ def _facts(footer: _Footer, subtype: str) -> dict[str, PropertyValue]:
         facts |= {"vhd_creator": creator, "vhd_creator_version": f"{major}.{minor}"}
     if host:
         facts["vhd_creator_host"] = host
-    if all(footer.geometry):
+    if all(footer.geometry) and footer.geometry != _MAX_GEOMETRY:
         facts["vhd_geometry"] = "/".join(map(str, footer.geometry))
     return facts
 
