@@ -71,9 +71,7 @@ class Stream:
 
     __slots__ = ("declared", "head", "max_virtual_size", "position", "size", "tail")
 
-    def __init__(
-        self, head: bytes, *, declared: DiskFormat | None = None, max_virtual_size: int | None = None
-    ) -> None:
+    def __init__(self, head: bytes, *, declared: DiskFormat | None = None, max_virtual_size: int | None = None) -> None:
         self.head = head
         self.declared = declared
         self.max_virtual_size = max_virtual_size

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from uuid import UUID
 
 from tintype.inspect.crc32c import crc32c
@@ -14,19 +15,37 @@ from tintype.inspect.crc32c import crc32c
 _KIB, _MIB = 1024, 1024 * 1024
 
 
-def qcow2(*, extensions: bytes = b"", l1_entry: int = 4 * 4096, l2_entry: int = 5 * 4096, **fields: int) -> bytes:
-    """A qcow2 v3 of six 4 KiB clusters: header, refcount table and block, L1, L2, and one of data; disk of 1 MiB."""
+def qcow2(
+    *,
+    extensions: bytes = b"",
+    l1_entry: int = 4 * 4096,
+    l2_entry: int = 5 * 4096,
+    l1: Sequence[int] = (),
+    l2: Sequence[int] = (),
+    more: bytes = b"",
+    **fields: int,
+) -> bytes:
+    """A qcow2 v3 of six clusters: header, refcount table and block, L1, L2, and one of data; a disk of 1 MiB.
+
+    Clusters have 4 KiB, and 64 KiB if ``cluster_bits`` says so; all offsets are to be given to match. ``l1`` and ``l2``
+    are entries in place of the one, ``more`` is what follows.
+    """
+    cluster = 1 << 16 if fields.get("cluster_bits") == 16 else 4096
     values = {
         "version": 3, "backing_file_offset": 0, "backing_file_size": 0, "cluster_bits": 12, "size": _MIB,
-        "crypt_method": 0, "l1_size": 1, "l1_table_offset": 3 * 4096, "refcount_table_offset": 4096,
+        "crypt_method": 0, "l1_size": 1, "l1_table_offset": 3 * cluster, "refcount_table_offset": cluster,
         "refcount_table_clusters": 1, "nb_snapshots": 0, "snapshots_offset": 0, "incompatible": 0, "compatible": 0,
         "autoclear": 0, "refcount_order": 4, "header_length": 104,
     }  # fmt: skip
     _update(values, fields)
     header = b"QFI\xfb" + struct.pack(">IQIIQIIQQIIQQQQII", *values.values()) + extensions
-    clusters = [header, struct.pack(">Q", 2 * 4096), struct.pack(">6H", *[1] * 6), struct.pack(">Q", l1_entry)]
-    clusters += [struct.pack(">Q", l2_entry), b"\xda" * 4096]
-    return b"".join(cluster.ljust(4096, b"\0") for cluster in clusters)
+    clusters = [header, struct.pack(">Q", 2 * cluster), struct.pack(">6H", *[1] * 6)]
+    clusters += [_big_endian(l1 or (l1_entry,)), _big_endian(l2 or (l2_entry,)), b"\xda" * cluster]
+    return b"".join(part.ljust(cluster, b"\0") for part in clusters) + more
+
+
+def _big_endian(entries: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(entries)}Q", *entries)
 
 
 def qcow2_extension(kind: int, data: bytes) -> bytes:
@@ -103,8 +122,16 @@ def _vmdk_header(fields: dict[str, int]) -> bytes:
     return packed.ljust(512, b"\0")
 
 
-def vdi(*, link_uuid: bytes = bytes(16), parent_uuid: bytes = bytes(16), map_entry: int = 0, **fields: int) -> bytes:
-    """A dynamic VDI of 2 MiB that stores one of its two blocks."""
+def vdi(
+    *,
+    link_uuid: bytes = bytes(16),
+    parent_uuid: bytes = bytes(16),
+    map_entry: int = 0,
+    entries: Sequence[int] = (),
+    map_size: int = 512,
+    **fields: int,
+) -> bytes:
+    """A dynamic VDI of 2 MiB that stores one of its two blocks; ``entries`` are its block map's in place of the one."""
     values = {
         "version": 0x10001, "header_size": 0x190, "image_type": 1, "map_offset": 512, "data_offset": 1024,
         "sector_size": 512, "disk_size": 2 * _MIB, "block_size": _MIB, "block_extra": 0, "blocks": 2, "allocated": 1,
@@ -116,8 +143,9 @@ def vdi(*, link_uuid: bytes = bytes(16), parent_uuid: bytes = bytes(16), map_ent
     header += struct.pack("<IIIIIIIQ", map_offset, data_offset, 0, 0, 0, sector_size, 0, disk_size)
     header += struct.pack("<IIII", block_size, block_extra, blocks, allocated)
     header += b"\x11" * 16 + b"\x22" * 16 + link_uuid + parent_uuid
-    table = struct.pack("<II", map_entry, 0xFFFF_FFFF)
-    return header.ljust(512, b"\0") + table.ljust(512, b"\0") + b"\xda" * _MIB
+    stored = entries or (map_entry,)
+    table = struct.pack(f"<{len(stored)}I", *stored)
+    return header.ljust(512, b"\0") + table.ljust(map_size, b"\xff") + b"\xda" * _MIB
 
 
 def vhd_footer(
@@ -132,11 +160,22 @@ def vhd_footer(
     return _with_sum(packed.ljust(512, b"\0"), 64)
 
 
-def vhd(*, table_entry: int = 4, max_entries: int = 1, block_size: int = 2 * _MIB, **footer_fields: int) -> bytes:
-    """A dynamic VHD of 2 MiB with its one block stored."""
+def vhd(
+    *,
+    table_entry: int = 4,
+    entries: Sequence[int] = (),
+    max_entries: int = 1,
+    block_size: int = 2 * _MIB,
+    table_offset: int = 1536,
+    table_size: int = 512,
+    **footer_fields: int,
+) -> bytes:
+    """A dynamic VHD of 2 MiB with its one block stored; ``entries`` are its block table's in place of the one."""
     footer = vhd_footer(**footer_fields)
-    header = struct.pack(">8sQQIIII16s", b"cxsparse", (1 << 64) - 1, 1536, 0x10000, max_entries, block_size, 0, b"")
-    table = struct.pack(">I", table_entry).ljust(512, b"\xff")
+    fields = (1 << 64) - 1, table_offset, 0x10000, max_entries, block_size
+    header = struct.pack(">8sQQIIII16s", b"cxsparse", *fields, 0, b"")
+    stored = entries or (table_entry,)
+    table = struct.pack(f">{len(stored)}I", *stored).ljust(table_size, b"\xff")
     block = b"\xff" * 512 + b"\xda" * (2 * _MIB)
     return footer + _with_sum(header.ljust(1024, b"\0"), 36) + table + block + footer
 
@@ -154,6 +193,7 @@ def vhdx(
     disk_size: int = 4 * _MIB,
     block_size: int = _MIB,
     bat_entry: int = 3 << 20 | 6,
+    entries: Sequence[int] = (),
     items: dict[str, bytes] | None = None,
     regions: dict[str, tuple[int, int]] | None = None,
 ) -> bytes:
@@ -182,7 +222,8 @@ def vhdx(
         | (items or {})
     )
     image[_MIB : _MIB + len(metadata)] = metadata
-    struct.pack_into("<Q", image, 2 * _MIB, bat_entry)
+    stored = entries or (bat_entry,)
+    struct.pack_into(f"<{len(stored)}Q", image, 2 * _MIB, *stored)
     return bytes(image)
 
 
@@ -193,6 +234,20 @@ def _vhdx_metadata(items: dict[str, bytes]) -> bytes:
         table += struct.pack("<16sIIII", UUID(name).bytes_le, 64 * _KIB + len(values), len(value), 4, 0)
         values += value
     return table.ljust(64 * _KIB, b"\0") + values
+
+
+def ploop(
+    *, magic: bytes = b"WithouFreSpacExt", entries: Sequence[int] = (1, 0), cluster: bytes = b"\xda" * _KIB,
+    data_at: int = _KIB, **fields: int,
+) -> bytes:  # fmt: skip
+    """A ploop of the second generation: a disk of two clusters of 1 KiB, of which the first is stored."""
+    values = {
+        "version": 2, "heads": 16, "cylinders": 1, "tracks": 2, "bat_entries": 2, "sectors": 4, "in_use": 0x312E3276,
+        "data_offset": 2, "flags": 0, "extension_offset": 0,
+    }  # fmt: skip
+    _update(values, fields)
+    header = struct.pack("<16sIIIIIQIIIQ", magic, *values.values())
+    return (header + struct.pack(f"<{len(entries)}I", *entries)).ljust(data_at, b"\0") + cluster
 
 
 def iso(*, is_hybrid: bool = False) -> bytes:

@@ -90,11 +90,14 @@ def test_refusal_comes_with_the_head_and_is_final() -> None:
         inspector.finish()
 
 
-def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause() -> None:
-    content = vhdx(items={"2fa54224-cd1b-4876-b211-5dbed83bf4b8": b"short"})
+def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(_: object) -> None:
+        struct.unpack("<Q", b"short")
+
+    monkeypatch.setattr("tintype.inspect.formats.vhdx._check_header", stumble)
     inspector = Inspector(None)
     with pytest.raises(MalformedImageError) as refusal:
-        inspector.feed(content)
+        inspector.feed(vhdx())
     assert isinstance(refusal.value.__cause__, struct.error)
 
 

@@ -80,9 +80,7 @@ def _parse(stream: Stream) -> Parsing:
             raise MalformedImageError("the ploop's block table points to before its data")
         return places
 
-    yield from read_claims(
-        stream, _HEADER.size, header.bat_entries * 4, "I", stored, allocation, header.cluster_size
-    )
+    yield from read_claims(stream, _HEADER.size, header.bat_entries * 4, "I", stored, allocation, header.cluster_size)
     yield from stream.end()
     stream.require_size(header.bat_end, "the ploop's block table")
     if allocation.highest >= 0:
@@ -104,7 +102,9 @@ def _read_header(stream: Stream) -> _Header:
 
 def _check_state(header: _Header) -> None:
     if header.in_use == _OPEN:
-        raise UnsupportedImageError("the ploop was not closed: stop what uses it, or `ploop check` it, and copy it anew")
+        raise UnsupportedImageError(
+            "the ploop was not closed: stop what uses it, or `ploop check` it, and copy it anew"
+        )
     if header.in_use not in _CLOSED:
         raise MalformedImageError(f"the ploop's state {header.in_use:#x} is not known")
     if header.extension_offset:

@@ -21,6 +21,7 @@ _SIGNATURE = b"\x7f\x10\xda\xbe"
 _HEADER = struct.Struct("<4sIIII256sIIIIIIIQIIII16s16s16s16s")
 _VERSION_1_1 = 0x0001_0001
 _SUBTYPES = {1: "dynamic", 2: "static"}
+_DIFFERENCES = (3, 4)  # undo, differencing
 _NO_UUID = bytes(16)
 _BLOCK_SIZE = 1024 * 1024
 _DISCARDED = 0xFFFF_FFFE
@@ -54,7 +55,7 @@ def _in_head(head: bytes) -> bool:
 
 def _parse(stream: Stream) -> Parsing:
     header = _read_header(stream)
-    if header.image_type not in _SUBTYPES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
+    if header.image_type in _DIFFERENCES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
         raise DifferencingDiskError("the VDI holds the difference to another disk only")
     _check_geometry(header)
     stream.require_admissible(header.disk_size)
@@ -84,6 +85,8 @@ def _read_header(stream: Stream) -> _Header:
 
 
 def _check_geometry(header: _Header) -> None:
+    if header.image_type not in _SUBTYPES:
+        raise MalformedImageError(f"VDI type {header.image_type} is not known")
     if header.sector_size != 512 or header.block_size != _BLOCK_SIZE or header.block_extra:
         raise MalformedImageError("the VDI has sectors or blocks of another size than VirtualBox makes")
     if header.blocks > _MAX_BLOCKS or header.blocks * header.block_size < header.disk_size:

@@ -100,7 +100,7 @@ def _parse_footer(data: bytes) -> _Footer:
         # Some programs round up by a cylinder. QEMU goes by the geometry, unless it knows the creator (block/vpc.c).
         raise MalformedImageError("the VHD's geometry is that of a larger disk")
     if is_saved:
-        raise UnsupportedImageError("the VHD belongs to a machine whose state was saved: shut it down, and copy it anew")
+        raise UnsupportedImageError("the VHD is of a machine whose state was saved: shut it down, and copy it anew")
     return _Footer(data_offset, creator, creator_version, creator_host, current_size, geometry, disk_type, uuid)
 
 
@@ -116,9 +116,7 @@ def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, di
     table_end = table_offset + entries * 4
     _check_layout((0, _FOOTER_SIZE), (footer.data_offset, footer.data_offset + _SPARSE_SIZE), (table_offset, table_end))
     allocation = Allocation("VHD blocks")
-    yield from read_claims(
-        stream, table_offset, entries * 4, "I", _stored, allocation, block_size, big_endian=True
-    )
+    yield from read_claims(stream, table_offset, entries * 4, "I", _stored, allocation, block_size, big_endian=True)
     yield from stream.end()
     stream.require_size(table_end, "the VHD block table")
     if allocation.highest >= 0:

@@ -43,7 +43,15 @@ _DISK_ID = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
 _LOGICAL_SECTOR_SIZE = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
 _PHYSICAL_SECTOR_SIZE = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
 _PARENT_LOCATOR = UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
-_KNOWN_ITEMS = {_FILE_PARAMETERS, _DISK_SIZE, _DISK_ID, _LOGICAL_SECTOR_SIZE, _PHYSICAL_SECTOR_SIZE, _PARENT_LOCATOR}
+_ITEM_SIZES = {
+    _FILE_PARAMETERS: 8,
+    _DISK_SIZE: 8,
+    _DISK_ID: 16,
+    _LOGICAL_SECTOR_SIZE: 4,
+    _PHYSICAL_SECTOR_SIZE: 4,
+    _PARENT_LOCATOR: None,
+}
+"""The items that are known, and the bytes that each has (MS-VHDX 2.6.2)."""
 
 _ITEM_IS_REQUIRED = 4
 _HAS_PARENT = 2
@@ -158,7 +166,10 @@ def _read_tables(
 
 def _stored(entries: array[int]) -> list[int]:
     """Where blocks are stored, in MiB."""
-    return [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in _PRESENT]
+    places = [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in _PRESENT]
+    if places and not min(places):
+        raise MalformedImageError("a block of the VHDX lies over its headers")
+    return places
 
 
 def _read_metadata(data: bytes) -> _Disk:
@@ -190,12 +201,14 @@ def _metadata_items(data: bytes) -> Mapping[UUID, bytes]:
     for index in range(count):
         guid, offset, length, flags, _ = _METADATA_ENTRY.unpack_from(data, 32 + index * _METADATA_ENTRY.size)
         name = UUID(bytes_le=guid)
-        if name not in _KNOWN_ITEMS:
+        if name not in _ITEM_SIZES:
             if flags & _ITEM_IS_REQUIRED:
                 raise MalformedImageError(f"the VHDX needs the unknown metadata item {name}")
             continue
         if name in items or offset < _METADATA_TABLE_SIZE or offset + length > len(data):
             raise MalformedImageError("the VHDX metadata table contradicts itself")
+        if length != (_ITEM_SIZES[name] or length):
+            raise MalformedImageError(f"the VHDX metadata item {name} has {length} bytes")
         items[name] = data[offset : offset + length]
     for needed in (_FILE_PARAMETERS, _DISK_SIZE, _LOGICAL_SECTOR_SIZE, _PHYSICAL_SECTOR_SIZE):
         if needed not in items:
