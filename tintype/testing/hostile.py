@@ -35,7 +35,7 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
-from tintype.testing.hostile_disks import disk_families, empty_giants, huge_disks
+from tintype.testing.hostile_tables import disk_families, empty_giants, huge_disks
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -314,4 +314,6 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
 
 def hostile_images() -> Mapping[str, HostileImage]:
     """All of them, by name."""
-    return dict(_every_image())
+    images = list(_every_image())
+    assert len({name for name, _ in images}) == len(images), "two images of one name"
+    return dict(images)

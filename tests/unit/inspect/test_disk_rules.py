@@ -1,4 +1,4 @@
-"""Every rule that a disk format declares has a hostile image, and no hostile image breaks a rule that is not declared."""
+"""Every rule that a disk format declares has a hostile image, and no image is refused by one that is not declared."""
 
 from __future__ import annotations
 

@@ -84,8 +84,9 @@ def _parse(stream: Stream) -> Parsing:
     yield from stream.end()
     stream.require_size(header.bat_end, "the ploop's block table")
     if allocation.highest >= 0:
-        # The last cluster may be short, since programs do not write what follows the data in it.
-        stream.require_size(allocation.highest * header.entry_unit + 1, "the ploop's last cluster")
+        # Programs of the first generation do not write what follows the data in the last cluster.
+        length = 1 if header.generation == 1 else header.cluster_size
+        stream.require_size(allocation.highest * header.entry_unit + length, "the ploop's last cluster")
     allocation.require_backed(stream.size)
     return Findings(header.sectors * _SECTOR, _facts(header))
 

@@ -22,6 +22,7 @@ from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
+from tintype.inspect.vhd_geometry import vhd_disk_size
 
 _COOKIE = b"conectix"
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQHBBII16sB")
@@ -48,6 +49,8 @@ class _Footer:
     creator_version: int
     creator_host: bytes
     current_size: int
+    disk_size: int
+    """What the guest sees: not more than what is stored, which is the current size."""
     geometry: tuple[int, int, int]
     disk_type: int
     uuid: bytes
@@ -70,9 +73,9 @@ def _parse(stream: Stream) -> Parsing:
     footer = _parse_footer(stream.head_exactly(0, _FOOTER_SIZE, "the VHD footer's copy"))
     if footer.disk_type != _DYNAMIC:
         raise MalformedImageError(f"a VHD of type {footer.disk_type} does not begin with a footer")
-    stream.require_admissible(footer.current_size)
+    stream.require_admissible(footer.disk_size)
     facts = yield from _parse_dynamic(footer, stream)
-    return Findings(footer.current_size, facts)
+    return Findings(footer.disk_size, facts)
 
 
 def _parse_fixed(stream: Stream) -> Findings:
@@ -80,7 +83,7 @@ def _parse_fixed(stream: Stream) -> Findings:
     if footer.disk_type != _FIXED:
         raise MalformedImageError("the VHD's footer is that of a dynamic disk, but its beginning is missing")
     stream.require_size(footer.current_size + _FOOTER_SIZE, "the fixed VHD")
-    return Findings(footer.current_size, _facts(footer, "fixed"))
+    return Findings(footer.disk_size, _facts(footer, "fixed"))
 
 
 def _parse_footer(data: bytes) -> _Footer:
@@ -96,12 +99,15 @@ def _parse_footer(data: bytes) -> _Footer:
     if current_size % 512 or not 0 < current_size <= _MAX_SIZE:
         raise MalformedImageError(f"the VHD's disk has {current_size} bytes")
     geometry = cylinders, heads, sectors
+    disk_size = vhd_disk_size(creator, cylinders << 16 | heads << 8 | sectors, current_size)
     if geometry != _MAX_GEOMETRY and (cylinders - 1) * heads * sectors * 512 >= current_size:
-        # Some programs round up by a cylinder. QEMU goes by the geometry, unless it knows the creator (block/vpc.c).
+        # Older releases of QEMU go by the geometry of creators that they do not know; some round up by a cylinder.
         raise MalformedImageError("the VHD's geometry is that of a larger disk")
     if is_saved:
         raise UnsupportedImageError("the VHD is of a machine whose state was saved: shut it down, and copy it anew")
-    return _Footer(data_offset, creator, creator_version, creator_host, current_size, geometry, disk_type, uuid)
+    return _Footer(
+        data_offset, creator, creator_version, creator_host, current_size, disk_size, geometry, disk_type, uuid
+    )
 
 
 def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, dict[str, PropertyValue]]:
