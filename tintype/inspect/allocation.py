@@ -16,10 +16,12 @@ from array import array
 from collections.abc import Callable, Collection, Generator
 
 from tintype.domain.errors import DecompressionBombError
-from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
+from tintype.inspect.stream import Stream, Wish, integers
 
-MAX_TABLE_PIECES = 64
-"""Pieces of :data:`~tintype.inspect.stream.MAX_REGION_SIZE` of one table that are read: 128 MiB."""
+PIECE_SIZE = 256 * 1024
+"""Bytes of a table that are looked at at once. As Python's integers they take 20 times as much."""
+_MAX_TABLE_SIZE = 128 * 1024 * 1024
+"""Bytes of one table that are read, which bounds the time."""
 
 _DEFLATE_RATIO = 1032
 """What deflate can expand a byte to at most: 258 bytes by two bits (RFC 1951, 3.2.5)."""
@@ -88,15 +90,15 @@ def read_claims(
     stream: Stream, offset: int, length: int, typecode: str, places: Places, allocation: Allocation, bytes_each: int,
     *, big_endian: bool = False,
 ) -> Generator[Wish, bytes, None]:  # fmt: skip
-    """Read a table of integers piece by piece as it passes, up to :data:`MAX_TABLE_PIECES`, and count its claims.
+    """Read a table of integers piece by piece as it passes, up to 128 MiB of it, and count its claims.
 
     What has passed, or is missing at the file's end, is left out.
 
     Raises:
         DecompressionBombError: if two entries of one piece name the same place.
     """
-    end = offset + min(length, MAX_TABLE_PIECES * MAX_REGION_SIZE)
-    for begin in range(offset, end, MAX_REGION_SIZE):
-        piece = yield from stream.read(begin, min(MAX_REGION_SIZE, end - begin))
+    end = offset + min(length, _MAX_TABLE_SIZE)
+    for begin in range(offset, end, PIECE_SIZE):
+        piece = yield from stream.read(begin, min(PIECE_SIZE, end - begin))
         if piece is not None:
             allocation.claim(places(integers(piece, typecode, big_endian=big_endian)), bytes_each)

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 
 from tintype.domain.errors import DecompressionBombError, MalformedImageError
-from tintype.inspect.allocation import Allocation, least_deflated, least_zstd
+from tintype.inspect.allocation import PIECE_SIZE, Allocation, least_deflated, least_zstd
 from tintype.inspect.qcow2_header import COMPRESSION_TYPES, MAX_L1_BYTES, Header
 from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
 
@@ -58,7 +58,7 @@ class TableReader:
         self._luks_offset = luks_offset
         self._stream = stream
         self._allocation = Allocation("qcow2 L2 entries")
-        self._no_entries = bytes(header.cluster_size)
+        self._no_entries = bytes(min(PIECE_SIZE, header.cluster_size))
         is_zstd = COMPRESSION_TYPES[header.compression_type] == "zstd"
         self._least_compressed = (least_zstd if is_zstd else least_deflated)(header.cluster_size)
         # The offset takes the lower bits, then the count of further sectors (spec: "Compressed Clusters Descriptor").
@@ -123,9 +123,13 @@ class TableReader:
         return offsets
 
     def _read_l2(self, offset: int) -> _Reading:
-        table = yield from self._stream.read(offset, self._header.cluster_size)
-        if table is None or table == self._no_entries:
-            return
+        end = offset + self._header.cluster_size
+        for begin in range(offset, end, PIECE_SIZE):
+            piece = yield from self._stream.read(begin, min(PIECE_SIZE, end - begin))
+            if piece is not None and piece != self._no_entries:
+                self._claim(piece)
+
+    def _claim(self, table: bytes) -> None:
         entries = integers(table, "Q", big_endian=True)[:: self._header.l2_stride]
         compressed = [entry for entry in entries if entry & _COMPRESSED]
         # With subclusters this bit is not the entry's but reserved: what reads as zeros is in the second integer.
