@@ -35,7 +35,8 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
-from tintype.testing.hostile_tables import disk_families, empty_giants, huge_disks
+from tintype.testing.hostile_sizes import empty_giants, huge_disks
+from tintype.testing.hostile_tables import disk_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""

@@ -14,8 +14,10 @@ from tintype.domain.errors import MalformedImageError, RefusedContentError, Trun
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.crc32c import crc32c
+from tintype.inspect.inspector import ALLOCATION_RATIO_FLOOR
 from tintype.inspect.stream import HEAD_SIZE, MAX_REGION_SIZE, TAIL_SIZE
 from tintype.testing.handmade import fixed_vhd, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.hostile_sizes import empty_giants
 
 BUILDERS: tuple[Callable[[], bytes], ...] = (qcow2, vmdk, stream_vmdk, vdi, vhd, fixed_vhd, vhdx)
 CONTENTS = tuple(build() for build in BUILDERS)
@@ -148,6 +150,20 @@ def test_memory_is_bounded_for_the_largest_tables() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("ratio", [None, 1 << 30])
+def test_giant_disk_is_taken_if_the_site_allows_its_ratio(ratio: int | None) -> None:
+    for declared, build in empty_giants():
+        inspector = Inspector(declared, max_allocation_ratio=ratio)
+        inspector.feed(build())
+        assert inspector.finish().virtual_size == 5 << 38
+
+
+def test_disk_up_to_the_floor_may_be_as_empty_as_it_likes() -> None:
+    inspector = Inspector(DiskFormat.QCOW2, max_allocation_ratio=1)
+    inspector.feed(qcow2(cluster_bits=16, size=ALLOCATION_RATIO_FLOOR, l1_size=2048, l1=(0,)))
+    assert inspector.finish().virtual_size == ALLOCATION_RATIO_FLOOR
 
 
 def test_empty_chunks_change_nothing() -> None:
