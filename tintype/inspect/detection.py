@@ -11,16 +11,19 @@ raw                       iso with MBR or GPT (hybrid)        raw: it boots as a
 raw                       iso without a boot sector           refused: as a disk it could not boot
 raw                       nothing, MBR, GPT, a file system    raw
 raw                       any other disk format               refused (CVE-2024-40767: a header that hides in "raw")
+raw                       a fixed VHD, by its footer          refused: its last sector is not the guest's
+raw, or nothing           compressed bytes (gzip, xz, ...)    refused: they are not the disk yet
 one that has no parser    nothing                             as declared (a kernel, a ramdisk, an archive)
 any other                 anything else                       refused
-anything                  a format that is never taken (QED)   refused
+anything                  QED, Bochs, cloop, DMG and others   refused: these formats are never taken
+anything                  one's header and another's footer   the header's: any disk's last sector may look so
 anything                  two headers of equal evidence       refused: no two programs would agree on what it is
 ========================  ==================================  ======================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
@@ -54,7 +57,8 @@ def reconcile(declared: DiskFormat | None, found: DiskFormat, head: bytes) -> Di
     """
     if declared is None or declared is found:
         return found
-    if declared is DiskFormat.RAW and found is DiskFormat.ISO and boot_record(head):
+    is_both = _LEGAL_DOUBLES.get((declared, found))
+    if is_both is not None and is_both(head):
         return declared
     if declared not in known_formats() and found is DiskFormat.RAW:
         return declared
@@ -66,6 +70,12 @@ def boot_record(head: bytes) -> str | None:
     if head[512:520] == b"EFI PART":
         return "gpt"
     return "mbr" if head[510:512] == b"\x55\xaa" else None
+
+
+_LEGAL_DOUBLES: Mapping[tuple[DiskFormat, DiskFormat], Callable[[bytes], object]] = {
+    (DiskFormat.RAW, DiskFormat.ISO): boot_record,
+}
+"""What may be declared although something else is found, if the head bears it out. The table above says why."""
 
 
 def _strongest(matches: Iterable[Format]) -> Format | None:

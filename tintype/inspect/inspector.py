@@ -5,13 +5,16 @@ It owns what is captured and when; what the bytes mean is the matter of the modu
 
 from __future__ import annotations
 
-from tintype.domain.errors import EmptyImageError, MalformedImageError, RefusedContentError
+from tintype.domain.errors import AllocationRatioError, EmptyImageError, MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import format_of_head, format_of_tail, reconcile
 from tintype.inspect.fact_bounds import facts_of
 from tintype.inspect.inspection import Findings, Inspection
 from tintype.inspect.registry import Format, known_formats
 from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Passage, Stream, Wish
+
+ALLOCATION_RATIO_FLOOR = 1 << 40
+"""Guest disks of up to so many bytes (1 TiB) may be as empty as they like: thin ones are what cloud images are."""
 
 
 class Inspector:
@@ -21,11 +24,22 @@ class Inspector:
     bytes: the bulk of the data is never copied.
     """
 
-    def __init__(self, declared: DiskFormat | None, *, max_virtual_size: int | None = None) -> None:
-        """``max_virtual_size`` in bytes is the largest guest disk that is let in; ``None`` sets no limit."""
+    def __init__(
+        self,
+        declared: DiskFormat | None,
+        *,
+        max_virtual_size: int | None = None,
+        max_allocation_ratio: int | None = None,
+    ) -> None:
+        """Both limits are off when ``None``.
+
+        ``max_virtual_size`` in bytes is the largest guest disk that is let in. ``max_allocation_ratio`` is how many
+        times larger than its file a guest disk beyond :data:`ALLOCATION_RATIO_FLOOR` may be.
+        """
         known_formats()  # so that a defect in a format's module is not taken for one of the image
         self._declared = declared
         self._max_virtual_size = max_virtual_size
+        self._max_allocation_ratio = max_allocation_ratio
         self._head: bytearray = bytearray()
         self._tail = b""
         self._size = 0
@@ -105,7 +119,7 @@ class Inspector:
 
     def _begin(self) -> None:
         """Take the head as known: find the format, and let its parser look for more."""
-        self._stream = Stream(bytes(self._head), max_virtual_size=self._max_virtual_size)
+        self._stream = Stream(bytes(self._head), declared=self._declared, max_virtual_size=self._max_virtual_size)
         self._head.clear()
         found = format_of_head(self._stream.head)
         if found is not None:
@@ -156,7 +170,21 @@ class Inspector:
         virtual_size = self._size if self._disk_format is DiskFormat.RAW else self._findings.virtual_size
         if virtual_size is not None:
             self._stream.require_admissible(virtual_size)
+            self._require_allocation(virtual_size)
         return Inspection(self._disk_format, virtual_size, facts_of(self._format, self._findings.facts, virtual_size))
+
+    def _require_allocation(self, virtual_size: int) -> None:
+        """Check how much larger than its file the guest's disk is.
+
+        Raises:
+            AllocationRatioError: if it is more than the site allows, and so large that it matters.
+        """
+        ratio = self._max_allocation_ratio
+        if ratio is None or virtual_size <= ALLOCATION_RATIO_FLOOR or virtual_size <= ratio * self._size:
+            return
+        raise AllocationRatioError(
+            f"the guest's disk has {virtual_size} bytes, more than {ratio} times the file's {self._size} bytes"
+        )
 
     def _check_not_refused(self) -> None:
         if self._refusal is not None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from tintype.domain.errors import MalformedImageError, TruncatedError, VirtualSizeTooLargeError
+from tintype.domain.values import DiskFormat
 from tintype.inspect.inspection import Findings
 
 HEAD_SIZE = 256 * 1024
@@ -63,12 +64,16 @@ Parsing = Generator[Wish, bytes, Findings]
 
 
 class Stream:
-    """What a parser sees of the bytes. ``size`` and ``tail`` are final once :meth:`end` has returned."""
+    """What a parser sees of the bytes. ``size`` and ``tail`` are final once :meth:`end` has returned.
 
-    __slots__ = ("head", "max_virtual_size", "position", "size", "tail")
+    ``declared`` is what the image was said to be, ``None`` if nothing was said.
+    """
 
-    def __init__(self, head: bytes, *, max_virtual_size: int | None = None) -> None:
+    __slots__ = ("declared", "head", "max_virtual_size", "position", "size", "tail")
+
+    def __init__(self, head: bytes, *, declared: DiskFormat | None = None, max_virtual_size: int | None = None) -> None:
         self.head = head
+        self.declared = declared
         self.max_virtual_size = max_virtual_size
         self.position = len(head)
         self.size = 0

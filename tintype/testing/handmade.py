@@ -6,6 +6,8 @@ Each builder takes its header's fields as keywords, under the names of the forma
 from __future__ import annotations
 
 import struct
+import zlib
+from collections.abc import Sequence
 from uuid import UUID
 
 from tintype.inspect.crc32c import crc32c
@@ -13,19 +15,37 @@ from tintype.inspect.crc32c import crc32c
 _KIB, _MIB = 1024, 1024 * 1024
 
 
-def qcow2(*, extensions: bytes = b"", l1_entry: int = 4 * 4096, l2_entry: int = 5 * 4096, **fields: int) -> bytes:
-    """A qcow2 v3 of six 4 KiB clusters: header, refcount table and block, L1, L2, and one of data; disk of 1 MiB."""
+def qcow2(
+    *,
+    extensions: bytes = b"",
+    l1_entry: int = 4 * 4096,
+    l2_entry: int = 5 * 4096,
+    l1: Sequence[int] = (),
+    l2: Sequence[int] = (),
+    more: bytes = b"",
+    **fields: int,
+) -> bytes:
+    """A qcow2 v3 of six clusters: header, refcount table and block, L1, L2, and one of data; a disk of 1 MiB.
+
+    Clusters have 4 KiB, and 64 KiB if ``cluster_bits`` says so; all offsets are to be given to match. ``l1`` and ``l2``
+    are entries in place of the one, ``more`` is what follows.
+    """
+    cluster = 1 << 16 if fields.get("cluster_bits") == 16 else 4096
     values = {
         "version": 3, "backing_file_offset": 0, "backing_file_size": 0, "cluster_bits": 12, "size": _MIB,
-        "crypt_method": 0, "l1_size": 1, "l1_table_offset": 3 * 4096, "refcount_table_offset": 4096,
+        "crypt_method": 0, "l1_size": 1, "l1_table_offset": 3 * cluster, "refcount_table_offset": cluster,
         "refcount_table_clusters": 1, "nb_snapshots": 0, "snapshots_offset": 0, "incompatible": 0, "compatible": 0,
         "autoclear": 0, "refcount_order": 4, "header_length": 104,
     }  # fmt: skip
     _update(values, fields)
     header = b"QFI\xfb" + struct.pack(">IQIIQIIQQIIQQQQII", *values.values()) + extensions
-    clusters = [header, struct.pack(">Q", 2 * 4096), struct.pack(">6H", *[1] * 6), struct.pack(">Q", l1_entry)]
-    clusters += [struct.pack(">Q", l2_entry), b"\xda" * 4096]
-    return b"".join(cluster.ljust(4096, b"\0") for cluster in clusters)
+    clusters = [header, struct.pack(">Q", 2 * cluster), struct.pack(">6H", *[1] * 6)]
+    clusters += [_big_endian(l1 or (l1_entry,)), _big_endian(l2 or (l2_entry,)), b"\xda" * cluster]
+    return b"".join(part.ljust(cluster, b"\0") for part in clusters) + more
+
+
+def _big_endian(entries: Sequence[int]) -> bytes:
+    return struct.pack(f">{len(entries)}Q", *entries)
 
 
 def qcow2_extension(kind: int, data: bytes) -> bytes:
@@ -43,24 +63,51 @@ def vmdk_descriptor(
     ).encode()
 
 
-def vmdk(descriptor: bytes | None = None, *, grain_sector: int = 26, **fields: int) -> bytes:
+def vmdk(
+    descriptor: bytes | None = None,
+    *,
+    grain_sector: int = 26,
+    directory: tuple[int, ...] = (22,),
+    grains: tuple[int, ...] = (),
+    **fields: int,
+) -> bytes:
     """A monolithicSparse VMDK of 1 MiB with one stored grain: header, descriptor, directory, table, grain."""
     header = _vmdk_header(fields)
     text = (vmdk_descriptor() if descriptor is None else descriptor).ljust(20 * 512, b"\0")
-    directory = struct.pack("<I", 22).ljust(512, b"\0")
-    table = struct.pack("<I", grain_sector).ljust(512 * 4, b"\0")
-    return header + text + directory + table + b"\xda" * 128 * 512
+    entries = grains or (grain_sector,)
+    table = struct.pack(f"<{len(entries)}I", *entries).ljust(512 * 4, b"\0")
+    return header + text + struct.pack(f"<{len(directory)}I", *directory).ljust(512, b"\0") + table + b"\xda" * 65536
 
 
-def stream_vmdk(**fields: int) -> bytes:
-    """A streamOptimized VMDK whose grain directory is known to its footer only; it stores no grain."""
+def stream_vmdk(
+    *,
+    grains: tuple[int, ...] = (21,),
+    directory: tuple[int, ...] = (23,),
+    marker: tuple[int, int, int] = (4, 0, 1),
+    overhead: int = 21,
+    **fields: int,
+) -> bytes:
+    """A streamOptimized VMDK whose grain directory is known to its footer only.
+
+    Behind 21 sectors of header and descriptor: one grain, the marker and the four sectors of its table, the marker and
+    the sector of the directory (at 28), and the footer, which takes ``fields``.
+    """
     end = 0xFFFF_FFFF_FFFF_FFFF
-    defaults = {"version": 3, "flags": 0x30001, "compression": 1}
+    defaults = {"version": 3, "flags": 0x30001, "compression": 1, "overhead": overhead}
     text = vmdk_descriptor(create_type="streamOptimized").ljust(20 * 512, b"\0")
-    header = _vmdk_header(defaults | {"directory_offset": end})
-    directory = bytes(512)
-    footer = _vmdk_header(defaults | {"directory_offset": 21} | fields)
-    return header + text + directory + struct.pack("<QII", 1, 0, 3).ljust(512, b"\0") + footer + bytes(512)
+    data = zlib.compress(b"\xda" * 65536)
+    sectors = [
+        _vmdk_header(defaults | {"directory_offset": end}) + text,
+        (struct.pack("<QI", 0, len(data)) + data).ljust(512, b"\0"),
+        struct.pack("<QII", *marker).ljust(512, b"\0"),
+        struct.pack(f"<{len(grains)}I", *grains).ljust(512 * 4, b"\0"),
+        struct.pack("<QII", 1, 0, 2).ljust(512, b"\0"),
+        struct.pack(f"<{len(directory)}I", *directory).ljust(512, b"\0"),
+        struct.pack("<QII", 1, 0, 3).ljust(512, b"\0"),
+        _vmdk_header(defaults | {"directory_offset": 28} | fields),
+        bytes(512),
+    ]
+    return b"".join(sectors)
 
 
 def _vmdk_header(fields: dict[str, int]) -> bytes:
@@ -75,8 +122,16 @@ def _vmdk_header(fields: dict[str, int]) -> bytes:
     return packed.ljust(512, b"\0")
 
 
-def vdi(*, link_uuid: bytes = bytes(16), parent_uuid: bytes = bytes(16), map_entry: int = 0, **fields: int) -> bytes:
-    """A dynamic VDI of 2 MiB that stores one of its two blocks."""
+def vdi(
+    *,
+    link_uuid: bytes = bytes(16),
+    parent_uuid: bytes = bytes(16),
+    map_entry: int = 0,
+    entries: Sequence[int] = (),
+    map_size: int = 512,
+    **fields: int,
+) -> bytes:
+    """A dynamic VDI of 2 MiB that stores one of its two blocks; ``entries`` are its block map's in place of the one."""
     values = {
         "version": 0x10001, "header_size": 0x190, "image_type": 1, "map_offset": 512, "data_offset": 1024,
         "sector_size": 512, "disk_size": 2 * _MIB, "block_size": _MIB, "block_extra": 0, "blocks": 2, "allocated": 1,
@@ -88,24 +143,39 @@ def vdi(*, link_uuid: bytes = bytes(16), parent_uuid: bytes = bytes(16), map_ent
     header += struct.pack("<IIIIIIIQ", map_offset, data_offset, 0, 0, 0, sector_size, 0, disk_size)
     header += struct.pack("<IIII", block_size, block_extra, blocks, allocated)
     header += b"\x11" * 16 + b"\x22" * 16 + link_uuid + parent_uuid
-    table = struct.pack("<II", map_entry, 0xFFFF_FFFF)
-    return header.ljust(512, b"\0") + table.ljust(512, b"\0") + b"\xda" * _MIB
+    stored = entries or (map_entry,)
+    table = struct.pack(f"<{len(stored)}I", *stored)
+    return header.ljust(512, b"\0") + table.ljust(map_size, b"\xff") + b"\xda" * _MIB
 
 
-def vhd_footer(*, disk_type: int = 3, data_offset: int = 512, current_size: int = 2 * _MIB) -> bytes:
+def vhd_footer(
+    *, disk_type: int = 3, data_offset: int = 512, current_size: int = 2 * _MIB, version: int = 0x10000,
+    cylinders: int = 0, heads: int = 4, sectors: int = 17, saved_state: int = 0,
+) -> bytes:  # fmt: skip
     """A footer with its checksum."""
     packed = struct.pack(
-        ">8sIIQI4sI4sQQIII16sB", b"conectix", 2, 0x10000, data_offset, 0, b"test", 1, b"Wi2k",
-        current_size, current_size, 0, disk_type, 0, b"\x33" * 16, 0,
+        ">8sIIQI4sI4sQQHBBII16sB", b"conectix", 2, version, data_offset, 0, b"test", 1, b"Wi2k",
+        current_size, current_size, cylinders, heads, sectors, disk_type, 0, b"\x33" * 16, saved_state,
     )  # fmt: skip
     return _with_sum(packed.ljust(512, b"\0"), 64)
 
 
-def vhd(*, table_entry: int = 4, max_entries: int = 1, block_size: int = 2 * _MIB, **footer_fields: int) -> bytes:
-    """A dynamic VHD of 2 MiB with its one block stored."""
+def vhd(
+    *,
+    table_entry: int = 4,
+    entries: Sequence[int] = (),
+    max_entries: int = 1,
+    block_size: int = 2 * _MIB,
+    table_offset: int = 1536,
+    table_size: int = 512,
+    **footer_fields: int,
+) -> bytes:
+    """A dynamic VHD of 2 MiB with its one block stored; ``entries`` are its block table's in place of the one."""
     footer = vhd_footer(**footer_fields)
-    header = struct.pack(">8sQQIIII16s", b"cxsparse", (1 << 64) - 1, 1536, 0x10000, max_entries, block_size, 0, b"")
-    table = struct.pack(">I", table_entry).ljust(512, b"\xff")
+    fields = (1 << 64) - 1, table_offset, 0x10000, max_entries, block_size
+    header = struct.pack(">8sQQIIII16s", b"cxsparse", *fields, 0, b"")
+    stored = entries or (table_entry,)
+    table = struct.pack(f">{len(stored)}I", *stored).ljust(table_size, b"\xff")
     block = b"\xff" * 512 + b"\xda" * (2 * _MIB)
     return footer + _with_sum(header.ljust(1024, b"\0"), 36) + table + block + footer
 
@@ -123,6 +193,7 @@ def vhdx(
     disk_size: int = 4 * _MIB,
     block_size: int = _MIB,
     bat_entry: int = 3 << 20 | 6,
+    entries: Sequence[int] = (),
     items: dict[str, bytes] | None = None,
     regions: dict[str, tuple[int, int]] | None = None,
 ) -> bytes:
@@ -151,7 +222,8 @@ def vhdx(
         | (items or {})
     )
     image[_MIB : _MIB + len(metadata)] = metadata
-    struct.pack_into("<Q", image, 2 * _MIB, bat_entry)
+    stored = entries or (bat_entry,)
+    struct.pack_into(f"<{len(stored)}Q", image, 2 * _MIB, *stored)
     return bytes(image)
 
 
@@ -162,6 +234,20 @@ def _vhdx_metadata(items: dict[str, bytes]) -> bytes:
         table += struct.pack("<16sIIII", UUID(name).bytes_le, 64 * _KIB + len(values), len(value), 4, 0)
         values += value
     return table.ljust(64 * _KIB, b"\0") + values
+
+
+def ploop(
+    *, magic: bytes = b"WithouFreSpacExt", entries: Sequence[int] = (1, 0), cluster: bytes = b"\xda" * _KIB,
+    data_at: int = _KIB, **fields: int,
+) -> bytes:  # fmt: skip
+    """A ploop of the second generation: a disk of two clusters of 1 KiB, of which the first is stored."""
+    values = {
+        "version": 2, "heads": 16, "cylinders": 1, "tracks": 2, "bat_entries": 2, "sectors": 4, "in_use": 0x312E3276,
+        "data_offset": 2, "flags": 0, "extension_offset": 0,
+    }  # fmt: skip
+    _update(values, fields)
+    header = struct.pack("<16sIIIIIQIIIQ", magic, *values.values())
+    return (header + struct.pack(f"<{len(entries)}I", *entries)).ljust(data_at, b"\0") + cluster
 
 
 def iso(*, is_hybrid: bool = False) -> bytes:

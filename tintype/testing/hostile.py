@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from tintype.domain.errors import (
+    AllocationRatioError,
     DifferencingDiskError,
     EmptyImageError,
     FormatMismatchError,
@@ -17,9 +18,11 @@ from tintype.domain.errors import (
     UnsafeBackingFileError,
     UnsafeDataFileError,
     UnsafeExtentError,
+    UnsupportedImageError,
     VirtualSizeTooLargeError,
 )
 from tintype.domain.values import DiskFormat
+from tintype.inspect import Inspector
 from tintype.testing.handmade import (
     fixed_vhd,
     iso,
@@ -32,6 +35,8 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
+from tintype.testing.hostile_sizes import empty_giants, huge_disks
+from tintype.testing.hostile_tables import disk_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -42,11 +47,19 @@ _Rows = Iterator[tuple[str, type[RefusedContentError], _Build]]
 
 @dataclass(frozen=True, slots=True)
 class HostileImage:
-    """Bytes to declare as ``declared``, and the error that must refuse them."""
+    """Bytes to declare as ``declared``, and the error that must refuse them, under the limits of a site."""
 
     declared: DiskFormat | None
     error: type[RefusedContentError]
     build: _Build
+    max_virtual_size: int | None = MAX_VIRTUAL_SIZE
+    max_allocation_ratio: int | None = None
+
+    def inspector(self) -> Inspector:
+        """An inspector with the declaration and the limits under which the image is to be refused."""
+        return Inspector(
+            self.declared, max_virtual_size=self.max_virtual_size, max_allocation_ratio=self.max_allocation_ratio
+        )
 
 
 def _qcow2_references() -> _Rows:
@@ -233,7 +246,7 @@ def _vhdx() -> _Rows:
     mib = 1 << 20
     yield "parent", DifferencingDiskError, lambda: vhdx(flags=2)
     yield "parent locator", DifferencingDiskError, lambda: vhdx(items=parent_locator)
-    yield "log to replay", MalformedImageError, lambda: vhdx(log_guid=b"\x55" * 16)
+    yield "log to replay", UnsupportedImageError, lambda: vhdx(log_guid=b"\x55" * 16)
     yield "damaged headers", MalformedImageError, lambda: b"vhdxfile" + bytes(4 * mib)
     yield "unknown required item", MalformedImageError, lambda: vhdx(items={unknown: b""})
     yield "unknown required region", MalformedImageError, lambda: vhdx(regions={unknown: (mib, mib)})
@@ -260,7 +273,18 @@ def _declared_otherwise() -> Iterator[tuple[str, HostileImage]]:
     yield "qcow2 that is raw", HostileImage(DiskFormat.QCOW2, FormatMismatchError, lambda: b"\xda" * 4096)
     yield "kernel that is qcow2", HostileImage(DiskFormat.AKI, FormatMismatchError, qcow2)
     yield "qcow2 and vdi at once", HostileImage(None, FormatMismatchError, lambda: _with_vdi_signature(qcow2()))
-    yield "empty", HostileImage(None, EmptyImageError, lambda: b"")
+    yield "empty", HostileImage(DiskFormat.RAW, EmptyImageError, lambda: b"")
+    yield (
+        "raw: disk beyond the site's limit",
+        HostileImage(DiskFormat.RAW, VirtualSizeTooLargeError, lambda: bytes(4096), max_virtual_size=2048),
+    )
+    for declared, build in huge_disks():
+        yield f"{declared}: disk larger than the site takes", HostileImage(declared, VirtualSizeTooLargeError, build)
+    for declared, build in empty_giants():
+        yield (
+            f"{declared}: giant disk in a small file",
+            HostileImage(declared, AllocationRatioError, build, max_virtual_size=None, max_allocation_ratio=1000),
+        )
     yield (
         "qcow2: disk beyond the site's limit",
         HostileImage(None, VirtualSizeTooLargeError, lambda: qcow2(size=1 << 41, l1_size=1 << 20)),
@@ -281,6 +305,7 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
         (DiskFormat.VDI, _vdi()),
         (DiskFormat.VHD, _vhd()),
         (DiskFormat.VHDX, _vhdx()),
+        *disk_families(),
     )
     for declared, rows in families:
         for name, error, build in rows:
@@ -290,4 +315,6 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
 
 def hostile_images() -> Mapping[str, HostileImage]:
     """All of them, by name."""
-    return dict(_every_image())
+    images = list(_every_image())
+    assert len({name for name, _ in images}) == len(images), "two images of one name"
+    return dict(images)

@@ -9,7 +9,7 @@ import pytest
 from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector, encryption_of
-from tintype.testing.handmade import fixed_vhd, iso, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade import fixed_vhd, iso, ploop, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
 
 MIB = 1 << 20
 
@@ -23,6 +23,8 @@ WELL_FORMED: dict[str, tuple[DiskFormat, int | None, Callable[[], bytes]]] = {
     "vhd": (DiskFormat.VHD, 2 * MIB, vhd),
     "fixed vhd": (DiskFormat.VHD, MIB, fixed_vhd),
     "vhdx": (DiskFormat.VHDX, 4 * MIB, vhdx),
+    "ploop": (DiskFormat.PLOOP, 2048, ploop),
+    "older ploop": (DiskFormat.PLOOP, 2048, lambda: ploop(magic=b"WithoutFreeSpace", entries=(2, 0))),
     "iso": (DiskFormat.ISO, None, iso),
     "hybrid iso": (DiskFormat.ISO, None, lambda: iso(is_hybrid=True)),
 }
@@ -79,6 +81,22 @@ def test_declaration_that_bytes_cannot_prove_stands_if_no_other_format_is_found(
     assert inspect(b"\x7fELF" + bytes(1000), declared).disk_format is declared
 
 
+def test_header_counts_more_than_a_footer() -> None:
+    assert inspect(qcow2() + fixed_vhd(512)).disk_format is DiskFormat.QCOW2
+
+
+def test_fixed_vhd_is_found_by_its_footer_whatever_its_disk_begins_with() -> None:
+    disk = bytes(510) + b"\x55\xaa" + bytes(MIB - 512)
+    assert inspect(disk + fixed_vhd()[-512:], DiskFormat.VHD).facts["vhd_subtype"].value == "fixed"
+
+
+def test_compressed_bytes_are_no_disk_but_may_be_a_ramdisk() -> None:
+    for declared in (DiskFormat.RAW, None):
+        with pytest.raises(FormatMismatchError, match="container_format compressed"):
+            inspect(b"\x1f\x8b\x08" + bytes(4096), declared)
+    assert inspect(b"\x1f\x8b\x08" + bytes(4096), DiskFormat.ARI).disk_format is DiskFormat.ARI
+
+
 def test_qcow2_whose_data_looks_like_an_iso_is_qcow2() -> None:
     content = qcow2() + bytes(32 * 1024)
     content = content[: 32 * 1024 + 1] + b"CD001" + content[32 * 1024 + 6 :]
@@ -87,5 +105,7 @@ def test_qcow2_whose_data_looks_like_an_iso_is_qcow2() -> None:
 
 def test_encrypted_disk_is_told_and_not_refused() -> None:
     assert encryption_of(inspect(qcow2(crypt_method=2)).facts) == "luks"
-    assert encryption_of(inspect(b"LUKS\xba\xbe\x00\x02" + bytes(4096)).facts) == "luks"
+    for version in (1, 2):
+        facts = inspect(b"LUKS\xba\xbe" + version.to_bytes(2, "big") + bytes(4096)).facts
+        assert (encryption_of(facts), facts["luks_version"].value) == ("luks", version)
     assert "encryption" not in inspect(qcow2()).facts

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tintype.domain.errors import MalformedImageError, RefusedContentError
-from tintype.inspect import Inspection, Inspector
-from tintype.testing.hostile import MAX_VIRTUAL_SIZE, HostileImage, hostile_images
+from tintype.inspect import Inspection
+from tintype.testing.hostile import HostileImage, hostile_images
 
 
 def inspect(image: HostileImage, chunk_size: int) -> Inspection:
     content = image.build()
-    inspector = Inspector(image.declared, max_virtual_size=MAX_VIRTUAL_SIZE)
+    inspector = image.inspector()
     for offset in range(0, len(content), chunk_size):
         inspector.feed(content[offset : offset + chunk_size])
     return inspector.finish()
@@ -38,5 +38,6 @@ def test_there_is_a_hostile_image_for_every_way_in_which_bytes_are_unsafe() -> N
     reasons = {image.error.reason for image in hostile_images().values()}
     assert reasons >= {
         "UNSAFE_BACKING_FILE", "UNSAFE_DATA_FILE", "UNSAFE_EXTENT", "DIFFERENCING_DISK", "FORMAT_MISMATCH", "TRUNCATED",
-        "MALFORMED_IMAGE", "VIRTUAL_SIZE_TOO_LARGE", "EMPTY_IMAGE",
+        "MALFORMED_IMAGE", "VIRTUAL_SIZE_TOO_LARGE", "EMPTY_IMAGE", "ALLOCATION_RATIO", "DECOMPRESSION_BOMB",
+        "UNSUPPORTED_IMAGE",
     }  # fmt: skip

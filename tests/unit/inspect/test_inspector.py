@@ -14,8 +14,10 @@ from tintype.domain.errors import MalformedImageError, RefusedContentError, Trun
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.crc32c import crc32c
+from tintype.inspect.inspector import ALLOCATION_RATIO_FLOOR
 from tintype.inspect.stream import HEAD_SIZE, MAX_REGION_SIZE, TAIL_SIZE
 from tintype.testing.handmade import fixed_vhd, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.hostile_sizes import empty_giants
 
 BUILDERS: tuple[Callable[[], bytes], ...] = (qcow2, vmdk, stream_vmdk, vdi, vhd, fixed_vhd, vhdx)
 CONTENTS = tuple(build() for build in BUILDERS)
@@ -90,15 +92,18 @@ def test_refusal_comes_with_the_head_and_is_final() -> None:
         inspector.finish()
 
 
-def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause() -> None:
-    content = vhdx(items={"2fa54224-cd1b-4876-b211-5dbed83bf4b8": b"short"})
+def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(_: object) -> None:
+        struct.unpack("<Q", b"short")
+
+    monkeypatch.setattr("tintype.inspect.formats.vhdx._check_header", stumble)
     inspector = Inspector(None)
     with pytest.raises(MalformedImageError) as refusal:
-        inspector.feed(content)
+        inspector.feed(vhdx())
     assert isinstance(refusal.value.__cause__, struct.error)
 
 
-@pytest.mark.parametrize("build", [*BUILDERS, lambda: bytes(4096)])
+@pytest.mark.parametrize("build", [*(build for build in BUILDERS if build is not stream_vmdk), lambda: bytes(4096)])
 def test_memory_is_bounded_whatever_the_size(build: Callable[[], bytes]) -> None:
     content, bulk = build(), bytes(1 << 20)
     inspector = Inspector(None)
@@ -113,10 +118,28 @@ def test_memory_is_bounded_whatever_the_size(build: Callable[[], bytes]) -> None
     assert peak < 4 * (HEAD_SIZE + MAX_REGION_SIZE + TAIL_SIZE)
 
 
+def test_memory_is_bounded_while_the_markers_of_a_stream_are_followed() -> None:
+    content = stream_vmdk()
+    before, grain, after = content[: 21 * 512], content[21 * 512 : 22 * 512], content[22 * 512 :]
+    inspector = Inspector(None)
+    tracemalloc.start()
+    try:
+        inspector.feed(before)
+        for _ in range(16):
+            inspector.feed(grain * 2048)
+        inspector.feed(after)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * (HEAD_SIZE + MAX_REGION_SIZE + TAIL_SIZE)
+    with pytest.raises(MalformedImageError, match="has no marker"):
+        inspector.finish()
+
+
 def test_memory_is_bounded_for_the_largest_tables() -> None:
     entries = MAX_REGION_SIZE // 8
     image = qcow2(l1_size=entries, size=entries * 512 * 4096)[: 3 * 4096]
-    image += b"".join(struct.pack(">Q", (number + 1) << 12) for number in range(entries))
+    image += b"".join(struct.pack(">Q", (number + 1024) << 12) for number in range(entries))
     inspector = Inspector(None)
     tracemalloc.start()
     try:
@@ -127,6 +150,20 @@ def test_memory_is_bounded_for_the_largest_tables() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 64 << 20
+
+
+@pytest.mark.parametrize("ratio", [None, 1 << 30])
+def test_giant_disk_is_taken_if_the_site_allows_its_ratio(ratio: int | None) -> None:
+    for declared, build in empty_giants():
+        inspector = Inspector(declared, max_allocation_ratio=ratio)
+        inspector.feed(build())
+        assert inspector.finish().virtual_size == 5 << 38
+
+
+def test_disk_up_to_the_floor_may_be_as_empty_as_it_likes() -> None:
+    inspector = Inspector(DiskFormat.QCOW2, max_allocation_ratio=1)
+    inspector.feed(qcow2(cluster_bits=16, size=ALLOCATION_RATIO_FLOOR, l1_size=2048, l1=(0,)))
+    assert inspector.finish().virtual_size == ALLOCATION_RATIO_FLOOR
 
 
 def test_empty_chunks_change_nothing() -> None:

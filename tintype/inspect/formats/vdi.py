@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from array import array
 from dataclasses import dataclass
 from uuid import UUID
 
-from tintype.domain.errors import DifferencingDiskError, MalformedImageError
+from tintype.domain.errors import DecompressionBombError, DifferencingDiskError, MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat, PropertyValue
+from tintype.inspect.allocation import Allocation, read_claims
+from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import FactSpec, Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Stream, Wish, integers
+from tintype.inspect.registry import FactSpec, Format, Rule
+from tintype.inspect.stream import Parsing, Stream
 
+_CREATOR_SIZE = 0x40
 _SIGNATURE_OFFSET = 0x40
 _SIGNATURE = b"\x7f\x10\xda\xbe"
 _HEADER = struct.Struct("<4sIIII256sIIIIIIIQIIII16s16s16s16s")
 _VERSION_1_1 = 0x0001_0001
 _SUBTYPES = {1: "dynamic", 2: "static"}
+_DIFFERENCES = (3, 4)  # undo, differencing
 _NO_UUID = bytes(16)
 _BLOCK_SIZE = 1024 * 1024
 _DISCARDED = 0xFFFF_FFFE
@@ -29,9 +33,11 @@ _MAX_BLOCKS = 0x2000_0000  # QEMU's VDI_BLOCKS_IN_IMAGE_MAX is as large
 class _Header:
     """The fields that count; sizes and offsets in bytes."""
 
+    creator: bytes
     image_type: int
     map_offset: int
     data_offset: int
+    geometry: tuple[int, int, int]
     sector_size: int
     disk_size: int
     block_size: int
@@ -49,35 +55,38 @@ def _in_head(head: bytes) -> bool:
 
 def _parse(stream: Stream) -> Parsing:
     header = _read_header(stream)
-    if header.image_type not in _SUBTYPES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
+    if header.image_type in _DIFFERENCES or header.link_uuid != _NO_UUID or header.parent_uuid != _NO_UUID:
         raise DifferencingDiskError("the VDI holds the difference to another disk only")
     _check_geometry(header)
     stream.require_admissible(header.disk_size)
-    stored = yield from _stored_blocks(header, stream)
+    allocation = Allocation("VDI blocks")
+    map_size = header.blocks * 4
+    yield from read_claims(stream, header.map_offset, map_size, "I", _stored, allocation, header.block_size)
+    if allocation.highest >= header.blocks:
+        raise MalformedImageError("the VDI block map points beyond its last block")
     yield from stream.end()
-    stream.require_size(header.map_offset + header.blocks * 4, "the VDI block map")
+    stream.require_size(header.map_offset + map_size, "the VDI block map")
+    stored = max(header.allocated, allocation.highest + 1)
     stream.require_size(header.data_offset + stored * header.block_size, "the VDI's last block")
-    facts: dict[str, PropertyValue] = {
-        "vdi_subtype": _SUBTYPES[header.image_type],
-        "vdi_block_size_bytes": header.block_size,
-        "vdi_uuid": str(UUID(bytes_le=header.uuid)),
-    }
-    return Findings(header.disk_size, facts)
+    allocation.require_backed(stream.size)
+    return Findings(header.disk_size, _facts(header))
 
 
 def _read_header(stream: Stream) -> _Header:
     fields = _HEADER.unpack(stream.head_exactly(_SIGNATURE_OFFSET, _HEADER.size, "the VDI header"))
-    _, version, _, image_type, _, _, map_offset, data_offset, _, _, _, sector_size, _ = fields[:13]
+    _, version, _, image_type, _, _, map_offset, data_offset, *geometry, sector_size, _ = fields[:13]
     disk_size, block_size, block_extra, blocks, allocated, uuid, _, link_uuid, parent_uuid = fields[13:]
     if version != _VERSION_1_1:
         raise MalformedImageError(f"VDI version {version:#x} is not known")
     return _Header(
-        image_type, map_offset, data_offset, sector_size,
+        stream.head[:_CREATOR_SIZE], image_type, map_offset, data_offset, tuple(geometry), sector_size,
         disk_size, block_size, block_extra, blocks, allocated, uuid, link_uuid, parent_uuid,
     )  # fmt: skip
 
 
 def _check_geometry(header: _Header) -> None:
+    if header.image_type not in _SUBTYPES:
+        raise MalformedImageError(f"VDI type {header.image_type} is not known")
     if header.sector_size != 512 or header.block_size != _BLOCK_SIZE or header.block_extra:
         raise MalformedImageError("the VDI has sectors or blocks of another size than VirtualBox makes")
     if header.blocks > _MAX_BLOCKS or header.blocks * header.block_size < header.disk_size:
@@ -86,15 +95,28 @@ def _check_geometry(header: _Header) -> None:
         raise MalformedImageError(f"the VDI stores {header.allocated} of {header.blocks} blocks")
     if header.map_offset % 512 or header.data_offset % 512 or header.map_offset < 512:
         raise MalformedImageError("the VDI's tables lie between two sectors")
+    if header.map_offset + header.blocks * 4 > header.data_offset:
+        raise MalformedImageError("the VDI's blocks lie over its block map")
 
 
-def _stored_blocks(header: _Header, stream: Stream) -> Generator[Wish, bytes, int]:
-    """How many blocks the file has at least, by the header and that part of the block map that is read."""
-    table = yield from stream.read(header.map_offset, min(header.blocks * 4, MAX_REGION_SIZE))
-    used = [entry for entry in integers(table or b"", "I", big_endian=False) if entry < _DISCARDED]
-    if used and max(used) >= header.blocks:
-        raise MalformedImageError("the VDI block map points beyond its last block")
-    return max(header.allocated, max(used, default=-1) + 1)
+def _stored(entries: array[int]) -> list[int]:
+    return [entry for entry in entries if entry < _DISCARDED]
+
+
+def _facts(header: _Header) -> dict[str, PropertyValue]:
+    cylinders, heads, sectors = header.geometry
+    creator = header.creator.split(b"\0", 1)[0].decode("ascii", "replace").strip("<> \r\n")
+    facts: dict[str, PropertyValue] = {
+        "vdi_subtype": _SUBTYPES[header.image_type],
+        "vdi_version": "1.1",
+        "vdi_block_size_bytes": header.block_size,
+        "vdi_uuid": str(UUID(bytes_le=header.uuid)),
+    }
+    if creator:
+        facts["vdi_creator"] = creator
+    if cylinders:
+        facts["vdi_geometry"] = f"{cylinders}/{heads}/{sectors}"
+    return facts
 
 
 FORMAT = Format(
@@ -103,7 +125,18 @@ FORMAT = Format(
     in_head=_in_head,
     facts=(
         FactSpec("vdi_subtype", str, "VDI header, image type", "dynamic or static"),
+        FactSpec("vdi_version", str, "VDI header, version", "version of the format"),
         FactSpec("vdi_block_size_bytes", int, "VDI header, block size", "unit of allocation"),
         FactSpec("vdi_uuid", str, "VDI header, UUID of the image", "identifies the image"),
+        FactSpec("vdi_creator", str, "VDI header, bytes 0-63", "program that made it"),
+        FactSpec("vdi_geometry", str, "VDI header, legacy geometry", "cylinders/heads/sectors"),
+    ),
+    rules=(
+        Rule(DifferencingDiskError, "undo and differencing images; a linked or a parent image's UUID"),
+        Rule(MalformedImageError, "unknown versions; sector, block or map sizes that do not fit the disk"),
+        Rule(MalformedImageError, "a block map that lies over the header or the blocks, or points beyond them"),
+        Rule(DecompressionBombError, "entries of the block map that share a block"),
+        Rule(TruncatedError, "a header, a block map or blocks that end beyond the file"),
+        *DISK_RULES,
     ),
 )

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Generator
 from dataclasses import dataclass
+from itertools import pairwise
 from uuid import UUID
 
-from tintype.domain.errors import DifferencingDiskError, MalformedImageError, TruncatedError
+from tintype.domain.errors import (
+    DecompressionBombError,
+    DifferencingDiskError,
+    MalformedImageError,
+    TruncatedError,
+    UnsupportedImageError,
+)
 from tintype.domain.values import DiskFormat, PropertyValue
+from tintype.inspect.allocation import Allocation, read_claims
+from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import FactSpec, Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Stream, Wish, integers
+from tintype.inspect.registry import FactSpec, Format, Rule
+from tintype.inspect.stream import Parsing, Stream, Wish
+from tintype.inspect.vhd_geometry import vhd_disk_size
 
 _COOKIE = b"conectix"
-_FOOTER = struct.Struct(">8sIIQI4sI4sQQIII16sB")
+_FOOTER = struct.Struct(">8sIIQI4sI4sQQHBBII16sB")
 _FOOTER_SIZE = 512
 _CHECKSUM_OFFSET = 64
 _FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
@@ -23,6 +34,9 @@ _SPARSE_COOKIE = b"cxsparse"
 _SPARSE = struct.Struct(">8sQQIIII16s")
 _SPARSE_SIZE = 1024
 _SPARSE_CHECKSUM_OFFSET = 36
+_MAX_GEOMETRY = 65535, 16, 255
+"""Stands for "too large to be told", which QEMU writes also where only the size counts."""
+_HOSTS = {b"Wi2k": "windows", b"Mac ": "macintosh"}
 _UNUSED = 0xFFFF_FFFF
 _MAX_SIZE = 2040 * 1024**3
 """The largest VHD: 2040 GiB."""
@@ -32,7 +46,12 @@ _MAX_SIZE = 2040 * 1024**3
 class _Footer:
     data_offset: int
     creator: bytes
+    creator_version: int
+    creator_host: bytes
     current_size: int
+    disk_size: int
+    """What the guest sees: not more than what is stored, which is the current size."""
+    geometry: tuple[int, int, int]
     disk_type: int
     uuid: bytes
 
@@ -54,9 +73,9 @@ def _parse(stream: Stream) -> Parsing:
     footer = _parse_footer(stream.head_exactly(0, _FOOTER_SIZE, "the VHD footer's copy"))
     if footer.disk_type != _DYNAMIC:
         raise MalformedImageError(f"a VHD of type {footer.disk_type} does not begin with a footer")
-    stream.require_admissible(footer.current_size)
+    stream.require_admissible(footer.disk_size)
     facts = yield from _parse_dynamic(footer, stream)
-    return Findings(footer.current_size, facts)
+    return Findings(footer.disk_size, facts)
 
 
 def _parse_fixed(stream: Stream) -> Findings:
@@ -64,19 +83,31 @@ def _parse_fixed(stream: Stream) -> Findings:
     if footer.disk_type != _FIXED:
         raise MalformedImageError("the VHD's footer is that of a dynamic disk, but its beginning is missing")
     stream.require_size(footer.current_size + _FOOTER_SIZE, "the fixed VHD")
-    return Findings(footer.current_size, _facts(footer, "fixed"))
+    return Findings(footer.disk_size, _facts(footer, "fixed"))
 
 
 def _parse_footer(data: bytes) -> _Footer:
     if not _is_intact(data, _CHECKSUM_OFFSET):
         raise MalformedImageError("the VHD footer's checksum is wrong")
     fields = _FOOTER.unpack_from(data)
-    _, _, _, data_offset, _, creator, _, _, _, current_size, _, disk_type, _, uuid, _ = fields
+    _, _, version, data_offset, _, creator, creator_version, creator_host, _, current_size, *rest = fields
+    cylinders, heads, sectors, disk_type, _, uuid, is_saved = rest
+    if version >> 16 != 1:
+        raise MalformedImageError(f"VHD version {version:#x} is not known")
     if disk_type == _DIFFERENCING:
         raise DifferencingDiskError("the VHD holds the difference to another disk only")
     if current_size % 512 or not 0 < current_size <= _MAX_SIZE:
         raise MalformedImageError(f"the VHD's disk has {current_size} bytes")
-    return _Footer(data_offset, creator, current_size, disk_type, uuid)
+    geometry = cylinders, heads, sectors
+    disk_size = vhd_disk_size(creator, cylinders << 16 | heads << 8 | sectors, current_size)
+    if geometry != _MAX_GEOMETRY and (cylinders - 1) * heads * sectors * 512 >= current_size:
+        # Older releases of QEMU go by the geometry of creators that they do not know; some round up by a cylinder.
+        raise MalformedImageError("the VHD's geometry is that of a larger disk")
+    if is_saved:
+        raise UnsupportedImageError("the VHD is of a machine whose state was saved: shut it down, and copy it anew")
+    return _Footer(
+        data_offset, creator, creator_version, creator_host, current_size, disk_size, geometry, disk_type, uuid
+    )
 
 
 def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, dict[str, PropertyValue]]:
@@ -88,10 +119,17 @@ def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, di
         raise MalformedImageError(f"the VHD's block size is {block_size} bytes")
     if entries * block_size < footer.current_size or entries * 4 > 1 << 30:
         raise MalformedImageError(f"{entries} VHD blocks do not fit a disk of {footer.current_size} bytes")
-    reach = yield from _reach(stream, table_offset, entries, block_size)
+    table_end = table_offset + entries * 4
+    _check_layout((0, _FOOTER_SIZE), (footer.data_offset, footer.data_offset + _SPARSE_SIZE), (table_offset, table_end))
+    allocation = Allocation("VHD blocks")
+    yield from read_claims(stream, table_offset, entries * 4, "I", _stored, allocation, block_size, big_endian=True)
     yield from stream.end()
-    stream.require_size(table_offset + entries * 4, "the VHD block table")
-    stream.require_size(reach, "the VHD's last block")
+    stream.require_size(table_end, "the VHD block table")
+    if allocation.highest >= 0:
+        # A block begins with a bitmap of its sectors, padded to a sector.
+        bitmap_size = -(-(block_size // 512 // 8) // 512) * 512 or 512
+        stream.require_size(allocation.highest * 512 + bitmap_size + block_size, "the VHD's last block")
+    allocation.require_backed(stream.size)
     if not _in_tail(stream.tail):
         raise TruncatedError("the VHD's footer is missing: the file is not complete")
     if _parse_footer(stream.tail[-_FOOTER_SIZE:]) != footer:
@@ -99,13 +137,14 @@ def _parse_dynamic(footer: _Footer, stream: Stream) -> Generator[Wish, bytes, di
     return _facts(footer, "dynamic") | {"vhd_block_size_bytes": block_size}
 
 
-def _reach(stream: Stream, table_offset: int, entries: int, block_size: int) -> Generator[Wish, bytes, int]:
-    """How many bytes the file has at least, by that part of the block table that is read."""
-    table = yield from stream.read(table_offset, min(entries * 4, MAX_REGION_SIZE))
-    used = [sector for sector in integers(table or b"", "I", big_endian=True) if sector != _UNUSED]
-    # A block begins with a bitmap of its sectors, padded to a sector.
-    bitmap_size = -(-(block_size // 512 // 8) // 512) * 512 or 512
-    return max(used) * 512 + bitmap_size + block_size if used else 0
+def _stored(entries: array[int]) -> list[int]:
+    return [sector for sector in entries if sector != _UNUSED]
+
+
+def _check_layout(*structures: tuple[int, int]) -> None:
+    for before, after in pairwise(sorted(structures)):
+        if after[0] < before[1]:
+            raise MalformedImageError(f"two structures of the VHD overlap at offset {after[0]}")
 
 
 def _is_intact(structure: bytes, checksum_offset: int) -> bool:
@@ -116,8 +155,16 @@ def _is_intact(structure: bytes, checksum_offset: int) -> bool:
 
 def _facts(footer: _Footer, subtype: str) -> dict[str, PropertyValue]:
     creator = footer.creator.decode("ascii", "replace").strip("\0 ")
+    host = _HOSTS.get(footer.creator_host)
+    major, minor = footer.creator_version >> 16, footer.creator_version & 0xFFFF
     facts: dict[str, PropertyValue] = {"vhd_subtype": subtype, "vhd_uuid": str(UUID(bytes=footer.uuid))}
-    return facts | ({"vhd_creator": creator} if creator else {})
+    if creator:
+        facts |= {"vhd_creator": creator, "vhd_creator_version": f"{major}.{minor}"}
+    if host:
+        facts["vhd_creator_host"] = host
+    if all(footer.geometry) and footer.geometry != _MAX_GEOMETRY:
+        facts["vhd_geometry"] = "/".join(map(str, footer.geometry))
+    return facts
 
 
 FORMAT = Format(
@@ -130,5 +177,18 @@ FORMAT = Format(
         FactSpec("vhd_block_size_bytes", int, "VHD dynamic header, block size", "unit of allocation"),
         FactSpec("vhd_uuid", str, "VHD footer, unique id", "identifies the image"),
         FactSpec("vhd_creator", str, "VHD footer, creator application", "program that made it"),
+        FactSpec("vhd_creator_version", str, "VHD footer, creator version", "version of that program"),
+        FactSpec("vhd_creator_host", str, "VHD footer, creator host OS", "where it was made: windows or macintosh"),
+        FactSpec("vhd_geometry", str, "VHD footer, disk geometry", "cylinders/heads/sectors"),
+    ),
+    rules=(
+        Rule(DifferencingDiskError, "disks that hold the difference to a parent"),
+        Rule(MalformedImageError, "wrong checksums; a footer and a copy that differ; unknown versions and types"),
+        Rule(MalformedImageError, "sizes, geometry, block size and block table that do not fit each other"),
+        Rule(MalformedImageError, "a header or a block table that lies over another structure"),
+        Rule(UnsupportedImageError, "the disk of a machine whose state was saved"),
+        Rule(DecompressionBombError, "entries of the block table that share a block"),
+        Rule(TruncatedError, "a missing footer; a table or blocks that end beyond the file"),
+        *DISK_RULES,
     ),
 )

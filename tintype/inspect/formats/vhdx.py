@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from array import array
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from tintype.domain.errors import DifferencingDiskError, MalformedImageError
+from tintype.domain.errors import (
+    DecompressionBombError,
+    DifferencingDiskError,
+    MalformedImageError,
+    TruncatedError,
+    UnsupportedImageError,
+)
 from tintype.domain.values import DiskFormat, PropertyValue
+from tintype.inspect.allocation import Allocation, read_claims
 from tintype.inspect.crc32c import crc32c
+from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
-from tintype.inspect.registry import FactSpec, Format
-from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, integers
+from tintype.inspect.registry import FactSpec, Format, Rule
+from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, Wish
 
 _SIGNATURE = b"vhdxfile"
 _KIB, _MIB = 1024, 1024 * 1024
@@ -34,12 +43,21 @@ _DISK_ID = UUID("beca12ab-b2e6-4523-93ef-c309e000c746")
 _LOGICAL_SECTOR_SIZE = UUID("8141bf1d-a96f-4709-ba47-f233a8faab5f")
 _PHYSICAL_SECTOR_SIZE = UUID("cda348c7-445d-4471-9cc9-e9885251c556")
 _PARENT_LOCATOR = UUID("a8d35f2d-b30b-454d-abf7-d3d84834ab0c")
-_KNOWN_ITEMS = {_FILE_PARAMETERS, _DISK_SIZE, _DISK_ID, _LOGICAL_SECTOR_SIZE, _PHYSICAL_SECTOR_SIZE, _PARENT_LOCATOR}
+_ITEM_SIZES = {
+    _FILE_PARAMETERS: 8,
+    _DISK_SIZE: 8,
+    _DISK_ID: 16,
+    _LOGICAL_SECTOR_SIZE: 4,
+    _PHYSICAL_SECTOR_SIZE: 4,
+    _PARENT_LOCATOR: None,
+}
+"""The items that are known, and the bytes that each has (MS-VHDX 2.6.2)."""
 
 _ITEM_IS_REQUIRED = 4
 _HAS_PARENT = 2
 _MAX_DISK_SIZE = 64 * 1024**4
-_BLOCK_STATE_MASK, _FULLY_PRESENT, _PARTIALLY_PRESENT = 7, 6, 7
+_BLOCK_STATE_MASK = 7
+_PRESENT = (6, 7)  # fully, partially (MS-VHDX 2.5.1.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +88,18 @@ def _parse(stream: Stream) -> Parsing:
     regions = _read_regions(stream)
     if _BAT not in regions or _METADATA not in regions:
         raise MalformedImageError("the VHDX has no block table or no metadata")
-    tables: dict[UUID, bytes] = {}
-    for name, region in sorted(regions.items(), key=lambda item: item[1].offset):
-        tables[name] = yield from stream.read_exactly(
-            region.offset, min(region.length, MAX_REGION_SIZE), "a region of the VHDX"
-        )
-    disk = _read_metadata(tables[_METADATA])
+    _check_layout(regions)
+    allocation = Allocation("VHDX blocks")
+    disk = yield from _read_tables(regions, stream, allocation)
     stream.require_admissible(disk.size)
     if disk.table_entries * 8 > regions[_BAT].length:
         raise MalformedImageError("the VHDX's block table is too short for its disk")
     yield from stream.end()
     for region in regions.values():
         stream.require_size(region.offset + region.length, "a region of the VHDX")
-    stream.require_size(_reach(disk, tables[_BAT]), "the VHDX's last block")
+    if allocation.highest >= 0:
+        stream.require_size(allocation.highest * _MIB + disk.block_size, "the VHDX's last block")
+    allocation.require_backed(stream.size, unit=disk.block_size)
     return Findings(disk.size, _facts(disk, stream.head))
 
 
@@ -100,7 +117,9 @@ def _check_header(stream: Stream) -> None:
     if current[2] != 1:
         raise MalformedImageError(f"VHDX version {current[2]} is not known")
     if any(current[1]):
-        raise MalformedImageError("the VHDX was not closed: changes in its log are yet to be replayed")
+        raise UnsupportedImageError(
+            "the VHDX was not closed: changes in its log are yet to be replayed; open it once where it was made"
+        )
 
 
 def _read_regions(stream: Stream) -> Mapping[UUID, Region]:
@@ -120,6 +139,37 @@ def _read_regions(stream: Stream) -> Mapping[UUID, Region]:
             raise MalformedImageError("the VHDX region table contradicts itself")
         regions[name] = Region(offset, length)
     return regions
+
+
+def _check_layout(regions: Mapping[UUID, Region]) -> None:
+    first, second = sorted(regions.values(), key=lambda region: region.offset)
+    if second.offset < first.offset + first.length:
+        raise MalformedImageError("the VHDX's block table and its metadata overlap")
+
+
+def _read_tables(
+    regions: Mapping[UUID, Region], stream: Stream, allocation: Allocation
+) -> Generator[Wish, bytes, _Disk]:
+    """The metadata and the block table, in the order of the file. Blocks are counted: their size may come last."""
+    disk: _Disk | None = None
+    for name, region in sorted(regions.items(), key=lambda item: item[1].offset):
+        if name == _METADATA:
+            length = min(region.length, MAX_REGION_SIZE)
+            disk = _read_metadata((yield from stream.read_exactly(region.offset, length, "the VHDX's metadata")))
+            stream.require_admissible(disk.size)
+        else:
+            length = min(region.length, disk.table_entries * 8) if disk else region.length
+            yield from read_claims(stream, region.offset, length, "Q", _stored, allocation, 1)
+    assert disk is not None  # its region is required
+    return disk
+
+
+def _stored(entries: array[int]) -> list[int]:
+    """Where blocks are stored, in MiB."""
+    places = [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in _PRESENT]
+    if places and not min(places):
+        raise MalformedImageError("a block of the VHDX lies over its headers")
+    return places
 
 
 def _read_metadata(data: bytes) -> _Disk:
@@ -151,25 +201,19 @@ def _metadata_items(data: bytes) -> Mapping[UUID, bytes]:
     for index in range(count):
         guid, offset, length, flags, _ = _METADATA_ENTRY.unpack_from(data, 32 + index * _METADATA_ENTRY.size)
         name = UUID(bytes_le=guid)
-        if name not in _KNOWN_ITEMS:
+        if name not in _ITEM_SIZES:
             if flags & _ITEM_IS_REQUIRED:
                 raise MalformedImageError(f"the VHDX needs the unknown metadata item {name}")
             continue
         if name in items or offset < _METADATA_TABLE_SIZE or offset + length > len(data):
             raise MalformedImageError("the VHDX metadata table contradicts itself")
+        if length != (_ITEM_SIZES[name] or length):
+            raise MalformedImageError(f"the VHDX metadata item {name} has {length} bytes")
         items[name] = data[offset : offset + length]
     for needed in (_FILE_PARAMETERS, _DISK_SIZE, _LOGICAL_SECTOR_SIZE, _PHYSICAL_SECTOR_SIZE):
         if needed not in items:
             raise MalformedImageError(f"the VHDX has no metadata item {needed}")
     return items
-
-
-def _reach(disk: _Disk, table: bytes) -> int:
-    """How many bytes the file has at least, by that part of the block table that was read."""
-    entries = integers(table, "Q", big_endian=False)[: disk.table_entries]
-    present = (_FULLY_PRESENT, _PARTIALLY_PRESENT)
-    offsets = [entry >> 20 for entry in entries if entry & _BLOCK_STATE_MASK in present]
-    return max(offsets) * _MIB + disk.block_size if offsets else 0
 
 
 def _checksum(data: bytes) -> int:
@@ -201,5 +245,15 @@ FORMAT = Format(
         FactSpec("vhdx_physical_sector_size_bytes", int, "VHDX metadata", "sector size of the medium beneath"),
         FactSpec("vhdx_creator", str, "VHDX file identifier", "program that made it"),
         FactSpec("vhdx_uuid", str, "VHDX metadata, virtual disk id", "identifies the disk"),
+    ),
+    rules=(
+        Rule(DifferencingDiskError, "a parent locator, or the flag that there is a parent"),
+        Rule(UnsupportedImageError, "a log that is yet to be replayed"),
+        Rule(MalformedImageError, "damaged headers, region or metadata tables; unknown required regions or items"),
+        Rule(MalformedImageError, "sizes of disk, blocks, sectors and block table that do not fit each other"),
+        Rule(MalformedImageError, "regions that overlap or lie askew"),
+        Rule(DecompressionBombError, "entries of the block table that share a block"),
+        Rule(TruncatedError, "regions or blocks that end beyond the file"),
+        *DISK_RULES,
     ),
 )
