@@ -1,15 +1,15 @@
 """Which files of an archive are one container image: what ``docker save`` writes, and the OCI image layout.
 
-See Docker's image specification 1.2 ("Combined Image JSON + Filesystem Changeset Format") for ``manifest.json``; the OCI
-image-spec's image-layout.md, image-index.md, manifest.md and config.md for the other. An archive may have both, and then
-they must tell the same. Nothing here reads the archive: it is given what the documents say.
+See Docker's image specification 1.2 ("Combined Image JSON + Filesystem Changeset Format") for ``manifest.json``; the
+OCI image-spec's image-layout.md, image-index.md, manifest.md and config.md for the other. An archive may have both, and
+then they must tell the same. Nothing here reads the archive: it is given what the documents say.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tintype.domain.errors import (
@@ -35,6 +35,7 @@ _LAYER_TYPE = re.compile(
     r"application/vnd\.(?:oci\.image\.layer\.(?:nondistributable\.)?v1\.tar(?:\+gzip|\+zstd)?"
     r"|docker\.image\.rootfs\.(?:foreign\.)?diff\.tar(?:\.gzip|\.zstd)?)"
 )
+_REF_NAME = "org.opencontainers.image.ref.name"
 _ATTESTATION = "vnd.docker.reference.type"
 
 
@@ -161,36 +162,45 @@ def _by_oci_index(contents: Contents) -> _Parts:
     version = parse_object(contents.document("oci-layout"), "oci-layout").text("imageLayoutVersion")
     if version != "1.0.0":
         raise UnsupportedImageError(f"version {version!a:.20} of the OCI image layout is not known")
-    index = parse_object(contents.document("index.json"), "index.json")
-    found: dict[str, list[str]] = {}
-    for count, (digest, tag) in enumerate(_manifests(contents, index, 0)):
-        if count >= _MAX_DESCRIPTORS:
-            raise ArchiveContentError("index.json names too many manifests")
-        found.setdefault(digest, []).extend([tag] if tag else [])
-    if len(found) != 1:
-        raise ArchiveContentError(f"the archive holds {len(found)} images; it must be one, for one platform")
-    digest, tags = found.popitem()
-    return _by_oci_manifest(contents, digest, tuple(tags))
+    manifests = _Manifests(contents)
+    manifests.add_index(parse_object(contents.document("index.json"), "index.json"))
+    if len(manifests.tags) != 1:
+        raise ArchiveContentError(f"the archive holds {len(manifests.tags)} images; it must be one, for one platform")
+    name, tags = manifests.tags.popitem()
+    return _by_oci_manifest(contents, name, tuple(tag for tag in tags if tag))
 
 
-def _manifests(contents: Contents, index: JsonObject, depth: int, tag: str = "") -> Iterator[tuple[str, str]]:
-    """Digest and tag of each image that an index names and that is there; other platforms' may have been left out."""
-    if depth >= _MAX_INDEX_DEPTH:
-        raise ArchiveContentError("the indexes of the archive are nested too deeply")
-    if index.number("schemaVersion") != 2:
-        raise UnsupportedImageError("the archive's index is of a version that is not known")
-    for descriptor in index.sections("manifests")[:_MAX_DESCRIPTORS]:
-        annotations = descriptor.section("annotations")
-        name = _blob_of(descriptor)
-        if _ATTESTATION in annotations.values or name not in contents.sizes:
-            continue
-        _check_size(contents, descriptor, name)
-        own_tag = annotations.text("org.opencontainers.image.ref.name", tag)
-        document = parse_object(contents.document(name), "a manifest")
-        if "manifests" in document.values:
-            yield from _manifests(contents, document, depth + 1, own_tag)
-        else:
-            yield name, own_tag
+class _Manifests:
+    """The images that indexes name and that are there; other platforms' may have been left out of the archive."""
+
+    def __init__(self, contents: Contents) -> None:
+        self._contents = contents
+        self._indexes: set[str] = set()
+        self.tags: dict[str, list[str]] = {}
+        """By the names of the image's manifests."""
+
+    def add_index(self, index: JsonObject, tag: str = "", depth: int = 0) -> None:
+        """Look through an index, and those that it names; no document is read twice."""
+        if depth >= _MAX_INDEX_DEPTH:
+            raise ArchiveContentError("the indexes of the archive are nested too deeply")
+        if index.number("schemaVersion") != 2:
+            raise UnsupportedImageError("the archive's index is of a version that is not known")
+        for descriptor in index.sections("manifests")[:_MAX_DESCRIPTORS]:
+            annotations = descriptor.section("annotations")
+            name = _blob_of(descriptor)
+            if _ATTESTATION in annotations.values or name not in self._contents.sizes or name in self._indexes:
+                continue
+            own_tag = annotations.text("io.containerd.image.name", "") or annotations.text(_REF_NAME, tag)
+            if name in self.tags:
+                self.tags[name].append(own_tag)
+                continue
+            _check_size(self._contents, descriptor, name)
+            document = parse_object(self._contents.document(name), "a manifest")
+            if "manifests" in document.values:
+                self._indexes.add(name)
+                self.add_index(document, own_tag, depth + 1)
+            else:
+                self.tags[name] = [own_tag]
 
 
 def _by_oci_manifest(contents: Contents, name: str, tags: tuple[str, ...]) -> _Parts:

@@ -1,8 +1,8 @@
 """One layer of a container image (OCI image-spec, layer.md): its members' names and links, as the tar passes.
 
 A layer is unpacked over others, as root. What is refused is what would reach outside of the root directory then, or
-what containerd, umoci and tar would unpack to different places. Symbolic links may lead anywhere, since they do so on any
-system (``/var/run -> /run``): they are refused once a member of the same layer is written through them. Devices and
+what containerd, umoci and tar would unpack to different places. Symbolic links may lead anywhere, since they do so on
+any system (``/var/run -> /run``): they are refused once a member of the same layer is written through them. Devices and
 pipes are let in, as containerd does: they are entries of a file system that no host mounts, and hold no data.
 """
 

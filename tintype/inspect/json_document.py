@@ -1,4 +1,4 @@
-"""JSON documents of an archive, whose author may be anybody: bounded, of one meaning, and read by the types expected."""
+"""JSON documents whose author may be anybody: bounded, of one meaning only, and read by the types that are expected."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def parse_document(data: bytes, what: str) -> object:
         _check_depth(data)
         return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
-        raise MalformedImageError(f"{what:.80} cannot be read: {str(exc):.80}") from exc
+        raise MalformedImageError(f"{what:.80} cannot be read: {exc!s:.80}") from exc
 
 
 def parse_object(data: bytes, what: str) -> JsonObject:
