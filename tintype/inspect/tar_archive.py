@@ -61,6 +61,8 @@ class Archive:
             yield from self._rest()
             return None
         member = Member.of(header, self._offset)
+        if not member.name and member.kind is not MemberKind.DIRECTORY:
+            raise ArchiveContentError(f"the archive holds {member.kind.value} without a name")
         self._offset += header.padded_size
         if member.name in self._names:
             raise ArchiveContentError(f"the archive holds {member.name!a:.80} twice")
