@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from tintype.inspect.container_layer import LayerBudget, LayerWalk
-from tintype.inspect.decompression import Compression, Decompression, compression_of, decompression
+from tintype.inspect.layer_decompression import Compression, Decompression, decompression, layer_compression_of
 from tintype.inspect.tar import BLOCK_SIZE, is_tar
 
 
@@ -76,7 +76,7 @@ class BlobWalk:
 
     def _begin(self) -> None:
         self._has_begun = True
-        self._compression = compression_of(self._head)
+        self._compression = layer_compression_of(self._head)
         # A layer that changes nothing is an end mark only.
         is_plain = is_tar(self._head) or self._head == bytes(BLOCK_SIZE)
         if self._compression is not Compression.NONE or is_plain:

@@ -234,7 +234,7 @@ def _hex_of(digest: str) -> str:
     match = _DIGEST.fullmatch(digest)
     if match:
         return match[1]
-    if _OTHER_DIGEST.fullmatch(digest):
+    if _OTHER_DIGEST.fullmatch(digest) and not digest.startswith("sha256:"):
         raise UnsupportedImageError(f"the digest {digest!a:.40} is not of sha256")
     raise MalformedImageError(f"{digest!a:.40} is no digest")
 

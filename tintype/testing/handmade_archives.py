@@ -203,7 +203,7 @@ def blob(data: bytes) -> bytes:
     return member(f"blobs/sha256/{digest(data)}", data)
 
 
-def oci_manifest(config: bytes, layers: Sequence[bytes], **fields: object) -> bytes:
+def oci_manifest(config: bytes, layers: Sequence[bytes], /, **fields: object) -> bytes:
     """An image's manifest; ``layers`` are the blobs."""
     return as_json(
         {
@@ -228,10 +228,8 @@ def oci_layout(*manifests: bytes, blobs: Sequence[bytes], index: bytes | None = 
     return tar(directory("blobs/"), directory("blobs/sha256/"), *files, member("index.json", document), layout)
 
 
-def oci_archive(
-    layers: Sequence[bytes] = (LAYER, SECOND_LAYER), *, blobs: Sequence[bytes] | None = None, **fields: object
-) -> bytes:
+def oci_archive(layers: Sequence[bytes] = (LAYER, SECOND_LAYER), *, blobs: Sequence[bytes] | None = None) -> bytes:
     """An OCI image layout of one image; its layers are compressed by gzip unless ``blobs`` are given for them."""
     packed = [gzip.compress(layer, mtime=0) for layer in layers] if blobs is None else list(blobs)
     config = container_config(layers)
-    return oci_layout(oci_manifest(config, packed, **fields), blobs=[*packed, config])
+    return oci_layout(oci_manifest(config, packed), blobs=[*packed, config])

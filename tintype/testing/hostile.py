@@ -32,6 +32,7 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
+from tintype.testing.hostile_archives import archive_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -272,7 +273,7 @@ def _with_vdi_signature(image: bytes) -> bytes:
 
 
 def _every_image() -> Iterator[tuple[str, HostileImage]]:
-    families: tuple[tuple[DiskFormat, _Rows], ...] = (
+    families: tuple[tuple[DiskFormat | None, _Rows], ...] = (
         (DiskFormat.QCOW2, _qcow2_references()),
         (DiskFormat.QCOW2, _qcow2_headers()),
         (DiskFormat.QCOW2, _qcow2_truncated()),
@@ -281,6 +282,7 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
         (DiskFormat.VDI, _vdi()),
         (DiskFormat.VHD, _vhd()),
         (DiskFormat.VHDX, _vhdx()),
+        *archive_families(),
     )
     for declared, rows in families:
         for name, error, build in rows:

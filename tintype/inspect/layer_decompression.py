@@ -1,4 +1,4 @@
-"""Taking gzip and zstd apart as the bytes pass: in bounded pieces, and only so far as an honest file grows."""
+"""Taking the layers of containers apart as they pass: in bounded pieces, and only so far as an honest layer grows."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Sink = Callable[[memoryview], None]
 
 
 class Compression(StrEnum):
-    """How bytes are compressed."""
+    """How a layer is compressed."""
 
     NONE = "none"
     GZIP = "gzip"
     ZSTD = "zstd"
 
 
-def compression_of(head: bytes) -> Compression:
+def layer_compression_of(head: bytes) -> Compression:
     """By the magic in the first four bytes (RFC 1952, 2.3.1; RFC 8878, 3.1.1 and, for a skippable frame, 3.1.2)."""
     if head.startswith(b"\x1f\x8b\x08"):
         return Compression.GZIP
