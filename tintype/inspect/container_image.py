@@ -23,6 +23,8 @@ from tintype.inspect.json_document import JsonObject, parse_document, parse_obje
 
 MAX_LAYERS = 512
 """Docker's own limit is 127."""
+MAX_DOCUMENTS_SIZE = 8 * 1024 * 1024
+"""Bytes of all JSON documents together, which are kept while an archive passes."""
 _MAX_DESCRIPTORS = 1024
 _MAX_INDEX_DEPTH = 3
 
@@ -46,6 +48,21 @@ class Contents:
     sizes: dict[str, int] = field(default_factory=dict)
     links: dict[str, str] = field(default_factory=dict)
     documents: dict[str, bytes] = field(default_factory=dict)
+    documents_left: int = MAX_DOCUMENTS_SIZE
+
+    def add_file(self, name: str, size: int, data: bytes) -> None:
+        """Take note of a file; ``data`` is all of it if it may be a document, and is kept if it looks like one.
+
+        Raises:
+            ArchiveContentError: there are too many documents.
+        """
+        self.sizes[name] = size
+        if data.lstrip()[:1] not in (b"{", b"["):
+            return
+        self.documents_left -= size
+        if self.documents_left < 0:
+            raise ArchiveContentError(f"the archive has more than {MAX_DOCUMENTS_SIZE} bytes of JSON documents")
+        self.documents[name] = data
 
     def file(self, name: str) -> str:
         """The name of the file that ``name`` stands for: itself, or what a link of that name leads to.

@@ -53,6 +53,7 @@ class LayerWalk:
         self._wanted = next(self._asking)
         self._captured = bytearray()
         self._to_skip = 0
+        self._padding = 0
         self._is_within = False
         self._has_ended = False
 
@@ -78,12 +79,12 @@ class LayerWalk:
             piece = piece[skipped:]
 
     def finish(self) -> None:
-        """Take note that all bytes have come. A layer may lack its end mark, not a part of a member.
+        """Take note that all bytes have come. A layer may lack its end mark and the last padding, as umoci writes it.
 
         Raises:
             TruncatedError: if it does.
         """
-        if self._to_skip or self._captured or self._is_within:
+        if self._to_skip > self._padding or self._captured or self._is_within:
             raise TruncatedError("a layer's tar archive ends within a member")
 
     def _advance(self) -> None:
@@ -91,10 +92,13 @@ class LayerWalk:
         self._captured.clear()
         try:
             self._wanted = self._asking.send(data)
-            self._is_within = True
         except StopIteration as done:
-            self._is_within = False
-            self._take(done.value)
+            header = done.value
+        else:
+            self._is_within = True
+            return
+        self._is_within = False
+        self._take(header)
 
     def _take(self, header: Header | None) -> None:
         if header is None:
@@ -105,6 +109,7 @@ class LayerWalk:
             raise DecompressionBombError("the image's layers have more members than any root file system")
         self._check(header)
         self._to_skip = header.padded_size
+        self._padding = header.padded_size - header.size
         self._asking = next_header()
         self._wanted = next(self._asking)
 

@@ -169,13 +169,13 @@ def first_file_name(head: bytes, max_members: int = 64) -> str:
 
 
 def clean_name(name: str) -> str:
-    """A name without ``./`` and doubled or trailing slashes; empty for the archive's own root.
+    """A name without ``./`` and doubled or trailing slashes; empty for the archive's own root, be it ``.`` or ``/``.
 
     Raises:
         ArchiveTraversalError: if it is absolute, or goes up.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if name.startswith("/") or ".." in parts:
+    if (name.startswith("/") and parts) or ".." in parts:
         raise ArchiveTraversalError(f"the name {name!a:.80} leads out of the archive")
     return "/".join(parts)
 

@@ -33,8 +33,6 @@ from tintype.inspect.tar import MemberKind, first_file_name, is_tar
 from tintype.inspect.tar_archive import Archive, Member, refuse_link, resolve
 
 MAX_MEMBERS = 8192
-MAX_DOCUMENTS_SIZE = 8 * 1024 * 1024
-"""Bytes of all JSON documents together, which are kept to the end."""
 MAX_LAYERS_SIZE = 256 * 1024**3
 """Bytes that all layers together may grow to, where the site sets no lower limit for a guest's disk."""
 _MAX_LAYER_FACTS = 32
@@ -68,7 +66,6 @@ class _Walk:
         self._archive = Archive(stream, max_members=MAX_MEMBERS)
         self._budget = LayerBudget()
         self._left = MAX_LAYERS_SIZE if stream.max_virtual_size is None else stream.max_virtual_size
-        self._documents_left = MAX_DOCUMENTS_SIZE
         self.contents = Contents()
         self.layers: dict[str, LayerFacts] = {}
 
@@ -98,18 +95,10 @@ class _Walk:
         layer = blob.finish()
         if expected not in (None, blob.digest):
             raise ManifestMismatchError(f"{member.name!a:.100} is not the file that its name is the digest of")
-        self.contents.sizes[member.name] = member.size
+        self.contents.add_file(member.name, member.size, b"" if layer else data)
         if layer is not None:
             self._left -= layer.size
             self.layers[member.name] = layer
-        elif data.lstrip()[:1] in (b"{", b"["):
-            self._keep_document(member.name, data)
-
-    def _keep_document(self, name: str, data: bytes) -> None:
-        self._documents_left -= len(data)
-        if self._documents_left < 0:
-            raise ArchiveContentError(f"the archive has more than {MAX_DOCUMENTS_SIZE} bytes of JSON documents")
-        self.contents.documents[name] = data
 
 
 def _layers_of(image: ContainerImage, walk: _Walk) -> list[LayerFacts]:

@@ -13,11 +13,15 @@ from tintype.domain.errors import (
     ArchiveContentError,
     ArchiveTraversalError,
     DifferencingDiskError,
+    FormatMismatchError,
     MalformedImageError,
     ManifestMismatchError,
     TruncatedError,
+    UnsafeBackingFileError,
+    UnsafeExtentError,
     UnsafeXmlError,
     UnsupportedImageError,
+    VirtualSizeTooLargeError,
 )
 from tintype.domain.values import Digest, DiskFormat, Fact, PropertyValue
 from tintype.inspect.inspection import Findings, Inspection
@@ -222,6 +226,10 @@ FORMAT = Format(
         Rule(DifferencingDiskError, "a disk that has a parent, by the descriptor"),
         Rule(UnsupportedImageError, "a disk file that is compressed or in parts; an unknown digest in the manifest"),
         Rule(MalformedImageError, "a descriptor, manifest or header that cannot be read; a capacity below the disk's"),
-        Rule(TruncatedError, "an archive that ends before its end mark"),
+        Rule(TruncatedError, "an archive that ends before its end mark, or a disk before its end"),
+        Rule(FormatMismatchError, "a disk of another format than the descriptor says"),
+        Rule(VirtualSizeTooLargeError, "a disk beyond the site's limit"),
+        Rule(UnsafeBackingFileError, "a disk that names a backing file, as in any image"),
+        Rule(UnsafeExtentError, "a disk that names another file for an extent, as in any image", cve="CVE-2022-47951"),
     ),
 )
