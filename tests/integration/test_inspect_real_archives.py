@@ -61,8 +61,8 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_ova(machine: Path, path: Path, *, kind: str, manifest: str) -> Path:
     """With its manifest behind the disk, as programs write it that hash while they pack; SHA-512 must come before."""
-    disk, listed = ["machine-disk1.vmdk"], ["-C", manifest, "machine.mf", "-C", ".."]
-    names = ["machine.ovf", *listed, *disk] if manifest == "sha512" else ["machine.ovf", *disk, *listed]
+    disk, listed = "machine-disk1.vmdk", ["-C", manifest, "machine.mf"]
+    names = ["machine.ovf", *listed, "-C", "..", disk] if manifest == "sha512" else ["machine.ovf", disk, *listed]
     run("tar", f"--format={kind}", "-cf", str(path), *names, cwd=machine)
     return path
 
