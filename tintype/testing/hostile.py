@@ -37,6 +37,7 @@ from tintype.testing.handmade import (
 )
 from tintype.testing.hostile_sizes import empty_giants, huge_disks
 from tintype.testing.hostile_tables import disk_families
+from tintype.testing.hostile_archives import archive_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -296,7 +297,7 @@ def _with_vdi_signature(image: bytes) -> bytes:
 
 
 def _every_image() -> Iterator[tuple[str, HostileImage]]:
-    families: tuple[tuple[DiskFormat, _Rows], ...] = (
+    families: tuple[tuple[DiskFormat | None, _Rows], ...] = (
         (DiskFormat.QCOW2, _qcow2_references()),
         (DiskFormat.QCOW2, _qcow2_headers()),
         (DiskFormat.QCOW2, _qcow2_truncated()),
@@ -306,6 +307,7 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
         (DiskFormat.VHD, _vhd()),
         (DiskFormat.VHDX, _vhdx()),
         *disk_families(),
+        *archive_families(),
     )
     for declared, rows in families:
         for name, error, build in rows:

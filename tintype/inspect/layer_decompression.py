@@ -1,0 +1,191 @@
+"""Taking the layers of containers apart as they pass: in bounded pieces, and only so far as an honest layer grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Protocol
+
+import zstandard
+from isal import isal_zlib
+
+from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError
+
+MAX_RATIO = 200
+"""How many times as large as the bytes that came what they stand for may be; text compresses by 3 to 20."""
+FREE_SIZE = 64 * 1024 * 1024
+"""Bytes up to which the ratio does not matter: a small disk of zeros is no bomb."""
+MAX_WINDOW_SIZE = 32 * 1024 * 1024
+"""Bytes of memory that a zstd frame may ask for: four times what ``zstd -19`` does."""
+MAX_GZIP_MEMBERS = 1 << 20
+"""A seekable gzip file (eStargz) has a member for each file in it."""
+
+_SLICE_SIZE = 64 * 1024
+_PIECE_SIZE = 256 * 1024
+
+Sink = Callable[[memoryview], None]
+
+
+class Compression(StrEnum):
+    """How a layer is compressed."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+
+
+def layer_compression_of(head: bytes) -> Compression:
+    """By the magic in the first four bytes (RFC 1952, 2.3.1; RFC 8878, 3.1.1 and, for a skippable frame, 3.1.2)."""
+    if head.startswith(b"\x1f\x8b\x08"):
+        return Compression.GZIP
+    is_skippable = head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
+    return Compression.ZSTD if head.startswith(b"\x28\xb5\x2f\xfd") or is_skippable else Compression.NONE
+
+
+class Decompression(Protocol):
+    """Bytes go in by ``feed``; what they stand for goes to the sink that it was made with, piece by piece."""
+
+    @property
+    def produced(self) -> int:
+        """How many bytes the sink has got."""
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes.
+
+        Raises:
+            MalformedImageError: they are not so compressed.
+            DecompressionBombError: they grow too much.
+        """
+
+    def finish(self) -> None:
+        """Take note that all bytes have come.
+
+        Raises:
+            TruncatedError: they end too early.
+        """
+
+
+def decompression(kind: Compression, sink: Sink, *, max_size: int) -> Decompression:
+    """Take bytes of that kind apart into ``sink``, which must not keep what it gets; up to ``max_size`` bytes."""
+    meter = _Meter(sink, max_size, max_ratio=None if kind is Compression.NONE else MAX_RATIO)
+    match kind:
+        case Compression.GZIP:
+            return _Gzip(meter)
+        case Compression.ZSTD:
+            return _Zstd(meter)
+        case Compression.NONE:
+            return _Plain(meter)
+
+
+class _Meter:
+    """Counts what goes in and what comes out, and stops what grows too much."""
+
+    def __init__(self, sink: Sink, max_size: int, max_ratio: int | None) -> None:
+        self._sink = sink
+        self._max_size = max_size
+        self._max_ratio = max_ratio
+        self.consumed = 0
+        self.produced = 0
+
+    def write(self, piece: bytes | memoryview) -> int:
+        """Pass on what came out: the face of a file, as zstandard wants it."""
+        self.produced += len(piece)
+        if self.produced > self._max_size:
+            raise DecompressionBombError(f"the bytes grow to more than {self._max_size} bytes")
+        if self._max_ratio and self.produced > max(FREE_SIZE, self._max_ratio * self.consumed):
+            raise DecompressionBombError(f"the compressed bytes grow to more than {self._max_ratio} times their size")
+        self._sink(memoryview(piece))
+        return len(piece)
+
+
+class _Plain:
+    def __init__(self, meter: _Meter) -> None:
+        self._meter = meter
+
+    @property
+    def produced(self) -> int:
+        return self._meter.produced
+
+    def feed(self, data: memoryview) -> None:
+        self._meter.consumed += len(data)
+        self._meter.write(data)
+
+    def finish(self) -> None:
+        """Nothing can be missing."""
+
+
+class _Gzip:
+    """One gzip member after the other (RFC 1952, 2.2), and zeros behind the last, as tapes have them."""
+
+    def __init__(self, meter: _Meter) -> None:
+        self._meter = meter
+        self._member = isal_zlib.decompressobj(31)
+        self._members = 1
+        self._is_between = False
+
+    @property
+    def produced(self) -> int:
+        return self._meter.produced
+
+    def feed(self, data: memoryview) -> None:
+        for begin in range(0, len(data), _SLICE_SIZE):
+            piece = bytes(data[begin : begin + _SLICE_SIZE])
+            self._meter.consumed += len(piece)
+            while piece:
+                piece = self._feed_member(piece)
+
+    def finish(self) -> None:
+        if not self._is_between:
+            raise TruncatedError("the gzip file ends within its data")
+
+    def _feed_member(self, data: bytes) -> bytes:
+        """Take a slice, as far as the member goes; what is behind it."""
+        if self._is_between:
+            data = data.lstrip(b"\0")
+            if not data:
+                return data
+            self._begin_member()
+        while True:
+            try:
+                piece = self._member.decompress(data, _PIECE_SIZE)
+            except isal_zlib.error as exc:  # type: ignore[misc]  # the stub says that it is an instance
+                raise MalformedImageError(f"the gzip file cannot be read: {exc}") from exc
+            self._meter.write(piece)
+            if self._member.eof:
+                self._is_between = True
+                return bytes(self._member.unused_data)
+            data = self._member.unconsumed_tail
+            if not data and len(piece) < _PIECE_SIZE:
+                return b""
+
+    def _begin_member(self) -> None:
+        self._members += 1
+        if self._members > MAX_GZIP_MEMBERS:
+            raise DecompressionBombError(f"the gzip file has more than {MAX_GZIP_MEMBERS} members")
+        self._member = isal_zlib.decompressobj(31)
+        self._is_between = False
+
+
+class _Zstd:
+    """One zstd frame after the other; whether the last is whole is for what is inside to tell."""
+
+    def __init__(self, meter: _Meter) -> None:
+        self._meter = meter
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_SIZE)
+        self._writer = decompressor.stream_writer(meter, write_size=_PIECE_SIZE)  # type: ignore[arg-type]
+
+    @property
+    def produced(self) -> int:
+        return self._meter.produced
+
+    def feed(self, data: memoryview) -> None:
+        for begin in range(0, len(data), _SLICE_SIZE):
+            piece = data[begin : begin + _SLICE_SIZE]
+            self._meter.consumed += len(piece)
+            try:
+                self._writer.write(piece)
+            except zstandard.ZstdError as exc:
+                raise MalformedImageError(f"the zstd file cannot be read: {exc}") from exc
+
+    def finish(self) -> None:
+        """Nothing that could be asked of the library."""
