@@ -11,7 +11,8 @@ raw                       iso with MBR or GPT (hybrid)        raw: it boots as a
 raw                       iso without a boot sector           refused: as a disk it could not boot
 raw                       nothing, MBR, GPT, a file system    raw
 raw                       any other disk format               refused (CVE-2024-40767: a header that hides in "raw")
-one that has no parser    nothing                             as declared (a kernel, a ramdisk, an archive)
+aki, ari, ami             nothing, MBR, GPT, a file system    as declared, if its parser agrees: they begin as raw
+                                                              disks may, so that only a declaration tells them
 any other                 anything else                       refused
 anything                  a format that is never taken (QED)   refused
 anything                  two headers of equal evidence       refused: no two programs would agree on what it is
@@ -56,9 +57,15 @@ def reconcile(declared: DiskFormat | None, found: DiskFormat, head: bytes) -> Di
         return found
     if declared is DiskFormat.RAW and found is DiskFormat.ISO and boot_record(head):
         return declared
-    if declared not in known_formats() and found is DiskFormat.RAW:
+    if found is DiskFormat.RAW and needing_declaration(declared):
         return declared
     raise FormatMismatchError(f"the image was declared as {declared}, but its bytes are {found}")
+
+
+def needing_declaration(declared: DiskFormat | None) -> Format | None:
+    """The declared format if nothing but the declaration tells it from a raw disk, else ``None``."""
+    entry = known_formats().get(declared) if declared else None
+    return entry if entry and entry.needs_declaration else None
 
 
 def boot_record(head: bytes) -> str | None:
