@@ -22,7 +22,6 @@ from tintype.domain.errors import (
 from tintype.domain.values import DiskFormat
 from tintype.testing.handmade import (
     fixed_vhd,
-    iso,
     qcow2,
     qcow2_extension,
     stream_vmdk,
@@ -32,6 +31,8 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
+from tintype.testing.handmade_iso import iso
+from tintype.testing.hostile_boot import boot_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -281,6 +282,7 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
         (DiskFormat.VDI, _vdi()),
         (DiskFormat.VHD, _vhd()),
         (DiskFormat.VHDX, _vhdx()),
+        *boot_families(),
     )
     for declared, rows in families:
         for name, error, build in rows:
