@@ -18,8 +18,8 @@ help: ## List these commands
 install: ## Make .venv with everything in it; quick when up to date
 	@tools/install
 
-system-packages: ## Install the programs that no Python package carries, the tests' PostgreSQL included
-	@tools/install-system-packages runtime postgresql
+system-packages: ## Install the programs that no Python package carries, those of the tests included
+	@tools/install-system-packages runtime postgresql formats
 
 fmt: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .
