@@ -150,10 +150,9 @@ def test_iso_that_is_no_hybrid_is_nothing_else(declared: DiskFormat, tree: Path)
 
 
 @pytest.mark.parametrize("position", [16 * 2048 + 84, 16 * 2048 + 160, 17 * 2048 + 72])
-def test_one_changed_byte_in_a_table_is_noticed(position: int) -> None:
+def test_one_changed_byte_in_a_table_is_noticed(position: int, tmp_path: Path) -> None:
     content = bytearray(boot_file("usr/lib/ipxe/ipxe.iso").read_bytes())
     content[position] ^= 0xFF
-    inspector = Inspector(DiskFormat.ISO)
+    (tmp_path / "spoiled.iso").write_bytes(content)
     with pytest.raises(RefusedContentError):
-        inspector.feed(content)
-        inspector.finish()
+        facts_of(tmp_path / "spoiled.iso", DiskFormat.ISO)

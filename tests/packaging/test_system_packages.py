@@ -41,7 +41,7 @@ def test_missing_programs_are_named_in_one_line_when_apt_is_absent(tmp_path: Pat
     assert result.stderr.splitlines() == ["Please install these packages first (Debian's names): qemu-utils bubblewrap"]
 
 
-FORMAT_PROGRAMS = ("xorriso", "genisoimage", "cpio", "lz4", "zstd", "mkfs.xfs", "mkfs.btrfs", "mksquashfs")
+FORMAT_PROGRAMS = ("xorriso", "genisoimage", "cpio", "lz4", "zstd", "mkfs.xfs", "mkfs.btrfs", "mksquashfs", "sfdisk")
 
 
 def test_nothing_is_said_or_done_when_programs_and_boot_files_are_there(tmp_path: Path) -> None:
