@@ -16,7 +16,6 @@ VIRTUAL_SECTOR_SIZE = 512
 _ENTRY_SIZE = 32
 _BOOTABLE, _NOT_BOOTABLE = 0x88, 0x00
 _SECTION, _LAST_SECTION, _EXTENSION = 0x90, 0x91, 0x44
-_HAS_EXTENSION = 0x20
 
 BIOS, UEFI = "bios", "uefi"
 _PLATFORMS = {0x00: BIOS, 0x01: "powerpc", 0x02: "mac", 0xEF: UEFI}
@@ -84,9 +83,7 @@ def _entry(entry: bytes, platform: int) -> BootEntry:
 
 def _after_extensions(entries: list[bytes], at: int) -> int:
     """The index behind an entry and its extensions, which hold selection criteria only."""
-    goes_on = bool(entries[at][1] & _HAS_EXTENSION)
     at += 1
-    while goes_on and at < len(entries) and entries[at][0] == _EXTENSION:
-        goes_on = bool(entries[at][1] & _HAS_EXTENSION)
+    while at < len(entries) and entries[at][0] == _EXTENSION:
         at += 1
     return at

@@ -75,8 +75,7 @@ def test_sections_and_extensions_of_the_catalog_are_read() -> None:
     extension = b"\x44".ljust(32, b"\0")
     catalog = el_torito(
         el_torito_entry(),
-        el_torito_section(el_torito_entry(media=0x20), platform=0x02, count=1, is_last=False),
-        extension,
+        el_torito_section(el_torito_entry(media=0x20), extension, platform=0x02, count=1, is_last=False),
         el_torito_section(el_torito_entry(load_sectors=1), el_torito_entry(load_sectors=2)),
         el_torito_section(el_torito_entry(sector=0xFFFF_FFFF)),  # behind the last section
     )
