@@ -22,6 +22,7 @@ _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x1f\x7f]")
 _MICROCODE = b"kernel/x86/microcode/"
 
 MAX_ENTRIES = 100_000
+MAX_ARCHIVES = 1000
 _MAX_NAME_SIZE = 4096
 """PATH_MAX: what has a longer name is not unpacked."""
 _MAX_PADDING = 1024 * 1024
@@ -43,13 +44,15 @@ def walk_archives(stream: Stream, *, rest_size: int) -> Generator[Wish, bytes, W
     """Walk all archives that stand one after the other at the beginning; up to ``rest_size`` bytes of the rest follow.
 
     Raises:
-        MalformedImageError: a header is not one, or there are more than :data:`MAX_ENTRIES` entries.
+        MalformedImageError: a header is not one, or there are more entries or archives than any ramdisk has.
         TruncatedError: the file ends within an archive.
     """
     cursor, walk = _Cursor(stream), Walk()
     while (yield from cursor.peek(6)) in MAGICS:
         yield from _walk_archive(cursor, walk)
         walk.archives += 1
+        if walk.archives > MAX_ARCHIVES:
+            raise MalformedImageError(f"the ramdisk has more than {MAX_ARCHIVES} cpio archives")
         yield from cursor.skip_zeros()
     walk.rest = yield from cursor.peek(rest_size)
     return walk

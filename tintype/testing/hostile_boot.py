@@ -231,7 +231,8 @@ def _ramdisks() -> _Rows:
     yield "disk behind the archive", MalformedImageError, lambda: cpio_archive() + mbr_disk()
     yield "zeros without end", MalformedImageError, lambda: cpio_archive() + bytes(2 << 20)
     yield "entries without end", MalformedImageError, lambda: cpio_entry(b"x") * 100_001
-    yield "archives without end", MalformedImageError, lambda: cpio_archive(cpio_entry(b"x")) * 100_001
+    yield "archives without end", MalformedImageError, lambda: cpio_archive(cpio_entry(b"x")) * 1001
+    yield "empty archives without end", MalformedImageError, lambda: cpio_entry(b"TRAILER!!!") * 1001
     yield "damaged gzip behind microcode", MalformedImageError, lambda: cpio_archive() + b"\x1f\x8b\x08" + b"\xff" * 99
 
 
