@@ -17,8 +17,7 @@ BOOTABLE = {
         "iso_boot_0_media": "no emulation", "iso_boot_1_platform": "uefi", "iso_boot_record": "mbr",
     },
     "usr/lib/memtest86+/memtest86+x64.iso": {
-        "iso_boots_bios": True, "iso_boots_uefi": True, "iso_volume_id": "MT86PLUS_64",
-        "iso_boot_0_media": "1.44 MB floppy", "iso_created_at": "2023-02-11T10:16:22+00:00",
+        "iso_boots_bios": True, "iso_boots_uefi": True, "iso_volume_id": "MT86PLUS_64", "iso_joliet": True,
     },
     "usr/lib/grub-rescue/grub-rescue-cdrom.iso": {
         "iso_boots_bios": True, "iso_boots_uefi": False, "iso_boot_0_load_sectors": 4, "iso_boot_record": "mbr",
@@ -110,6 +109,13 @@ def test_iso_for_both_firmwares_asks_for_neither(tree: Path) -> None:
     assert (facts["iso_boot_0_platform"], facts["iso_boot_1_platform"]) == ("bios", "uefi")
     assert facts["iso_boot_1_load_sectors"] == 65536 // 512
     assert "hw_firmware_type" not in facts
+
+
+@pytest.mark.parametrize(("size_kib", "media"), [(1200, "1.2 MB floppy"), (1440, "1.44 MB floppy")])
+def test_floppy_that_is_emulated_is_told(size_kib: int, media: str, tree: Path) -> None:
+    (tree / "floppy.img").write_bytes(b"\xda" * size_kib * 1024)
+    facts = facts_of(genisoimage(tree, "-b", "floppy.img"))
+    assert (facts["iso_boot_0_media"], facts["iso_boot_0_load_sectors"], facts["iso_boots_bios"]) == (media, 1, True)
 
 
 @pytest.mark.parametrize("table", ["mbr", "gpt"])
