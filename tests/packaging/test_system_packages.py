@@ -12,9 +12,9 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "install-system-packages"
 
 
-def run(path: Path, *groups: str) -> subprocess.CompletedProcess[str]:
+def run(path: Path, *groups: str, **variables: str) -> subprocess.CompletedProcess[str]:
     bash = shutil.which("bash") or "/bin/bash"
-    environment = {"PATH": str(path), "HOME": os.environ.get("HOME", "/")}
+    environment = {"PATH": str(path), "HOME": os.environ.get("HOME", "/"), **variables}
     # The script adds the administrators' folders to PATH; a copy without that line sees only what the test lays out.
     script = "".join(line for line in SCRIPT.read_text().splitlines(keepends=True) if not line.startswith("PATH="))
     return subprocess.run(
@@ -39,6 +39,26 @@ def test_missing_programs_are_named_in_one_line_when_apt_is_absent(tmp_path: Pat
     result = run(tmp_path, "runtime")
     assert result.returncode == 1
     assert result.stderr.splitlines() == ["Please install these packages first (Debian's names): qemu-utils bubblewrap"]
+
+
+FORMAT_PROGRAMS = ("xorriso", "genisoimage", "cpio", "lz4", "zstd", "mkfs.xfs", "mkfs.btrfs", "mksquashfs", "sfdisk")
+
+
+def test_nothing_is_said_or_done_when_programs_and_boot_files_are_there(tmp_path: Path) -> None:
+    lay_out(tmp_path, *FORMAT_PROGRAMS)
+    complete = tmp_path / "cache" / "tintype" / "boot-files" / "complete"
+    complete.parent.mkdir(parents=True)
+    complete.touch()
+    result = run(tmp_path, "formats", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_boot_files_are_asked_for_when_apt_is_absent(tmp_path: Path) -> None:
+    lay_out(tmp_path, *FORMAT_PROGRAMS)
+    result = run(tmp_path, "formats", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Please unpack these packages below {tmp_path}/cache/tintype/boot-files")
+    assert "ipxe memtest86+ linux-image-cloud-amd64" in result.stderr
 
 
 @pytest.mark.parametrize("group", ["", "qemu", "--help"])

@@ -13,7 +13,8 @@ raw                       nothing, MBR, GPT, a file system    raw
 raw                       any other disk format               refused (CVE-2024-40767: a header that hides in "raw")
 raw                       a fixed VHD, by its footer          refused: its last sector is not the guest's
 raw, or nothing           compressed bytes (gzip, xz, ...)    refused: they are not the disk yet
-one that has no parser    nothing                             as declared (a kernel, a ramdisk, an archive)
+aki, ari, ami             nothing, MBR, GPT, a file system    as declared, if its parser agrees: they begin as raw
+                                                              disks may, so that only a declaration tells them
 any other                 anything else                       refused
 anything                  QED, Bochs, cloop, DMG and others   refused: these formats are never taken
 anything                  one's header and another's footer   the header's: any disk's last sector may look so
@@ -60,9 +61,15 @@ def reconcile(declared: DiskFormat | None, found: DiskFormat, head: bytes) -> Di
     is_both = _LEGAL_DOUBLES.get((declared, found))
     if is_both is not None and is_both(head):
         return declared
-    if declared not in known_formats() and found is DiskFormat.RAW:
+    if found is DiskFormat.RAW and needing_declaration(declared):
         return declared
     raise FormatMismatchError(f"the image was declared as {declared}, but its bytes are {found}")
+
+
+def needing_declaration(declared: DiskFormat | None) -> Format | None:
+    """The declared format if nothing but the declaration tells it from a raw disk, else ``None``."""
+    entry = known_formats().get(declared) if declared else None
+    return entry if entry and entry.needs_declaration else None
 
 
 def boot_record(head: bytes) -> str | None:

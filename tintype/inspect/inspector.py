@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tintype.domain.errors import AllocationRatioError, EmptyImageError, MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.detection import format_of_head, format_of_tail, reconcile
+from tintype.inspect.detection import format_of_head, format_of_tail, needing_declaration, reconcile
 from tintype.inspect.fact_bounds import facts_of
 from tintype.inspect.inspection import Findings, Inspection
 from tintype.inspect.registry import Format, known_formats
@@ -121,7 +121,7 @@ class Inspector:
         """Take the head as known: find the format, and let its parser look for more."""
         self._stream = Stream(bytes(self._head), declared=self._declared, max_virtual_size=self._max_virtual_size)
         self._head.clear()
-        found = format_of_head(self._stream.head)
+        found = format_of_head(self._stream.head) or needing_declaration(self._declared)
         if found is not None:
             self._start(found, self._stream)
 
@@ -162,6 +162,8 @@ class Inspector:
         self._stream.size, self._stream.tail = self._size, self._tail
         if self._format is None:
             self._start(format_of_tail(self._tail), self._stream)
+        elif self._format.needs_declaration:
+            reconcile(self._declared, format_of_tail(self._tail).disk_format, self._stream.head)
         while self._wanted is not None:
             self._resume()
         assert self._findings is not None

@@ -65,6 +65,9 @@ class Format:
 
     ``in_head`` and ``in_tail`` see the first :data:`~tintype.inspect.stream.HEAD_SIZE` and the last
     :data:`~tintype.inspect.stream.TAIL_SIZE` bytes, or fewer if the file is shorter.
+
+    A format that ``needs_declaration`` begins as raw disks and archives may (a gzip stream, a bare file system). It is
+    never looked for: its parser gets what was declared so and shows no other format, and must refuse what is not of it.
     """
 
     disk_format: DiskFormat
@@ -72,6 +75,7 @@ class Format:
     in_head: Callable[[bytes], bool] = _never
     in_tail: Callable[[bytes], bool] = _never
     evidence: Evidence = Evidence.HEADER
+    needs_declaration: bool = False
     facts: tuple[FactSpec, ...] = ()
     rules: tuple[Rule, ...] = ()
 

@@ -250,14 +250,6 @@ def ploop(
     return (header + struct.pack(f"<{len(entries)}I", *entries)).ljust(data_at, b"\0") + cluster
 
 
-def iso(*, is_hybrid: bool = False) -> bytes:
-    """The system area and the volume descriptors of an ISO 9660; a hybrid has a boot sector as well."""
-    system_area = bytearray(32 * _KIB)
-    if is_hybrid:
-        system_area[510:512] = b"\x55\xaa"
-    return bytes(system_area) + b"\x01CD001\x01".ljust(2048, b"\0") + b"\xffCD001\x01".ljust(2048, b"\0")
-
-
 def _with_sum(structure: bytes, offset: int) -> bytes:
     """Put in VHD's checksum: the complement of the sum of all bytes."""
     return structure[:offset] + struct.pack(">I", ~sum(structure) & 0xFFFF_FFFF) + structure[offset + 4 :]

@@ -25,7 +25,6 @@ from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspector
 from tintype.testing.handmade import (
     fixed_vhd,
-    iso,
     qcow2,
     qcow2_extension,
     stream_vmdk,
@@ -38,6 +37,8 @@ from tintype.testing.handmade import (
 from tintype.testing.hostile_sizes import empty_giants, huge_disks
 from tintype.testing.hostile_tables import disk_families
 from tintype.testing.hostile_archives import archive_families
+from tintype.testing.handmade_iso import iso
+from tintype.testing.hostile_boot import boot_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""
@@ -308,6 +309,7 @@ def _every_image() -> Iterator[tuple[str, HostileImage]]:
         (DiskFormat.VHDX, _vhdx()),
         *disk_families(),
         *archive_families(),
+        *boot_families(),
     )
     for declared, rows in families:
         for name, error, build in rows:

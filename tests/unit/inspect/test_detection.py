@@ -9,7 +9,8 @@ import pytest
 from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector, encryption_of
-from tintype.testing.handmade import fixed_vhd, iso, ploop, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade import fixed_vhd, ploop, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade_iso import iso
 
 MIB = 1 << 20
 
@@ -77,8 +78,10 @@ def test_gpt_disk_is_raw() -> None:
 
 
 @pytest.mark.parametrize("declared", [DiskFormat.AKI, DiskFormat.ARI, DiskFormat.AMI])
-def test_declaration_that_bytes_cannot_prove_stands_if_no_other_format_is_found(declared: DiskFormat) -> None:
-    assert inspect(b"\x7fELF" + bytes(1000), declared).disk_format is declared
+@pytest.mark.parametrize("content", [b"\xda" * 4096, b"\0", fixed_vhd()], ids=["noise", "zero", "fixed vhd"])
+def test_declaration_does_not_stand_on_its_own(declared: DiskFormat, content: bytes) -> None:
+    with pytest.raises(FormatMismatchError):
+        inspect(content, declared)
 
 
 def test_header_counts_more_than_a_footer() -> None:
