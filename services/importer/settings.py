@@ -8,12 +8,13 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from services.importer.expectations import SitePolicy
+from services.importer.plugins import ImportPlugins, checked_injection
 from services.importer.sources.addresses import AddressRules
 from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits
 from services.importer.uploads import UploadLimits
 from tintype.domain.errors import ConfigurationError
-from tintype.domain.values import DIGEST_ALGORITHMS
+from tintype.domain.values import DIGEST_ALGORITHMS, PropertyValue
 from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserSettings
 
 
@@ -34,6 +35,21 @@ class ImporterSection(ServiceSettings):
     )
     max_virtual_bytes: int = Field(
         default=16 * 1024**4, ge=1, le=2**62, description="The largest guest disk that is let in, in bytes."
+    )
+    decompression: bool = Field(
+        default=True, description="Decompress images that are imported as gzip, zip, xz, zstd or bz2."
+    )
+    conversion: bool = Field(
+        default=True, description="Let the converter convert what is imported, where it is told a format to prefer."
+    )
+    introspection: bool = Field(
+        default=True, description="Keep what imported images say about themselves, as their facts."
+    )
+    injected_properties: dict[str, bool | int | str] = Field(
+        default={}, description="Properties that are added to every image that is imported: a table."
+    )
+    injection_exempts_admins: bool = Field(
+        default=True, description="Add injected_properties to nothing that an administrator imports."
     )
     allowed_hosts: CommaSeparated = Field(
         default=(), description="Hosts, addresses and networks that web download may reach though they are not public."
@@ -80,6 +96,14 @@ class ImporterSection(ServiceSettings):
             raise ValueError(f"must be one of {', '.join(known)}")
         return name
 
+    @field_validator("injected_properties")
+    @classmethod
+    def _are_properties(cls, properties: dict[str, PropertyValue]) -> dict[str, PropertyValue]:
+        try:
+            return dict(checked_injection(properties))
+        except ConfigurationError as exc:
+            raise ValueError(exc.message) from None
+
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +129,18 @@ class ImporterSection(ServiceSettings):
     @property
     def policy(self) -> SitePolicy:
         """What every image has to be like."""
-        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes)
+        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes, self.plugins)
+
+    @property
+    def plugins(self) -> ImportPlugins:
+        """What is done with imports."""
+        return ImportPlugins(
+            decompression=self.decompression,
+            conversion=self.conversion,
+            introspection=self.introspection,
+            injected=self.injected_properties,
+            exempts_admins=self.injection_exempts_admins,
+        )
 
     @property
     def web_limits(self) -> WebLimits:
