@@ -23,6 +23,17 @@ def _split_ports(value: object) -> object:
     return tuple(str(part).strip() for part in parts) if isinstance(parts, list | tuple) else parts
 
 
+def _split_properties(value: object) -> object:
+    """The environment has no tables: ``KEY=VALUE,KEY=VALUE`` there."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("must be KEY=VALUE,KEY=VALUE")
+    return {key.strip(): text.strip() for key, _, text in pairs}
+
+
+Properties = Annotated[dict[str, bool | int | str], BeforeValidator(_split_properties)]
 Ports = Annotated[tuple[str, ...], BeforeValidator(_split_ports)]
 
 
@@ -45,8 +56,9 @@ class ImporterSection(ServiceSettings):
     introspection: bool = Field(
         default=True, description="Keep what imported images say about themselves, as their facts."
     )
-    injected_properties: dict[str, bool | int | str] = Field(
-        default={}, description="Properties that are added to every image that is imported: a table."
+    injected_properties: Properties = Field(
+        default={},
+        description="Properties that are added to every image that is imported; KEY=VALUE,... in the environment.",
     )
     injection_exempts_admins: bool = Field(
         default=True, description="Add injected_properties to nothing that an administrator imports."

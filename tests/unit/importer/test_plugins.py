@@ -57,8 +57,16 @@ def test_injection_does_not_exceed_what_an_image_may_have() -> None:
     assert ImportPlugins(injected={"key1": "other"}).injected_into(image, is_admin=False) == {"key1": "other"}
 
 
-def test_injected_properties_take_the_type_of_their_key() -> None:
-    section = ImporterSection.model_validate({"injected_properties": {"hw_cpu_cores": "4", "hw_pmu": "yes", "a": "1"}})
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"hw_cpu_cores": "4", "hw_pmu": True, "a": "1"},
+        "hw_cpu_cores=4, hw_pmu=yes,a=1",
+        "a=1,hw_pmu=on,hw_cpu_cores=4,",
+    ],
+)
+def test_injected_properties_take_the_type_of_their_key(written: object) -> None:
+    section = ImporterSection.model_validate({"injected_properties": written})
     assert section.plugins.injected == {"hw_cpu_cores": 4, "hw_pmu": True, "a": "1"}
 
 
@@ -66,6 +74,8 @@ def test_injected_properties_take_the_type_of_their_key() -> None:
     "properties",
     [
         {"hw_cpu_cores": "many"},
+        "hw_cpu_cores",
+        "hw_cpu_cores=many",
         {"hw_pmu": 3},
         {"os_distro": True},
         {"img_signature": "c3BhbQ=="},
@@ -75,7 +85,7 @@ def test_injected_properties_take_the_type_of_their_key() -> None:
         {f"key{number}": "value" for number in range(MAX_PROPERTIES + 1)},
     ],
 )
-def test_properties_that_cannot_be_injected_are_told_at_start(properties: dict[str, object]) -> None:
+def test_properties_that_cannot_be_injected_are_told_at_start(properties: object) -> None:
     with pytest.raises(ValidationError, match="injected_properties"):
         ImporterSection.model_validate({"injected_properties": properties})
 
