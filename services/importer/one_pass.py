@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from services.importer.expectations import Expectations
+from tintype.disks.guest_digest import GuestDigester
 from tintype.domain.errors import (
     DigestMismatchError,
     EmptyImageError,
@@ -23,7 +24,7 @@ from tintype.domain.errors import (
     SizeMismatchError,
     StoreUnavailableError,
 )
-from tintype.domain.values import Blob, BlobRef
+from tintype.domain.values import Blob, BlobRef, DiskFormat
 from tintype.inspect import Inspector
 from tintype.inspect.compressed_inspector import CompressedInspector
 from tintype.ports.image_store import BlobWriter
@@ -51,6 +52,9 @@ class OnePass:
         self._inspector = _inspector(expectations)
         self._inspection = Lane(self._inspector.feed)
         self._lanes = [*self._digests.lanes, self._inspection]
+        self._guest_digester = _guest_digester(expectations)
+        if self._guest_digester:
+            self._lanes.append(Lane(self._guest_digester.update))
         self._write_turn = asyncio.Lock()
         self._batch: list[bytes | memoryview] = []
         self._batch_size = 0
@@ -119,6 +123,7 @@ class OnePass:
             disk_format=found.disk_format,
             virtual_size=found.virtual_size,
             facts=found.facts,
+            guest_digest=self._guest_digester.digest() if self._guest_digester else None,
         )
 
     async def abort(self) -> None:
@@ -285,6 +290,11 @@ def require_announced(expected: Expectations, size: int, digests: Mapping[str, s
 def _inspector(expected: Expectations) -> Inspector | CompressedInspector:
     inspector = Inspector(expected.disk_format, max_virtual_size=expected.max_virtual_size)
     return CompressedInspector(inspector, max_size=expected.max_size) if expected.is_compressed else inspector
+
+
+def _guest_digester(expected: Expectations) -> GuestDigester | None:
+    """Only a raw image is its disk; what was declared raw is that by the end, or refused."""
+    return GuestDigester() if expected.disk_format is DiskFormat.RAW and not expected.is_compressed else None
 
 
 class BytesPass(Protocol):
