@@ -33,7 +33,7 @@ from tintype.testing.events import an_id
 from tintype.testing.handmade import qcow2
 from tintype.testing.hostile_compressed import COMPRESSORS
 
-DISK = random.Random(4).randbytes(1_500_000) + bytes(3 << 20)
+DISK = random.Random(4).randbytes(900_000) + bytes(1 << 20)
 ADMIN = Caller(PROJECT, "root", is_admin=True)
 
 

@@ -44,7 +44,8 @@ from tintype.testing.hostile_compressed import COMPRESSORS, zipped
 KEY = f"{an_image_id()}/{an_id('operation')}/source"
 INNER_KEY = f"{KEY}-decompressed"
 MIB = 1024 * 1024
-DISK = random.Random(9).randbytes(2 * MIB) + bytes(3 * MIB) + b"tintype\n" * 100_000
+DISK = random.Random(9).randbytes(600_000) + bytes(MIB) + b"tintype\n" * 60_000
+COMPRESSED = {kind: compress(DISK) for kind, compress in COMPRESSORS.items()}
 
 
 def expecting(**changes: object) -> Expectations:
@@ -90,7 +91,7 @@ async def test_what_was_inside_is_stored_and_what_came_is_told(
     kind: str, piece_size: int, store: MemoryImageStore
 ) -> None:
     content = DISK if piece_size > 999 else DISK[: piece_size * 300]
-    came = COMPRESSORS[kind](content)
+    came = COMPRESSED[kind] if piece_size > 999 else COMPRESSORS[kind](content)
     one_pass = ImportPass(expecting(size=len(came)), await store.open_write(KEY))
     told: list[int] = []
     blob = await stage(one_pass, pieces(came, piece_size), "main", told.append)
@@ -120,16 +121,16 @@ async def test_format_is_that_of_the_image_inside(store: MemoryImageStore) -> No
 ZEROS = gzip.compress(bytes(20 * MIB))
 REFUSED: dict[str, tuple[bytes, dict[str, object], type[TintypeError]]] = {
     "other digest of what came": (
-        gzip.compress(DISK), {"digest": Digest("sha256", hashlib.sha256(DISK).hexdigest())}, DigestMismatchError,
+        COMPRESSED["gzip"], {"digest": Digest("sha256", hashlib.sha256(DISK).hexdigest())}, DigestMismatchError,
     ),
     "size of what was inside": (gzip.compress(b"disk" * 999), {"size": 3996}, SizeMismatchError),
-    "more than announced": (gzip.compress(DISK), {"size": 5}, SizeMismatchError),
+    "more than announced": (COMPRESSED["gzip"], {"size": 5}, SizeMismatchError),
     "more inside than the site takes": (ZEROS, {}, DecompressionBombError),
-    "more coming than the site takes": (DISK[: 2 * MIB], {"max_size": MIB}, ImageTooLargeError),
+    "more coming than the site takes": (DISK, {"max_size": MIB}, ImageTooLargeError),
     "nothing": (b"", {}, EmptyImageError),
     "nothing inside": (gzip.compress(b""), {}, EmptyImageError),
-    "cut": (gzip.compress(DISK)[:-1], {}, TruncatedError),
-    "damaged": (gzip.compress(DISK)[:-5] + b"spam!", {}, MalformedImageError),
+    "cut": (COMPRESSED["gzip"][:-1], {}, TruncatedError),
+    "damaged": (COMPRESSED["gzip"][:-5] + b"spam!", {}, MalformedImageError),
     "two files": (zipped(("a", b"a"), ("b", b"b")), {}, ArchiveContentError),
     "another format inside": (gzip.compress(qcow2()), {}, FormatMismatchError),
     "unsafe inside": (
@@ -168,7 +169,7 @@ async def test_full_store_ends_the_pass(store: MemoryImageStore) -> None:
 
     one_pass = ImportPass(expecting(), Full(await store.open_write(KEY)))
     with pytest.raises(StoreFullError):
-        await stage(one_pass, pieces(gzip.compress(DISK)), "main", silent)
+        await stage(one_pass, pieces(COMPRESSED["gzip"]), "main", silent)
     assert [blob.key async for blob in store.list()] == []
 
 
@@ -188,11 +189,11 @@ async def staging(store: MemoryImageStore, *, resume: bool = False) -> ImportPas
 
 
 @pytest.mark.parametrize("cut", [3, 20, 500_000, -1])
-@pytest.mark.parametrize("kind", sorted(DECOMPRESSIBLE))
+@pytest.mark.parametrize("kind", ["gzip", "xz", "zip"])
 async def test_interrupted_upload_is_gone_on_with_in_compressed_bytes(
     kind: str, cut: int, store: MemoryImageStore
 ) -> None:
-    came = COMPRESSORS[kind](DISK)
+    came = COMPRESSED[kind]
     begun = came[:cut]
     first = await staging(store)
     for begin in range(0, len(begun), 100_000):
@@ -210,16 +211,16 @@ async def test_interrupted_upload_is_gone_on_with_in_compressed_bytes(
 
 
 async def test_feeding_that_was_cancelled_took_its_piece_whole(store: MemoryImageStore) -> None:
-    came = gzip.compress(DISK)
+    came = COMPRESSED["gzip"]
     one_pass = await staging(store)
-    await one_pass.feed(came[:MIB])
-    feeding = asyncio.create_task(one_pass.feed(came[MIB:]))
+    await one_pass.feed(came[:300_000])
+    feeding = asyncio.create_task(one_pass.feed(came[300_000:]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     feeding.cancel()
     await asyncio.gather(feeding, return_exceptions=True)
-    if one_pass.offset == MIB:  # it had not begun
-        await one_pass.feed(came[MIB:])
+    if one_pass.offset == 300_000:  # it had not begun
+        await one_pass.feed(came[300_000:])
     assert one_pass.offset == len(came)
     await one_pass.finish("main")
     assert await kept(store, INNER_KEY) == DISK
@@ -227,7 +228,7 @@ async def test_feeding_that_was_cancelled_took_its_piece_whole(store: MemoryImag
 
 async def test_abandoned_upload_leaves_nothing(store: MemoryImageStore) -> None:
     one_pass = await staging(store)
-    await one_pass.feed(gzip.compress(DISK)[:MIB])
+    await one_pass.feed(COMPRESSED["gzip"][:300_000])
     await one_pass.abort()
     await one_pass.abort()
     assert [blob.key async for blob in store.list()] == []
@@ -265,7 +266,7 @@ async def test_compressed_container_is_stored_as_it_came_and_inspected_inside(
         (qcow2(), FormatMismatchError),
         (b"x", FormatMismatchError),
         (b"\x04\x22\x4d\x18" + bytes(100), FormatMismatchError),
-        (gzip.compress(DISK), FormatMismatchError),
+        (COMPRESSED["gzip"], FormatMismatchError),
         (gzip.compress(qcow2())[:-1], TruncatedError),
         (gzip.compress(qcow2())[:7], TruncatedError),
         (gzip.compress(qcow2(backing_file_offset=512, backing_file_size=4)), UnsafeBackingFileError),
