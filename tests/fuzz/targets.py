@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspector
+from tintype.inspect.compression import DECOMPRESSIBLE
+from tintype.inspect.decompression import PIECE_SIZE, Decompressor
 from tintype.inspect.registry import known_formats
 from tintype.testing.hostile import hostile_images
+from tintype.testing.hostile_compressed import COMPRESSORS, FREE_SIZE, MAX_RATIO, MAX_SIZE, hostile_compressed
 
 MAX_SEED_BYTES = 1024 * 1024
 _MAX_VIRTUAL_SIZE = 1 << 50
@@ -62,6 +65,28 @@ def _format_target(disk_format: DiskFormat) -> Target:
     return Target(run, seeds)
 
 
+def _decompression_target(kind: str) -> Target:
+    def run(content: bytes) -> None:
+        decompressor = Decompressor(kind, max_size=MAX_SIZE, max_ratio=MAX_RATIO, free_size=FREE_SIZE)
+        chunk = (content[-1] + 1) * 97 if content else 1
+        try:
+            for offset in range(0, len(content), chunk):
+                for piece in decompressor.feed(content[offset : offset + chunk]):
+                    assert len(piece) <= PIECE_SIZE
+            decompressor.finish()
+        except RefusedContentError:
+            return
+
+    def seeds() -> Iterator[bytes]:
+        yield COMPRESSORS[kind](b"a disk" * 99)
+        for hostile in hostile_compressed().values():
+            if hostile.kind == kind and len(content := hostile.build()) <= MAX_SEED_BYTES:
+                yield content
+
+    return Target(run, seeds)
+
+
 def targets() -> Mapping[str, Target]:
     """All targets by name."""
-    return {f"inspect-{disk_format}": _format_target(disk_format) for disk_format in sorted(known_formats())}
+    formats = {f"inspect-{disk_format}": _format_target(disk_format) for disk_format in sorted(known_formats())}
+    return formats | {f"decompress-{kind}": _decompression_target(kind) for kind in sorted(DECOMPRESSIBLE)}
