@@ -15,8 +15,8 @@ from services.importer.expectations import Expectations
 from services.importer.one_pass import Digests, Lane, OnePass, require_announced, require_room
 from tintype.domain.values import Blob, Fact, Received
 from tintype.inspect.compressed_inspector import COMPRESSION, COMPRESSION_SOURCE
-from tintype.inspect.compression import DECOMPRESSIBLE, SNIFF_SIZE, compression_of
-from tintype.inspect.decompression import Decompressor
+from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
+from tintype.inspect.decompression import SNIFF_SIZE, Decompressor
 from tintype.ports.image_store import BlobWriter
 
 OpenWriter = Callable[[], Awaitable[BlobWriter]]

@@ -10,9 +10,6 @@ from collections.abc import Mapping
 DECOMPRESSIBLE = frozenset({"gzip", "zip", "xz", "zstd", "bz2"})
 """The kinds that an import takes apart. The others are known in order to say what a refused image is."""
 
-SNIFF_SIZE = 16
-"""Bytes that :func:`compression_of` has to see, where the file has so many."""
-
 _MAGICS: Mapping[bytes, str] = {
     b"\x1f\x8b\x08": "gzip",  # RFC 1952: deflate is the only method
     b"PK\x03\x04": "zip",

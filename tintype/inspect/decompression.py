@@ -32,6 +32,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
+SNIFF_SIZE = 16
+"""Bytes by which the kind of compression is told, where the file has so many."""
+
 PIECE_SIZE = 1024 * 1024
 """The most bytes that come out at once."""
 
