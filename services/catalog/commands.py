@@ -45,7 +45,8 @@ class Request:
     @property
     def context(self) -> EventContext:
         """What the event says about its cause."""
-        return EventContext(self.caller.actor, self.request_id, self.command_id, self.traceparent)
+        caller = self.caller
+        return EventContext(caller.actor, self.request_id, self.command_id, self.traceparent, caller.is_admin)
 
 
 def checked_request_id(text: str) -> str:

@@ -59,7 +59,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     uploads = Uploads(journal, stores.default, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
-    servicer = ImporterServicer(uploads, Downloads(journal, stores))
+    servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
     return Service(
         registrations=[partial(register, servicer)],
         service_names=[SERVICE_NAME],
@@ -84,7 +84,7 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
         name="importer",
         event_log=log,
         clock=clock,
-        steps={Step.STAGE: Staging(source, stores.default, own.policy).stage_image},
+        steps={Step.STAGE: Staging(source, stores.default, own.policy, Journal(log, clock)).stage_image},
         types=(ImportRequested,),
         settings=own.worker,
     )

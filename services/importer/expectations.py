@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.importer.plugins import ImportPlugins
 from tintype.domain.image import Image
-from tintype.domain.values import Digest, DiskFormat
+from tintype.domain.values import ContainerFormat, Digest, DiskFormat
+
+DECOMPRESSIBLE_FORMATS = frozenset(
+    {
+        DiskFormat.RAW,
+        DiskFormat.QCOW2,
+        DiskFormat.VMDK,
+        DiskFormat.VDI,
+        DiskFormat.VHD,
+        DiskFormat.VHDX,
+        DiskFormat.PLOOP,
+        DiskFormat.ISO,
+    }
+)
+"""Declared formats of which the bytes may come compressed: a kernel or a ramdisk is compressed by its own right, and so
+may be an archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What the bytes have to be. Sizes are in bytes; ``size`` and ``digest`` are ``None`` where any will do."""
+    """What the bytes have to be. Sizes are in bytes; ``size`` and ``digest`` are ``None`` where any will do.
+
+    ``size``, ``digest`` and ``algorithms`` are of the bytes as they come; where those are decompressed, only the digest
+    ``stored_algorithm`` is taken of what is stored. ``is_compressed`` says that they are compressed, and stay so.
+    """
 
     disk_format: DiskFormat | None
     algorithms: frozenset[str]
@@ -18,6 +38,8 @@ class Expectations:
     max_virtual_size: int
     size: int | None = None
     digest: Digest | None = None
+    is_compressed: bool = False
+    stored_algorithm: str = "sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +49,7 @@ class SitePolicy:
     hash_algorithm: str
     max_size: int
     max_virtual_size: int
+    plugins: ImportPlugins = field(default_factory=ImportPlugins)
 
     def expectations(self, image: Image, *, size: int | None, digest: Digest | None) -> Expectations:
         """What the bytes of ``image`` have to be, with the size and digest that the user announced."""
@@ -36,10 +59,18 @@ class SitePolicy:
         if declared := image.attributes.signature_digest_algorithm():
             algorithms.add(declared)
         return Expectations(
-            disk_format=image.attributes.disk_format,
+            disk_format=image.attributes.format_of_bytes(),
             algorithms=frozenset(algorithms),
             max_size=self.max_size,
             max_virtual_size=self.max_virtual_size,
             size=size,
             digest=digest,
+            is_compressed=image.attributes.container_format is ContainerFormat.COMPRESSED,
+            stored_algorithm=self.hash_algorithm,
         )
+
+    def decompresses(self, image: Image) -> bool:
+        """Whether bytes that are imported for ``image`` are decompressed, if they come compressed."""
+        attributes = image.attributes
+        is_kept = attributes.container_format is ContainerFormat.COMPRESSED
+        return self.plugins.decompression and not is_kept and attributes.format_of_bytes() in DECOMPRESSIBLE_FORMATS

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from services.importer.expectations import Expectations
+from tintype.disks.guest_digest import GuestDigester
 from tintype.domain.errors import (
     DigestMismatchError,
     EmptyImageError,
@@ -23,8 +24,9 @@ from tintype.domain.errors import (
     SizeMismatchError,
     StoreUnavailableError,
 )
-from tintype.domain.values import Blob, BlobRef
+from tintype.domain.values import Blob, BlobRef, DiskFormat
 from tintype.inspect import Inspector
+from tintype.inspect.compressed_inspector import CompressedInspector
 from tintype.ports.image_store import BlobWriter
 
 MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024
@@ -46,11 +48,13 @@ class OnePass:
     def __init__(self, expectations: Expectations, writer: BlobWriter) -> None:
         self._expectations = expectations
         self._writer = writer
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in sorted(expectations.algorithms)}
-        self._inspector = Inspector(expectations.disk_format, max_virtual_size=expectations.max_virtual_size)
-        self._lanes = [_Lane(taken.update) for taken in self._hashes.values()]
-        self._inspection = _Lane(self._inspector.feed)
-        self._lanes.append(self._inspection)
+        self._digests = Digests(expectations.algorithms)
+        self._inspector = _inspector(expectations)
+        self._inspection = Lane(self._inspector.feed)
+        self._lanes = [*self._digests.lanes, self._inspection]
+        self._guest_digester = _guest_digester(expectations)
+        if self._guest_digester:
+            self._lanes.append(Lane(self._guest_digester.update))
         self._write_turn = asyncio.Lock()
         self._batch: list[bytes | memoryview] = []
         self._batch_size = 0
@@ -59,6 +63,9 @@ class OnePass:
         self._in_flight_size = 0
         self._offset = 0
         self._failure: BaseException | None = None
+
+    received: None = None
+    """The bytes are stored as they come."""
 
     @property
     def offset(self) -> int:
@@ -104,17 +111,8 @@ class OnePass:
             StoreFullError, StoreUnavailableError, BlobDamagedError: they cannot be committed.
         """
         await self.flush()
-        expected = self._expectations
-        if self._offset == 0:
-            raise EmptyImageError("the image has no bytes")
-        if expected.size is not None and self._offset != expected.size:
-            raise SizeMismatchError(f"{expected.size} bytes were announced, and {self._offset} came")
-        digests = {name: taken.hexdigest() for name, taken in self._hashes.items()}
-        if expected.digest and digests[expected.digest.algorithm] != expected.digest.hex:
-            raise DigestMismatchError(
-                f"the bytes have the digest {expected.digest.algorithm}:{digests[expected.digest.algorithm]}, "
-                f"not {expected.digest}"
-            )
+        digests = self._digests.hex()
+        require_announced(self._expectations, self._offset, digests)
         found = await self._inspection.run(self._inspector.finish)
         await self._writer.commit(size=self._offset, digests=digests)
         self._stop()
@@ -125,6 +123,7 @@ class OnePass:
             disk_format=found.disk_format,
             virtual_size=found.virtual_size,
             facts=found.facts,
+            guest_digest=self._guest_digester.digest() if self._guest_digester else None,
         )
 
     async def abort(self) -> None:
@@ -141,7 +140,7 @@ class OnePass:
 
     async def _take(self, data: bytes | memoryview, *, is_new: bool) -> None:
         size = len(data)
-        self._require_room(size)
+        require_room(self._expectations, self._offset + size)
         await self._settle(MAX_IN_FLIGHT_SIZE - BATCH_SIZE - size)
         if size == 0:
             return
@@ -164,13 +163,6 @@ class OnePass:
         self._in_flight.append(batch)
         self._in_flight_size += self._batch_size
         self._batch, self._batch_size = [], 0
-
-    def _require_room(self, size: int) -> None:
-        total = self._offset + size
-        if total > self._expectations.max_size:
-            raise ImageTooLargeError(f"the image has more than {self._expectations.max_size} bytes")
-        if self._expectations.size is not None and total > self._expectations.size:
-            raise SizeMismatchError(f"{self._expectations.size} bytes were announced, and more came")
 
     async def _append(self, pieces: Sequence[bytes | memoryview]) -> None:
         async with self._write_turn:  # asyncio's locks are fair: the order of the pieces is kept
@@ -218,7 +210,7 @@ class _Batch:
     work: list[asyncio.Future[None]]
 
 
-class _Lane:
+class Lane:
     """One thread that does the same with every piece, in order."""
 
     def __init__(self, work: Callable[[bytes | memoryview], None]) -> None:
@@ -226,6 +218,7 @@ class _Lane:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="one-pass")
 
     def submit(self, pieces: Sequence[bytes | memoryview]) -> asyncio.Future[None]:
+        """Begin with the next pieces."""
         return asyncio.get_running_loop().run_in_executor(self._thread, self._do, pieces)
 
     def _do(self, pieces: Sequence[bytes | memoryview]) -> None:
@@ -233,14 +226,99 @@ class _Lane:
             self._work(data)
 
     async def run(self, function: Callable[[], R]) -> R:
+        """Do something else, after what was submitted."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, function)
 
     def close(self) -> None:
+        """End once all that was submitted is done."""
         self._thread.shutdown(wait=False)
 
 
+class Digests:
+    """Several hashes of the same bytes, each in a lane of its own."""
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in sorted(algorithms)}
+        self.lanes = [Lane(taken.update) for taken in self._hashes.values()]
+
+    def submit(self, pieces: Sequence[bytes | memoryview]) -> list[asyncio.Future[None]]:
+        """Hash the next pieces."""
+        return [lane.submit(pieces) for lane in self.lanes]
+
+    def hex(self) -> dict[str, str]:
+        """The digests of all that was hashed: algorithm → lower-case hex."""
+        return {name: taken.hexdigest() for name, taken in self._hashes.items()}
+
+    def close(self) -> None:
+        """End the lanes."""
+        for lane in self.lanes:
+            lane.close()
+
+
+def require_room(expected: Expectations, total: int) -> None:
+    """Check that so many bytes may come.
+
+    Raises:
+        ImageTooLargeError: they are more than the site allows.
+        SizeMismatchError: they are more than were announced.
+    """
+    if total > expected.max_size:
+        raise ImageTooLargeError(f"the image has more than {expected.max_size} bytes")
+    if expected.size is not None and total > expected.size:
+        raise SizeMismatchError(f"{expected.size} bytes were announced, and more came")
+
+
+def require_announced(expected: Expectations, size: int, digests: Mapping[str, str]) -> None:
+    """Check all that came against what was announced.
+
+    Raises:
+        EmptyImageError: there was not one byte.
+        SizeMismatchError: there are fewer than were announced.
+        DigestMismatchError: they are not those that were announced.
+    """
+    if size == 0:
+        raise EmptyImageError("the image has no bytes")
+    if expected.size is not None and size != expected.size:
+        raise SizeMismatchError(f"{expected.size} bytes were announced, and {size} came")
+    if expected.digest and digests[expected.digest.algorithm] != expected.digest.hex:
+        raise DigestMismatchError(
+            f"the bytes have the digest {expected.digest.algorithm}:{digests[expected.digest.algorithm]}, "
+            f"not {expected.digest}"
+        )
+
+
+def _inspector(expected: Expectations) -> Inspector | CompressedInspector:
+    inspector = Inspector(expected.disk_format, max_virtual_size=expected.max_virtual_size)
+    return CompressedInspector(inspector, max_size=expected.max_size) if expected.is_compressed else inspector
+
+
+def _guest_digester(expected: Expectations) -> GuestDigester | None:
+    """Only a raw image is its disk; what was declared raw is that by the end, or refused."""
+    return GuestDigester() if expected.disk_format is DiskFormat.RAW and not expected.is_compressed else None
+
+
+class BytesPass(Protocol):
+    """What takes the bytes of one image: :class:`OnePass`, or one that does something to them before."""
+
+    @property
+    def offset(self) -> int:
+        """How many bytes were taken."""
+
+    async def feed(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+
+    async def replay(self, data: bytes | memoryview) -> None:
+        """Take bytes that the writer has already."""
+
+    async def finish(self, store: str) -> Blob:
+        """Check all bytes, and commit them."""
+
+    async def abort(self) -> None:
+        """Give up, and remove what was written."""
+
+
 async def stage(
-    one_pass: OnePass, pieces: AsyncGenerator[bytes, None], store: str, progress: Callable[[int], None]
+    one_pass: BytesPass, pieces: AsyncGenerator[bytes, None], store: str, progress: Callable[[int], None]
 ) -> Blob:
     """Take all ``pieces``, and finish; whatever goes wrong, nothing is left.
 
@@ -258,7 +336,7 @@ async def stage(
         raise
 
 
-async def replay(one_pass: OnePass, pieces: AsyncIterator[bytes], written: int) -> None:
+async def replay(one_pass: BytesPass, pieces: AsyncIterator[bytes], written: int) -> None:
     """Take the ``written`` bytes that an interrupted write has left in the store.
 
     Raises:

@@ -14,10 +14,12 @@ import grpc
 import grpc.aio
 
 from services.importer.downloads import Downloads
+from services.importer.plugins import ImportPlugins
 from services.importer.uploads import Uploads, UploadState
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.codec.events import STAGE_PURPOSE
 from tintype.codec.framing import WriteFrame, decode_write, encode_read
+from tintype.codec.values import IMPORT_PLUGIN
 from tintype.domain.values import Digest, image_id
 from tintype.runtime.grpc_server import caller_of
 
@@ -27,11 +29,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ImporterServicer:
-    """The five calls of ImporterService."""
+    """The calls of ImporterService."""
 
-    def __init__(self, uploads: Uploads, downloads: Downloads) -> None:
+    def __init__(self, uploads: Uploads, downloads: Downloads, plugins: ImportPlugins) -> None:
         self._uploads = uploads
         self._downloads = downloads
+        self._plugins = plugins
 
     async def start_upload(self, request: pb.StartUploadRequest, context: Context) -> pb.Upload:
         """Begin an upload."""
@@ -63,6 +66,19 @@ class ImporterServicer:
         await self._uploads.cancel(caller_of(context), request.upload_id)
         return pb.CancelUploadResponse()
 
+    async def list_import_plugins(
+        self, request: pb.ListImportPluginsRequest, context: Context
+    ) -> pb.ListImportPluginsResponse:
+        """Say what this deployment does with imports."""
+        return pb.ListImportPluginsResponse(
+            plugins=[
+                pb.PluginState(
+                    plugin=IMPORT_PLUGIN.encode(state.plugin), enabled=state.is_enabled, description=state.description
+                )
+                for state in self._plugins.states()
+            ]
+        )
+
     async def read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[bytes]:
         """Send an image's bytes."""
         pieces = self._downloads.read(
@@ -85,6 +101,11 @@ def register(servicer: ImporterServicer, server: grpc.aio.Server) -> None:
         ),
         "CancelUpload": grpc.unary_unary_rpc_method_handler(
             servicer.cancel_upload, pb.CancelUploadRequest.FromString, pb.CancelUploadResponse.SerializeToString
+        ),
+        "ListImportPlugins": grpc.unary_unary_rpc_method_handler(
+            servicer.list_import_plugins,
+            pb.ListImportPluginsRequest.FromString,
+            pb.ListImportPluginsResponse.SerializeToString,
         ),
         "Read": grpc.unary_stream_rpc_method_handler(servicer.read, pb.ReadRequest.FromString, None),
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 
 from services.importer.expectations import Expectations
+from services.importer.import_pass import ImportPass
 from services.importer.one_pass import OnePass, replay
 from services.importer.upload_tokens import UploadToken
 from tintype.domain.errors import (
@@ -39,7 +40,7 @@ _KEEPING = (AlreadyExistsError, InvalidArgumentError, UnavailableError, Conflict
 class Session:
     """One upload in hand. One stream at a time uses it."""
 
-    def __init__(self, one_pass: OnePass, now_s: float) -> None:
+    def __init__(self, one_pass: OnePass | ImportPass, now_s: float) -> None:
         self.one_pass = one_pass
         self.used_at_s = now_s
         self.is_busy = False
@@ -63,18 +64,24 @@ class Sessions:
         return session.one_pass.offset if session else None
 
     @asynccontextmanager
-    async def begun(self, token: UploadToken, expectations: Expectations) -> AsyncIterator[Session]:
+    async def begun(
+        self, token: UploadToken, expectations: Expectations, *, decompresses: bool
+    ) -> AsyncIterator[Session]:
         """As :meth:`claimed`, and an upload that nobody knows yet is begun.
 
         Raises:
             UploadBusyError: another stream or another replica writes to it.
         """
-        async with self._claimed(token, expectations, create=True) as session:
+        async with self._claimed(token, expectations, decompresses, create=True) as session:
             yield session
 
     @asynccontextmanager
-    async def claimed(self, token: UploadToken, expectations: Expectations) -> AsyncIterator[Session]:
+    async def claimed(
+        self, token: UploadToken, expectations: Expectations, *, decompresses: bool
+    ) -> AsyncIterator[Session]:
         """Hold the upload for one stream; its hashes are made again where they were not kept.
+
+        With ``decompresses``, compressed bytes are decompressed on the way.
 
         What the stream raises decides what is kept: everything after an interruption, nothing of refused bytes.
 
@@ -83,17 +90,19 @@ class Sessions:
             UploadNotFoundError: there are no bytes of it.
             ExhaustedError: too many uploads are being sent at once.
         """
-        async with self._claimed(token, expectations, create=False) as session:
+        async with self._claimed(token, expectations, decompresses, create=False) as session:
             yield session
 
     @asynccontextmanager
-    async def _claimed(self, token: UploadToken, expectations: Expectations, *, create: bool) -> AsyncIterator[Session]:
+    async def _claimed(
+        self, token: UploadToken, expectations: Expectations, decompresses: bool, *, create: bool
+    ) -> AsyncIterator[Session]:
         operation = token.operation_id
         session = self._held.get(operation)
         if operation in self._opening or (session and session.is_busy):
             raise UploadBusyError("another stream is writing to the same upload")
         if session is None:
-            session = await self._open(token, expectations, create)
+            session = await self._open(token, expectations, decompresses, create)
         session.is_busy = True
         try:
             yield session
@@ -135,12 +144,12 @@ class Sessions:
         for operation in list(self._held):
             await self._close(operation)
 
-    async def _open(self, token: UploadToken, expectations: Expectations, create: bool) -> Session:
+    async def _open(self, token: UploadToken, expectations: Expectations, decompresses: bool, create: bool) -> Session:
         self._opening.add(token.operation_id)
         try:
             await self._make_room()
             writer, pieces = await self._writer(token, create)
-            one_pass = OnePass(expectations, writer)
+            one_pass = self._pass(token, expectations, decompresses, writer)
             try:
                 if writer.offset:
                     await replay(one_pass, pieces, writer.offset)
@@ -153,6 +162,15 @@ class Sessions:
             return session
         finally:
             self._opening.discard(token.operation_id)
+
+    def _pass(
+        self, token: UploadToken, expectations: Expectations, decompresses: bool, writer: BlobWriter
+    ) -> OnePass | ImportPass:
+        async def open_decompressed() -> BlobWriter:
+            await self._store.delete(token.decompressed_key)  # of a process that was killed; ours is the only writer
+            return await self._store.open_write(token.decompressed_key)
+
+        return ImportPass(expectations, writer, open_decompressed) if decompresses else OnePass(expectations, writer)
 
     async def _writer(self, token: UploadToken, create: bool) -> tuple[BlobWriter, AsyncIterator[bytes]]:
         try:

@@ -8,12 +8,13 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, field_validator
 
 from services.importer.expectations import SitePolicy
+from services.importer.plugins import ImportPlugins, checked_injection
 from services.importer.sources.addresses import AddressRules
 from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits
 from services.importer.uploads import UploadLimits
 from tintype.domain.errors import ConfigurationError
-from tintype.domain.values import DIGEST_ALGORITHMS
+from tintype.domain.values import DIGEST_ALGORITHMS, PropertyValue
 from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserSettings
 
 
@@ -22,6 +23,17 @@ def _split_ports(value: object) -> object:
     return tuple(str(part).strip() for part in parts) if isinstance(parts, list | tuple) else parts
 
 
+def _split_properties(value: object) -> object:
+    """The environment has no tables: ``KEY=VALUE,KEY=VALUE`` there."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+    if not all(equals for _, equals, _ in pairs):
+        raise ValueError("must be KEY=VALUE,KEY=VALUE")
+    return {key.strip(): text.strip() for key, _, text in pairs}
+
+
+Properties = Annotated[dict[str, bool | int | str], BeforeValidator(_split_properties)]
 Ports = Annotated[tuple[str, ...], BeforeValidator(_split_ports)]
 
 
@@ -34,6 +46,22 @@ class ImporterSection(ServiceSettings):
     )
     max_virtual_bytes: int = Field(
         default=16 * 1024**4, ge=1, le=2**62, description="The largest guest disk that is let in, in bytes."
+    )
+    decompression: bool = Field(
+        default=True, description="Decompress images that are imported as gzip, zip, xz, zstd or bz2."
+    )
+    conversion: bool = Field(
+        default=True, description="Let the converter convert what is imported, where it is told a format to prefer."
+    )
+    introspection: bool = Field(
+        default=True, description="Keep what imported images say about themselves, as their facts."
+    )
+    injected_properties: Properties = Field(
+        default={},
+        description="Properties that are added to every image that is imported; KEY=VALUE,... in the environment.",
+    )
+    injection_exempts_admins: bool = Field(
+        default=True, description="Add injected_properties to nothing that an administrator imports."
     )
     allowed_hosts: CommaSeparated = Field(
         default=(), description="Hosts, addresses and networks that web download may reach though they are not public."
@@ -80,6 +108,14 @@ class ImporterSection(ServiceSettings):
             raise ValueError(f"must be one of {', '.join(known)}")
         return name
 
+    @field_validator("injected_properties")
+    @classmethod
+    def _are_properties(cls, properties: dict[str, PropertyValue]) -> dict[str, PropertyValue]:
+        try:
+            return dict(checked_injection(properties))
+        except ConfigurationError as exc:
+            raise ValueError(exc.message) from None
+
     @field_validator("allowed_hosts")
     @classmethod
     def _are_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,7 +141,18 @@ class ImporterSection(ServiceSettings):
     @property
     def policy(self) -> SitePolicy:
         """What every image has to be like."""
-        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes)
+        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes, self.plugins)
+
+    @property
+    def plugins(self) -> ImportPlugins:
+        """What is done with imports."""
+        return ImportPlugins(
+            decompression=self.decompression,
+            conversion=self.conversion,
+            introspection=self.introspection,
+            injected=self.injected_properties,
+            exempts_admins=self.injection_exempts_admins,
+        )
 
     @property
     def web_limits(self) -> WebLimits:

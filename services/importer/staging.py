@@ -5,20 +5,23 @@ Each attempt writes under a name of its own, ``source-<nonce>``, which belongs t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
 from services.importer.expectations import SitePolicy
+from services.importer.import_pass import ImportPass
 from services.importer.one_pass import OnePass, stage
 from services.importer.sources.http import WebSource
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordStaged
 from tintype.domain.errors import InternalError
-from tintype.domain.events import ImportMethod, ImportSource, StagePurpose
+from tintype.domain.events import ImportMethod, ImportRequested, ImportSource, RecordedEvent, StagePurpose
 from tintype.domain.image import Image
 from tintype.domain.values import ImageId, OperationId
 from tintype.ports.image_store import ImageStore
+from tintype.runtime.journal import Journal
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)
@@ -29,8 +32,9 @@ SOURCE_PREFIX = "source-"
 class Staging:
     """Does the step STAGE."""
 
-    def __init__(self, source: WebSource, store: ImageStore, policy: SitePolicy) -> None:
+    def __init__(self, source: WebSource, store: ImageStore, policy: SitePolicy, journal: Journal) -> None:
         self._source = source
+        self._journal = journal
         self._store = store
         self._policy = policy
 
@@ -43,6 +47,9 @@ class Staging:
             StoreFullError, StoreUnavailableError: they cannot be kept.
         """
         operation, asked = _asked(image)
+        is_admin = _is_admins(await self._journal.history(image.id), operation)
+        plugins = self._policy.plugins
+        injected = plugins.injected_into(image, is_admin=is_admin)
         await self._remove_abandoned(image.id, operation)
         key = BlobKey(image.id, operation, f"{SOURCE_PREFIX}{run.nonce}")
         run.on_discard(lambda: self._store.delete(str(key)))
@@ -51,10 +58,13 @@ class Staging:
             asked.uri, max_size=self._policy.max_size, expected_size=asked.expected_size, announce=total.announce
         )
         expectations = self._policy.expectations(image, size=asked.expected_size, digest=asked.expected_digest)
-        one_pass = OnePass(expectations, await self._store.open_write(str(key)))
+        writer = await self._store.open_write(str(key))
+        one_pass = (ImportPass if self._policy.decompresses(image) else OnePass)(expectations, writer)
         blob = await stage(one_pass, pieces, self._store.name, lambda done: run.tell_progress(done, total.size))
         log.info("image was staged", image_id=image.id, operation_id=operation, size_bytes=blob.size)
-        return RecordStaged(operation, StagePurpose.IMPORT, blob)
+        blob = replace(blob, facts=plugins.kept(blob.facts))
+        switched_off = plugins.switched_off(is_admin=is_admin)
+        return RecordStaged(operation, StagePurpose.IMPORT, blob, one_pass.received, injected, switched_off)
 
     async def _remove_abandoned(self, image: ImageId, operation: OperationId) -> None:
         """Remove what an earlier attempt left unfinished when its worker was killed.
@@ -83,3 +93,11 @@ def _asked(image: Image) -> tuple[OperationId, ImportSource]:
     if operation is None or operation.source is None or operation.source.method is not ImportMethod.WEB_DOWNLOAD:
         raise InternalError(f"image {image.id} waits for bytes, and there is no source to fetch them from")
     return operation.id, operation.source
+
+
+def _is_admins(history: Sequence[RecordedEvent], operation: OperationId) -> bool:
+    """Whether an administrator asked for the import."""
+    for recorded in history:
+        if isinstance(recorded.payload, ImportRequested) and recorded.payload.operation_id == operation:
+            return recorded.event.context.is_admin
+    return False

@@ -48,6 +48,11 @@ class UploadToken:
         """Where the bytes are kept."""
         return str(BlobKey(self.image_id, self.operation_id, "source"))
 
+    @property
+    def decompressed_key(self) -> str:
+        """Where the bytes are kept that came out of compressed ones; those at :attr:`key` are not wanted then."""
+        return str(BlobKey(self.image_id, self.operation_id, "source-decompressed"))
+
     def __str__(self) -> str:
         fields = [
             _VERSION,

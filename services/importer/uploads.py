@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -27,6 +27,7 @@ from tintype.domain.errors import (
     ImageTooLargeError,
     InvalidArgumentError,
     InvalidIdentifierError,
+    InvalidPropertyError,
     InvalidSizeError,
     NotFoundError,
     PreconditionError,
@@ -36,10 +37,10 @@ from tintype.domain.errors import (
     UploadStalledError,
     WrongOffsetError,
 )
-from tintype.domain.events import EventContext, ImageStaged, RecordedEvent, StagePurpose
+from tintype.domain.events import EventContext, ImageStaged, ImportPlugin, RecordedEvent, StagePurpose
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
-from tintype.domain.values import Blob, CommandId, Digest, ImageId, OperationId
+from tintype.domain.values import Blob, CommandId, Digest, ImageId, OperationId, PropertyValue, Received
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.journal import Journal
 
@@ -122,8 +123,10 @@ class Uploads:
         if state.is_complete:
             return state
         require_bytes_allowed(image, purpose)
+        self._plugins_for(image, caller, purpose)
+        expectations, decompresses = self._expectations(image, token)
         try:
-            async with self._sessions.begun(token, self._expectations(image, token)) as session:
+            async with self._sessions.begun(token, expectations, decompresses=decompresses) as session:
                 return UploadState(token, session.one_pass.offset)
         except UploadBusyError:
             return await self.status(caller, str(token))
@@ -149,7 +152,8 @@ class Uploads:
             _require_offset(first, state.committed_size)
             return state
         require_bytes_allowed(image, token.purpose)
-        async with self._sessions.claimed(token, self._expectations(image, token)) as session:
+        expectations, decompresses = self._expectations(image, token)
+        async with self._sessions.claimed(token, expectations, decompresses=decompresses) as session:
             if not await self._take(session, first, frames, token):
                 await session.one_pass.flush()
                 return UploadState(token, session.one_pass.offset)
@@ -209,7 +213,9 @@ class Uploads:
         staged = _staged(history, token.operation_id)
         if staged is None:
             return UploadState(token, 0), image
-        return UploadState(token, staged[1].size, staged[0].position), image
+        position, staging = staged
+        size = staging.received.size if staging.received else staging.blob.size
+        return UploadState(token, size, position), image
 
     async def _take(
         self, session: Session, first: WriteFrame, frames: AsyncIterator[WriteFrame], token: UploadToken
@@ -243,7 +249,7 @@ class Uploads:
     async def _commit_and_record(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
         blob = await session.one_pass.finish(self._store.name)
         self._sessions.forget(token.operation_id)
-        position = await self._record(caller, token, blob)
+        position = await self._record(caller, token, blob, session.one_pass.received)
         log.info(
             "upload was finished",
             image_id=token.image_id,
@@ -251,25 +257,48 @@ class Uploads:
             size_bytes=blob.size,
             purpose=token.purpose,
         )
-        return UploadState(token, blob.size, position)
+        return UploadState(token, session.one_pass.offset, position)
 
-    async def _record(self, caller: Caller, token: UploadToken, blob: Blob) -> int:
+    async def _record(self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None) -> int:
         command = CommandId(f"{token.operation_id}:staged")
         try:
             executed = await self._journal.execute(
                 token.image_id,
-                RecordStaged(token.operation_id, token.purpose, blob),
+                await self._staged_command(caller, token, blob, received),
                 project=caller.project,
                 command_id=command,
                 context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
             )
-        except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError):
-            await self._store.delete(token.key)  # the image took another way meanwhile: nobody will want these bytes
+        except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError):
+            for key in {token.key, blob.ref.key}:  # the image took another way meanwhile: nobody will want these bytes
+                await self._store.delete(key)
             raise
         return executed.event.position
 
-    def _expectations(self, image: Image, token: UploadToken) -> Expectations:
-        return self._policy.expectations(image, size=token.size, digest=token.digest)
+    async def _staged_command(
+        self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None
+    ) -> RecordStaged:
+        if token.purpose is StagePurpose.UPLOAD:
+            return RecordStaged(token.operation_id, token.purpose, blob)
+        image = changeable(await self._journal.load(token.image_id), caller)
+        injected, switched_off = self._plugins_for(image, caller, token.purpose)
+        kept = replace(blob, facts=self._policy.plugins.kept(blob.facts))
+        return RecordStaged(token.operation_id, token.purpose, kept, received, injected, switched_off)
+
+    def _plugins_for(
+        self, image: Image, caller: Caller, purpose: StagePurpose
+    ) -> tuple[Mapping[str, PropertyValue], tuple[ImportPlugin, ...]]:
+        """What is added to an image that is imported later, and what is not done with it."""
+        if purpose is StagePurpose.UPLOAD:
+            return {}, ()
+        plugins = self._policy.plugins
+        injected = plugins.injected_into(image, is_admin=caller.is_admin)
+        return injected, plugins.switched_off(is_admin=caller.is_admin)
+
+    def _expectations(self, image: Image, token: UploadToken) -> tuple[Expectations, bool]:
+        """What the bytes have to be, and whether they are decompressed: a plain upload is stored as it comes."""
+        decompresses = token.purpose is StagePurpose.STAGE and self._policy.decompresses(image)
+        return self._policy.expectations(image, size=token.size, digest=token.digest), decompresses
 
     def _check_size(self, size: int | None) -> None:
         if size is None:
@@ -312,9 +341,10 @@ def _require_offset(frame: WriteFrame, committed_size: int) -> None:
         raise WrongOffsetError(f"bytes came for offset {frame.write_offset}, and {committed_size} bytes are kept")
 
 
-def _staged(history: Sequence[RecordedEvent], operation: OperationId) -> tuple[RecordedEvent, Blob] | None:
+def _staged(history: Sequence[RecordedEvent], operation: OperationId) -> tuple[int, ImageStaged] | None:
+    """The event that an upload ended with, and its position."""
     for recorded in history:
         match recorded.payload:
-            case ImageStaged(operation_id, purpose, blob) if operation_id == operation:
-                return None if purpose is StagePurpose.IMPORT else (recorded, blob)
+            case ImageStaged(operation_id, purpose) as staged if operation_id == operation:
+                return None if purpose is StagePurpose.IMPORT else (recorded.position, staged)
     return None

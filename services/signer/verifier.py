@@ -44,7 +44,7 @@ class SignatureVerifier:
         return verify_signature(declared, Digest(declared.digest_algorithm, value), certificate, self._clock.now())
 
     async def verify_image(self, image: Image, run: StepRun) -> RecordVerified:
-        """The step VERIFY: only the staged digests count, never what somebody claims.
+        """The step VERIFY: only digests that were taken while staging count, never what somebody claims.
 
         Raises:
             RefusedContentError: the image's signature is refused.
@@ -54,7 +54,9 @@ class SignatureVerifier:
         if operation is None or operation.staged is None:
             raise InternalError(f"image {image.id} has nothing staged to verify")
         try:
-            verification = await self.verify(image.attributes.properties, operation.staged.digests)
+            # A publisher signs what is sent; of bytes that were decompressed, that is not what is stored.
+            sent = operation.received or operation.staged
+            verification = await self.verify(image.attributes.properties, sent.digests)
         except InvalidDigestError as exc:
             raise SignatureChangedError("the signature asks for another digest than was taken of the bytes") from exc
         run.tell_progress(operation.staged.size, operation.staged.size)

@@ -292,3 +292,25 @@ def test_vmdk_of_several_files_is_refused(subformat: str, disk: Path, tmp_path: 
     run_qemu_img("convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={subformat}", str(disk), str(path))
     with pytest.raises(UnsafeExtentError):
         inspect(path)
+
+
+SECOND_OPINIONS = {
+    **{name: (str(disk_format), str(disk_format)) for name, (disk_format, _) in SUBFORMATS.items()},
+    "raw": ("raw", "gpt"),  # the disk begins with a boot record
+    "vhd-fixed": ("vhd", "gpt"),  # the same disk, and a footer
+}
+
+
+@pytest.mark.parametrize("subformat", SUBFORMATS)
+def test_two_programs_agree_on_every_kind_of_image(subformat: str, disk: Path, tmp_path: Path) -> None:
+    opinions = inspect(make_image(disk, subformat, tmp_path / "image")).opinions
+    assert opinions == dict(zip(("tintype", "oslo.utils"), SECOND_OPINIONS[subformat], strict=True))
+
+
+def test_two_programs_agree_on_an_encrypted_disk(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    run_qemu_img(
+        *("create", "-f", "luks", "--object", "secret,id=key,data=abcdefgh"),
+        *("-o", "key-secret=key,iter-time=10", str(path), "1M"),
+    )
+    assert inspect(path).opinions == {"tintype": "raw", "oslo.utils": "luks"}

@@ -138,6 +138,7 @@ def _encode_headers(event: NewEvent, version: int, previous_hash: str) -> dict[s
         "ce-correlationid": event.context.correlation_id,
         "ce-causationid": event.context.causation_id,
         "ce-traceparent": event.context.traceparent,
+        "ce-actoradmin": "true" if event.context.is_admin else "",
         "ce-prevhash": previous_hash,
     }
     return {name: percent_encode(name, value) for name, value in (required | optional).items() if value}
@@ -200,6 +201,7 @@ def _decode_headers(attributes: Mapping[str, str], payload: bytes) -> tuple[NewE
             correlation_id=fields.get("correlationid", ""),
             causation_id=fields.get("causationid", ""),
             traceparent=fields.get("traceparent", ""),
+            is_admin=fields.get("actoradmin") == "true",
         ),
     )
     version, previous_hash = fields.get("imageversion", ""), fields.get("prevhash", "")

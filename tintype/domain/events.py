@@ -251,13 +251,14 @@ class EventContext:
     """Who caused an event, and what it belongs to.
 
     ``correlation_id`` is the same for everything that follows from one request; ``causation_id`` is the event or
-    command that led here; ``traceparent`` is W3C Trace Context.
+    command that led here; ``traceparent`` is W3C Trace Context. ``is_admin`` tells a command of an administrator.
     """
 
     actor: str
     correlation_id: str
     causation_id: str
     traceparent: str = ""
+    is_admin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

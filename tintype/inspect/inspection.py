@@ -32,12 +32,14 @@ class Inspection:
     ``virtual_size`` is the size of the guest's disk in bytes, ``None`` where the format holds no disk. ``facts`` is
     what the headers say: names in ``lower_case`` that begin with the format's where they are about the encoding and
     not about the disk, and end with their unit (``qcow2_cluster_size_bytes``). Names that compute services know are
-    theirs (``vmware_adaptertype``, ``hw_firmware_type``).
+    theirs (``vmware_adaptertype``, ``hw_firmware_type``). ``opinions`` is what each of the programs that were asked
+    takes the bytes for: :mod:`tintype.inspect.second_opinion`.
     """
 
     disk_format: DiskFormat
     virtual_size: int | None
     facts: Mapping[str, Fact]
+    opinions: Mapping[str, str] = field(default_factory=dict)
 
 
 def encryption_of(facts: Mapping[str, Fact]) -> str | None:

@@ -5,12 +5,15 @@ It owns what is captured and when; what the bytes mean is the matter of the modu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tintype.domain.errors import AllocationRatioError, EmptyImageError, MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.detection import format_of_head, format_of_tail, needing_declaration, reconcile
 from tintype.inspect.fact_bounds import facts_of
 from tintype.inspect.inspection import Findings, Inspection
 from tintype.inspect.registry import Format, known_formats
+from tintype.inspect.second_opinion import FIRST, SECOND, require_agreement, second_opinion
 from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Passage, Stream, Wish
 
 ALLOCATION_RATIO_FLOOR = 1 << 40
@@ -51,6 +54,13 @@ class Inspector:
         self._captured = bytearray()
         self._findings: Findings | None = None
         self._refusal: RefusedContentError | None = None
+        self._second_opinion: str | None = None
+
+    @property
+    def opinions(self) -> Mapping[str, str]:
+        """What each program takes the bytes for, as far as it is known; also of an image that is refused."""
+        first = self._format and str(self._format.disk_format)
+        return {name: answer for name, answer in ((FIRST, first), (SECOND, self._second_opinion)) if answer}
 
     def feed(self, chunk: bytes | memoryview) -> None:
         """Take the next bytes, of any length; large chunks are cheapest.
@@ -99,6 +109,7 @@ class Inspector:
             if len(self._head) < HEAD_SIZE:
                 return
             self._begin()
+            self._compare_opinions()
         while self._wanted is not None and self._wanted is not END:
             if not self._serve(self._wanted, start, view):
                 return
@@ -121,6 +132,7 @@ class Inspector:
         """Take the head as known: find the format, and let its parser look for more."""
         self._stream = Stream(bytes(self._head), declared=self._declared, max_virtual_size=self._max_virtual_size)
         self._head.clear()
+        self._second_opinion = second_opinion(self._stream.head)
         found = format_of_head(self._stream.head) or needing_declaration(self._declared)
         if found is not None:
             self._start(found, self._stream)
@@ -130,6 +142,11 @@ class Inspector:
         self._disk_format = reconcile(self._declared, found.disk_format, stream.head)
         self._parsing = found.parse(stream)
         self._advance(None)
+
+    def _compare_opinions(self) -> None:
+        """Only once the parser has seen the head: what it refuses says more than that two opinions disagree."""
+        if self._format is not None and self._second_opinion is not None:
+            require_agreement(self._format.disk_format, self._second_opinion)
 
     def _resume(self) -> None:
         """Hand the captured region to the parser, and take its next wish."""
@@ -169,11 +186,13 @@ class Inspector:
         assert self._findings is not None
         assert self._disk_format is not None
         assert self._format is not None
+        self._compare_opinions()
         virtual_size = self._size if self._disk_format is DiskFormat.RAW else self._findings.virtual_size
         if virtual_size is not None:
             self._stream.require_admissible(virtual_size)
             self._require_allocation(virtual_size)
-        return Inspection(self._disk_format, virtual_size, facts_of(self._format, self._findings.facts, virtual_size))
+        facts = facts_of(self._format, self._findings.facts, virtual_size)
+        return Inspection(self._disk_format, virtual_size, facts, self.opinions)
 
     def _require_allocation(self, virtual_size: int) -> None:
         """Check how much larger than its file the guest's disk is.

@@ -256,6 +256,8 @@ def _type_name(annotation: Any) -> str:
         return " or ".join(map(str, options))
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(map(_type_name, options))
+    if get_origin(annotation) is dict:
+        return "table"
     return _TYPE_NAMES[annotation]
 
 
@@ -274,6 +276,8 @@ def _default(setting: FieldInfo) -> str:
     if setting.is_required():
         return "required"
     default = setting.get_default(call_default_factory=True)
+    if isinstance(default, dict):
+        default = ",".join(f"{key}={value}" for key, value in default.items())
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
     if isinstance(default, bool):

@@ -49,7 +49,7 @@ METADATA = (("tintype-project", "acme"),)
 
 @pytest.fixture
 async def stub(importer: Importer) -> AsyncIterator[ImporterServiceStub]:
-    servicer = ImporterServicer(importer.uploads, importer.downloads)
+    servicer = ImporterServicer(importer.uploads, importer.downloads, importer.settings.importer.plugins)
     async with (
         serving([partial(register, servicer)], [SERVICE_NAME], "127.0.0.1:0", 0) as (address, _),
         grpc.aio.insecure_channel(address) as channel,
@@ -157,7 +157,7 @@ async def test_a_message_that_is_none_is_the_clients_fault(
     async def send() -> AsyncIterator[bytes]:
         yield message
 
-    importer_write = ImporterServicer(importer.uploads, importer.downloads).write
+    importer_write = ImporterServicer(importer.uploads, importer.downloads, importer.settings.importer.plugins).write
     with pytest.raises(Exception, match="byte stream") as caught:
         await importer_write(send(), _Context())  # type: ignore[arg-type]
     assert type(caught.value).__name__ == "InvalidArgumentError"

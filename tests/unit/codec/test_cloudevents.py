@@ -142,7 +142,9 @@ event = st.builds(
     event_id=header_text,
     time=st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # bounds
     payload=st.one_of(*PAYLOADS.values()),
-    context=st.builds(EventContext, header_text, header_text, header_text | st.just(""), header_text | st.just("")),
+    context=st.builds(
+        EventContext, header_text, header_text, header_text | st.just(""), header_text | st.just(""), st.booleans()
+    ),
 )
 chain = st.just((1, "")) | st.tuples(st.integers(2, 10**9), st.binary(min_size=32, max_size=32).map(bytes.hex))
 

@@ -12,6 +12,7 @@ import pytest
 from services.importer.expectations import Expectations, SitePolicy
 from services.importer.one_pass import MAX_IN_FLIGHT_SIZE, OnePass, replay, stage
 from tintype.adapters.memory.store import MemoryImageStore
+from tintype.disks.guest_digest import GuestDigester
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import (
     DigestMismatchError,
@@ -24,9 +25,10 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import ImageCreated
 from tintype.domain.evolve import fold
-from tintype.domain.values import Digest, DiskFormat
+from tintype.domain.values import Blob, Digest, DiskFormat
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import EventBuilder, an_id, an_image_id
+from tintype.testing.handmade import qcow2
 
 KEY = f"{an_image_id()}/{an_id('operation')}/source"
 MIB = 1024 * 1024
@@ -57,7 +59,7 @@ def silent(_: int) -> None:
     """Nobody watches."""
 
 
-async def staged(store: MemoryImageStore, expectations: Expectations, data: bytes = DATA) -> object:
+async def staged(store: MemoryImageStore, expectations: Expectations, data: bytes = DATA) -> Blob:
     return await stage(OnePass(expectations, await store.open_write(KEY)), pieces(data), "main", silent)
 
 
@@ -191,3 +193,24 @@ def test_every_digest_that_somebody_will_ask_for_is_taken(
     assert image is not None
     policy = SitePolicy("sha256", MIB, MIB)
     assert policy.expectations(image, size=None, digest=digest).algorithms == wanted
+
+
+# --- the guest's disk -------------------------------------------------------------------------------------------------
+
+
+async def test_raw_disk_is_digested_in_the_same_pass(store: MemoryImageStore) -> None:
+    sparse = DATA + bytes(3 * MIB + 77)
+    expected = GuestDigester()
+    expected.update(sparse)
+    blob = await staged(store, expecting(), sparse)
+    assert blob.guest_digest == expected.digest()
+
+
+async def test_encrypted_raw_disk_is_digested_too(store: MemoryImageStore) -> None:
+    blob = await staged(store, expecting(), b"LUKS\xba\xbe\x00\x01" + DATA)
+    assert blob.guest_digest is not None
+
+
+async def test_disk_in_another_format_is_not_digested_by_its_file(store: MemoryImageStore) -> None:
+    blob = await staged(store, expecting(disk_format=DiskFormat.QCOW2), qcow2())
+    assert blob.guest_digest is None

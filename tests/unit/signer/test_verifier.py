@@ -40,7 +40,7 @@ from tintype.domain.events import (
     Verdict,
 )
 from tintype.domain.lifecycle import Status
-from tintype.domain.values import CommandId, PropertyValue
+from tintype.domain.values import CommandId, PropertyValue, Received
 from tintype.runtime import worker as worker_module
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
@@ -96,14 +96,17 @@ class Bench:
         self.verifier = SignatureVerifier(self.certificates, FakeClock(), require_signature=require_signature)
 
     async def verify(
-        self, properties: dict[str, PropertyValue], digests: dict[str, str] | None = None
+        self,
+        properties: dict[str, PropertyValue],
+        digests: dict[str, str] | None = None,
+        received: Received | None = None,
     ) -> ImageVerified | ImageStepFailed:
         """How the step ends for an image with these properties."""
         blob = replace(STAGED_BLOB, digests=digests or {"sha256": DIGEST})
         commands: tuple[Command, ...] = (
             CreateImage(replace(ATTRIBUTES, properties=properties)),
             RequestImport(OPERATION, ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.org/disk")),
-            RecordStaged(OPERATION, StagePurpose.IMPORT, blob),
+            RecordStaged(OPERATION, StagePurpose.IMPORT, blob, received),
         )
         for number, command in enumerate(commands):
             await self.journal.execute(
@@ -228,3 +231,15 @@ async def test_verify_digest_refuses_another_digest() -> None:
 async def test_verify_digest_needs_a_digest_of_the_declared_kind(digest: str) -> None:
     with pytest.raises(InvalidDigestError):
         await asked(digest, TEXTS)
+
+
+async def test_signature_of_a_compressed_image_covers_what_was_sent() -> None:
+    stored = {"sha256": hashlib.sha256(b"what was inside").hexdigest()}
+    sent = Received(len(DATA), {"sha256": DIGEST}, "gzip")
+    outcome = await Bench().verify(SIGNED, stored, sent)
+    assert isinstance(outcome, ImageVerified)
+    assert outcome.verification.digest is not None
+    assert outcome.verification.digest.hex == DIGEST
+    swapped = await Bench().verify(SIGNED, {"sha256": DIGEST}, Received(9, stored, "gzip"))
+    assert isinstance(swapped, ImageStepFailed)
+    assert swapped.failure.reason == SignatureInvalidError.reason
