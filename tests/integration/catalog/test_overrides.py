@@ -161,9 +161,9 @@ async def test_an_absurd_override_is_refused(
 
 # --- links ------------------------------------------------------------------------------------------------------------
 
-AKI = {"disk_format": types_pb2.DISK_FORMAT_AKI, "container_format": types_pb2.CONTAINER_FORMAT_AKI}
-ARI = {"disk_format": types_pb2.DISK_FORMAT_ARI, "container_format": types_pb2.CONTAINER_FORMAT_ARI}
-AMI = {"disk_format": types_pb2.DISK_FORMAT_AMI, "container_format": types_pb2.CONTAINER_FORMAT_AMI}
+AKI: dict[str, Any] = {"disk_format": types_pb2.DISK_FORMAT_AKI, "container_format": types_pb2.CONTAINER_FORMAT_AKI}
+ARI: dict[str, Any] = {"disk_format": types_pb2.DISK_FORMAT_ARI, "container_format": types_pb2.CONTAINER_FORMAT_ARI}
+AMI: dict[str, Any] = {"disk_format": types_pb2.DISK_FORMAT_AMI, "container_format": types_pb2.CONTAINER_FORMAT_AMI}
 
 
 async def test_a_machine_image_names_its_kernel_and_its_ramdisk(catalog: Catalog) -> None:

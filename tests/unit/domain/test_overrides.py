@@ -64,7 +64,7 @@ def test_what_was_overridden_counts_again_once_the_override_is_cleared() -> None
 
 @pytest.mark.parametrize("size", ["min_disk", "min_ram"])
 def test_a_size_counts_as_its_attribute_and_not_among_the_properties(size: str) -> None:
-    life = active().does(overriding(**{size: 20}))
+    life = active().does(UpdateImage(ImageAttributes(overrides={size: 20}), ("overrides",), may_override=True))
     now = life.now
     assert {"min_disk": now.effective_min_disk(), "min_ram": now.effective_min_ram()}[size] == 20
     assert size not in now.effective_properties()
