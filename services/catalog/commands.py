@@ -9,8 +9,9 @@ import uuid
 from dataclasses import dataclass
 
 from services.catalog.import_sources import checked_source
+from services.catalog.links import Links
 from tintype.domain.access import Caller, changeable
-from tintype.domain.attributes import ImageAttributes
+from tintype.domain.attributes import ImageAttributes, merged
 from tintype.domain.commands import CancelOperation, Command, CreateImage, DeleteImage, RequestImport, UpdateImage
 from tintype.domain.decide import decide
 from tintype.domain.events import EventContext, ImportSource, NewEvent, RecordedEvent
@@ -66,6 +67,7 @@ class Commands:
 
     def __init__(self, journal: Journal, clock: Clock, *, max_image_bytes: int) -> None:
         self._journal = journal
+        self._links = Links(journal)
         self._clock = clock
         self._max_image_bytes = max_image_bytes
 
@@ -75,9 +77,12 @@ class Commands:
         Raises:
             ImageExistsError: the chosen id is taken.
             InvalidArgumentError: an attribute is out of bounds.
+            NotPermittedError: it has overrides, and the caller is no administrator.
+            LinkedImageError: a property names an image that is not there, or of another kind.
         """
         image = image_id(chosen_id or request.derived_id("image"))
-        return await self._execute(request, image, CreateImage(attributes))
+        await self._links.check(request.caller, image, attributes)
+        return await self._execute(request, image, CreateImage(attributes, request.caller.is_admin))
 
     async def update(
         self, request: Request, image: ImageId, attributes: ImageAttributes, mask: tuple[str, ...], etag: str
@@ -85,15 +90,16 @@ class Commands:
         """Change the attributes that ``mask`` names.
 
         Raises:
-            NotFoundError, NotPermittedError: it is not the caller's to change.
+            NotFoundError, NotPermittedError: it is not the caller's to change, or an override is not.
             EtagMismatchError: it has changed since.
-            PreconditionError: an attribute is fixed by now.
+            PreconditionError: an attribute is fixed by now, or names an image that is not there, or of another kind.
         """
-        await self._require_own(request, image)
-        return await self._execute(request, image, UpdateImage(attributes, mask, etag))
+        found = await self._require_own(request, image)
+        await self._links.check_change(request.caller, found.attributes, merged(found.attributes, attributes, mask))
+        return await self._execute(request, image, UpdateImage(attributes, mask, etag, request.caller.is_admin))
 
     async def delete(self, request: Request, image: ImageId, etag: str) -> Image:
-        """Remove the image.
+        """Remove the image; also one that others name as their kernel or ramdisk, as in Glance.
 
         Raises:
             NotFoundError, NotPermittedError: it is not the caller's to change.
@@ -125,12 +131,13 @@ class Commands:
         await self._require_own(request, image)
         return await self._execute(request, image, CancelOperation(operation))
 
-    async def _require_own(self, request: Request, image: ImageId) -> None:
+    async def _require_own(self, request: Request, image: ImageId) -> Image:
         # The owner of an image never changes, so this stays true until the command is appended. A deleted image passes:
         # the journal knows whether this is the repeated request that deleted it, and refuses all others.
         found = await self._journal.load(image)
         if found is None or not (request.caller.is_admin or found.project == request.caller.project):
-            changeable(found, request.caller)
+            return changeable(found, request.caller)
+        return found
 
     async def _execute(self, request: Request, image: ImageId, command: Command) -> Image:
         if request.is_validate_only:

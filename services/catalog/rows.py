@@ -40,8 +40,8 @@ def image_row(image: Image) -> Row:
         "disk_format": attributes.disk_format.value if attributes.disk_format else None,
         "container_format": attributes.container_format.value if attributes.container_format else None,
         "size": image.data.blob.size if image.data else None,
-        "min_disk": attributes.min_disk,
-        "min_ram": attributes.min_ram,
+        "min_disk": image.effective_min_disk(),
+        "min_ram": image.effective_min_ram(),
         "protected": attributes.protected,
         "hidden": attributes.hidden,
         "created_at": microseconds(image.created_at),
@@ -60,12 +60,12 @@ def tag_rows(image: Image) -> list[Row]:
 
 
 def property_rows(image: Image) -> list[Row]:
-    """A row for each property; none for a deleted image."""
+    """A row for each property as it counts; none for a deleted image."""
     if image.status is Status.DELETED:
         return []
     return [
         {"image_id": image.id, "key": key, "term": property_term(value)}
-        for key, value in image.attributes.properties.items()
+        for key, value in image.effective_properties().items()
     ]
 
 

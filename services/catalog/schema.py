@@ -18,7 +18,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from tintype.domain.events import EVENT_TOKENS
 from tintype.domain.image import Image, Operation
 
-PROJECTION_REVISION = 1
+PROJECTION_REVISION = 2
 """Raised when rows get another meaning while tables and domain types keep their form."""
 
 # Bytewise order on every database: what a page token compares must not depend on a locale.

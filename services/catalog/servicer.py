@@ -61,7 +61,8 @@ class CatalogServicer(CatalogServiceServicer):
     async def UpdateImage(self, request: pb.UpdateImageRequest, context: Context) -> pb.Image:
         """Change attributes."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
-        mask, attributes = decode_update_mask(request), values.decode_attributes(request.image)
+        mask = decode_update_mask(request, may_override=asked.caller.is_admin)
+        attributes = values.decode_attributes(request.image)
         image = await self._commands.update(asked, image_id(request.image.id), attributes, mask, request.image.etag)
         return encode_image(image)
 

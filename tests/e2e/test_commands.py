@@ -135,3 +135,32 @@ def test_the_log_is_whole_and_the_tables_can_be_built_anew(tintype: Run) -> None
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_there_for_every_shell(tintype: Run, shell: str) -> None:
     assert "tintype" in tintype("--show-completion", shell).stdout.lower()
+
+
+def test_an_administrator_overrides_what_was_read(tintype: Run, stack: Stack, disks: Path, tmp_path: Path) -> None:
+    name = f"facts-{uuid.uuid4()}"
+    admin = tmp_path / "admin.toml"
+    admin.write_text(stack.client_config.read_text() + "admin = true\n")
+    formats = ["--disk-format", "qcow2", "--container-format", "bare"]
+    tintype("image", "upload", str(disks / "disk.qcow2"), "--name", name, *formats)
+    read = answer(tintype, "image", "show", name)["read_facts"]["qcow2_version"]
+    assert read == {"value": 3, "source": "qcow2 header, bytes 4-7"}
+
+    override = ["image", "set", name, "--override", "qcow2_version=2", "--override", "min_disk=20"]
+    refused = tintype(*override, code=1)
+    assert "[NOT_PERMITTED]" in refused.stderr
+    image = answer(tintype, *override, "--config", str(admin))
+    assert (image["effective_properties"]["qcow2_version"], image["min_disk"]) == (2, 20)
+    assert image["read_facts"]["qcow2_version"] == read
+    found = ["image", "list", "--name", name, "--property", "qcow2_version=2"]
+    assert [each["id"] for each in answer(tintype, *found)] == [image["id"]]
+
+    assert answer(tintype, "image", "set", name, "--tag", "x")["overrides"] == {"min_disk": 20, "qcow2_version": 2}
+    tintype("image", "set", name, "--clear-override", "qcow2_version", "--config", str(admin))
+    assert answer(tintype, *found) == []
+    events = answer(tintype, "image", "history", name)
+    assert [event["updated"]["attributes"]["overrides"] for event in events if event["type"] == "updated"] == [
+        {"min_disk": 20, "qcow2_version": 2},
+        {"min_disk": 20, "qcow2_version": 2},
+        {"min_disk": 20},
+    ]

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tintype import __version__
-from tintype.cli import admin, events, image, image_data, operation, stack
+from tintype.cli import admin, events, image, image_data, info, operation, stack
 from tintype.cli.exit_codes import MEANINGS
 from tintype.cli.session import GlobalOptions, OutputFormat
 
@@ -32,6 +32,7 @@ app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 image_data.register(image.app)
+info.register(app)
 
 
 def _show_version(is_wanted: bool) -> None:

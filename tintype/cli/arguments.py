@@ -65,6 +65,22 @@ TagOption = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", hel
 PropertyOption = Annotated[
     list[str] | None, typer.Option("--property", metavar="KEY=VALUE", help="A property; may be repeated.")
 ]
+OverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--override",
+        metavar="KEY=VALUE",
+        help="For administrators: it wins over the owner's property and over what was read; may be repeated.",
+    ),
+]
+ClearOverrideOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--clear-override",
+        metavar="KEY",
+        help="For administrators: what it stood in for counts again; may be repeated.",
+    ),
+]
 AsOfOption = Annotated[
     datetime | None, typer.Option("--as-of", metavar="TIME", parser=parse_time, help="As it was then, in RFC 3339.")
 ]

@@ -11,6 +11,7 @@ from tintype.cli.arguments import (
     MAX_INT64,
     AfterOption,
     AsOfOption,
+    ClearOverrideOption,
     ContainerFormatOption,
     DiskFormatOption,
     HiddenOption,
@@ -19,6 +20,7 @@ from tintype.cli.arguments import (
     MinDiskOption,
     MinRamOption,
     NameOption,
+    OverrideOption,
     PropertyOption,
     ProtectedOption,
     TagOption,
@@ -67,7 +69,7 @@ async def create(
         tags=tag or (),
         properties=parse_pairs(properties or ()),
     )
-    session.printer.one(image)
+    session.printer.image(image)
 
 
 @command(app, "list")
@@ -113,9 +115,9 @@ def _order(sort: str) -> str:
 async def show(session: Session, image: ImageArgument, as_of: AsOfOption = None) -> None:
     """Show one image, as it is or as it was."""
     if as_of is None:
-        session.printer.one(await session.find(image))
+        session.printer.image(await session.find(image))
     else:
-        session.printer.one(await session.client.images.get(await session.image_id(image), as_of=as_of))
+        session.printer.image(await session.client.images.get(await session.image_id(image), as_of=as_of))
 
 
 @command(app, "set")
@@ -136,12 +138,14 @@ async def set_image(
     remove_property: Annotated[
         list[str] | None, typer.Option("--remove-property", metavar="KEY", help="Take it away.")
     ] = None,
+    overrides: OverrideOption = None,
+    clear_override: ClearOverrideOption = None,
 ) -> None:
     """Change what is given, and leave the rest."""
     from tintype.client import ConflictError
 
     image_id = await session.image_id(image)
-    pairs = parse_pairs(properties or ())
+    pairs, put = parse_pairs(properties or ()), parse_pairs(overrides or (), "--override")
     for attempt in range(_SET_ATTEMPTS):
         tags, etag = None, ""
         if tag or remove_tag:
@@ -162,13 +166,15 @@ async def set_image(
                 tags=tags,
                 properties=pairs,
                 remove_properties=remove_property or (),
+                overrides=put,
+                clear_overrides=clear_override or (),
                 etag=etag,
             )
         except ConflictError:
             if not etag or attempt == _SET_ATTEMPTS - 1:
                 raise
         else:
-            session.printer.one(changed)
+            session.printer.image(changed)
             return
 
 

@@ -215,7 +215,7 @@ async def _finish(session: Session, image_id: str, started: Upload | Operation, 
     elif session.printer.is_table:
         session.printer.line(image_id)
         return
-    session.printer.one(await session.client.images.get(image_id))
+    session.printer.image(await session.client.images.get(image_id))
 
 
 @asynccontextmanager

@@ -56,6 +56,21 @@ def _event(event: ImageEvent | object) -> dict[str, Plain]:
     return whole
 
 
+def cell(value: Plain) -> str:
+    """``value`` as it stands in a table."""
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case list() if all(isinstance(item, str) for item in value):
+            return ", ".join(str(item) for item in value)
+        case {"reason": str(reason), "message": str(message)}:
+            return f"{message} [{reason}]"
+        case _:
+            return to_json(value)
+
+
 def to_json(value: Plain, *, indent: int | None = None) -> str:
     """JSON in which nothing can move a terminal's cursor."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)

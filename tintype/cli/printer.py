@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
-from tintype.cli.plain import Plain, escaped, plain, to_json
+from tintype.cli.image_view import image_fields
+from tintype.cli.plain import Plain, cell, escaped, plain, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,14 @@ class Printer:
         if not self.is_table:
             self._data(data)
         elif isinstance(data, dict):
-            self.table(("Field", "Value"), [(key, _cell(item)) for key, item in data.items()])
+            self.table(("Field", "Value"), [(key, cell(item)) for key, item in data.items()])
+
+    def image(self, image: Image) -> None:
+        """Print an image; a person is shown the properties that count, and where each comes from."""
+        if self.is_table:
+            self.table(("Field", "Value"), image_fields(image))
+        else:
+            self._data(plain(image))
 
     def many(self, values: Sequence[object], columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a list: ``rows`` for a person, all of ``values`` otherwise."""
@@ -190,20 +198,6 @@ def _text(values: Plain, *path: str) -> str:
     for key in path:
         values = values.get(key) if isinstance(values, dict) else None
     return "" if values is None else str(values)
-
-
-def _cell(value: Plain) -> str:
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case list() if all(isinstance(item, str) for item in value):
-            return ", ".join(str(item) for item in value)
-        case {"reason": str(reason), "message": str(message)}:
-            return f"{message} [{reason}]"
-        case _:
-            return to_json(value)
 
 
 def _console(file: TextIO) -> Console:

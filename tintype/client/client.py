@@ -10,18 +10,20 @@ from tintype.client.admin import Admin
 from tintype.client.config import ClientConfig, load_config
 from tintype.client.events import Events
 from tintype.client.images import Images
+from tintype.client.importer import Importer
 from tintype.client.operations import Operations
 from tintype.client.transport import Transport
 
 
 class Client:
-    """Images, operations, events, and what operators need. Made by :func:`connect`."""
+    """Images, operations, events, what the importer does, and what operators need. Made by :func:`connect`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self.images = Images(transport)
         self.operations = Operations(transport)
         self.events = Events(transport)
+        self.importer = Importer(transport)
         self.admin = Admin(transport)
 
     @property

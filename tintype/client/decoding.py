@@ -12,7 +12,7 @@ from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
 from tintype.client.errors import ServiceDefectError
-from tintype.client.models import Image, ImageEvent, Operation, Progress, RebuildProgress, Upload
+from tintype.client.models import Image, ImageEvent, Operation, PluginState, Progress, RebuildProgress, Upload
 from tintype.codec import events, images, values
 from tintype.domain.errors import TintypeError
 
@@ -107,6 +107,16 @@ def upload(message: importer_pb2.Upload) -> Upload:
         committed_size=message.committed_size,
         complete=message.complete,
     )
+
+
+def plugin(message: importer_pb2.PluginState) -> PluginState:
+    """What a deployment does with imports.
+
+    Raises:
+        ServiceDefectError: it is something that this release does not know.
+    """
+    with understood("an import plugin"):
+        return PluginState(values.IMPORT_PLUGIN.decode(message.plugin), message.enabled, message.description)
 
 
 def event(message: events_pb2.ImageEvent) -> ImageEvent:

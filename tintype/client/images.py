@@ -60,13 +60,18 @@ class Images:
         hidden: bool = False,
         tags: Sequence[str] = (),
         properties: Mapping[str, PropertyValue] | None = None,
+        overrides: Mapping[str, PropertyValue] | None = None,
         request_id: str | None = None,
         validate_only: bool = False,
     ) -> Image:
         """Make an image without bytes. The same ``request_id`` twice makes one image.
 
+        ``overrides`` are for administrators: what stands in them wins over properties, and over what will be read.
+
         Raises:
             InvalidRequestError: an attribute is out of bounds, or a property of another type.
+            NotPermittedError: overrides are given, and the caller is no administrator.
+            PreconditionError: ``kernel_id`` or ``ramdisk_id`` names an image that is not there, or of another kind.
             AlreadyExistsError: an image of that id exists, or has existed.
         """
         fields = encode_given(
@@ -82,7 +87,11 @@ class Images:
                 "tags": tags,
             }
         )
-        image = pb.Image(properties=values.encode_properties(properties or {}), **fields)  # type: ignore[arg-type]
+        image = pb.Image(
+            properties=values.encode_properties(properties or {}),
+            overrides=values.encode_properties(overrides or {}),
+            **fields,  # type: ignore[arg-type]
+        )
         request = pb.CreateImageRequest(
             image=image, image_id=image_id, request_id=request_id or new_request_id(), validate_only=validate_only
         )
@@ -168,17 +177,22 @@ class Images:
         tags: Sequence[str] | None = None,
         properties: Mapping[str, PropertyValue] | None = None,
         remove_properties: Iterable[str] = (),
+        overrides: Mapping[str, PropertyValue] | None = None,
+        clear_overrides: Iterable[str] = (),
         etag: str = "",
         request_id: str | None = None,
         validate_only: bool = False,
     ) -> Image:
         """Change what is given, and leave the rest. ``properties`` sets those that it names; ``tags`` replaces all.
 
-        With ``etag`` only if the image is still as it was when that etag was read.
+        ``overrides`` and ``clear_overrides`` are for administrators: an override wins over the owner's property, and
+        over what was read from the bytes; both stay visible, and count again once it is cleared. ``min_disk`` and
+        ``min_ram`` can be overridden too. With ``etag`` only if the image is still as it was when that was read.
 
         Raises:
             NotFoundError: there is none of that id.
-            PreconditionError: that cannot change any more.
+            NotPermittedError: it, or an override, is not the caller's to change.
+            PreconditionError: that cannot change any more, or names an image that is not there, or of another kind.
             ConflictError: the etag is an older one.
         """
         fields = encode_given(
@@ -194,12 +208,14 @@ class Images:
                 "tags": tags,
             }
         )
-        wanted = properties or {}
+        wanted, put = properties or {}, overrides or {}
         paths = [*fields, *(f"properties.{key}" for key in (*wanted, *remove_properties))]
+        paths += [f"overrides.{key}" for key in (*put, *clear_overrides)]
         image = pb.Image(
             id=image_id,
             etag=etag,
             properties=values.encode_properties(wanted),
+            overrides=values.encode_properties(put),
             **fields,  # type: ignore[arg-type]
         )
         if not paths:

@@ -24,6 +24,7 @@ from tintype.domain.events import (
     ImageUpdated,
     ImageVerified,
     ImportMethod,
+    ImportPlugin,
     ImportRequested,
     Progress,
     RecordedEvent,
@@ -54,12 +55,14 @@ __all__ = [
     "ImageUpdated",
     "ImageVerified",
     "ImportMethod",
+    "ImportPlugin",
     "ImportRequested",
     "LogCheck",
     "LogFault",
     "Operation",
     "OperationKind",
     "OperationState",
+    "PluginState",
     "Progress",
     "PropertyValue",
     "RebuildProgress",
@@ -197,6 +200,15 @@ class ImageEvent:
             type=EVENT_TOKENS[type(event.payload)],
             payload=event.payload,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class PluginState:
+    """Whether a deployment does something with imports; ``description`` says what, in one sentence."""
+
+    plugin: ImportPlugin
+    enabled: bool
+    description: str
 
 
 @dataclass(frozen=True, slots=True)

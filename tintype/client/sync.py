@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, operations
+from tintype.client import admin, events, images, importer, operations
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -134,6 +134,12 @@ class Events(_Face[events.Events]):
     check_log = waiting(events.Events.check_log)
 
 
+class Importer(_Face[importer.Importer]):
+    """As :class:`tintype.client.importer.Importer`."""
+
+    import_plugins = waiting(importer.Importer.import_plugins)
+
+
 class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
@@ -148,6 +154,7 @@ class Client:
         self.images = Images(client.images, loop)
         self.operations = Operations(client.operations, loop)
         self.events = Events(client.events, loop)
+        self.importer = Importer(client.importer, loop)
         self.admin = Admin(client.admin, loop)
 
     @property

@@ -31,7 +31,7 @@ def encode_image(image: Image) -> pb.Image:
         disk_format=values.DISK_FORMAT.encode(attributes.disk_format),
         container_format=values.CONTAINER_FORMAT.encode(attributes.container_format),
         min_disk=image.effective_min_disk(),
-        min_ram=attributes.min_ram,
+        min_ram=image.effective_min_ram(),
         protected=attributes.protected,
         hidden=attributes.hidden,
         tags=attributes.tags,
@@ -61,8 +61,10 @@ def encode_image(image: Image) -> pb.Image:
     return message
 
 
-def decode_update_mask(message: pb.UpdateImageRequest) -> tuple[str, ...]:
+def decode_update_mask(message: pb.UpdateImageRequest, *, may_override: bool) -> tuple[str, ...]:
     """The paths to update: those of the mask, all for ``*``, or else the attributes that are set (AIP-134).
+
+    All are those that the caller may change: who may not override clears no override by sending none.
 
     Raises:
         InvalidUpdateMaskError: over 256 paths.
@@ -71,7 +73,8 @@ def decode_update_mask(message: pb.UpdateImageRequest) -> tuple[str, ...]:
     if len(paths) > 256:
         raise InvalidUpdateMaskError("an update mask has at most 256 paths")
     if paths == ("*",):
-        return UPDATABLE
+        keeps_overrides = not may_override and not message.image.overrides
+        return tuple(name for name in UPDATABLE if name != "overrides" or not keeps_overrides)
     if paths:
         return paths
     return tuple(field.name for field, _ in message.image.ListFields() if field.name in UPDATABLE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
 from tintype.domain.errors import (
@@ -15,7 +15,7 @@ from tintype.domain.errors import (
     InvalidUpdateMaskError,
     PropertyTypeError,
 )
-from tintype.domain.values import DIGEST_ALGORITHMS, ContainerFormat, DiskFormat, PropertyValue, Visibility
+from tintype.domain.values import DIGEST_ALGORITHMS, ContainerFormat, DiskFormat, Fact, PropertyValue, Visibility
 
 MAX_NAME_LENGTH = 255
 MAX_TAGS = 128
@@ -27,6 +27,9 @@ MAX_PROPERTIES_LENGTH = 128 * 1024
 
 MAX_MIN_DISK_GIB = 1024 * 1024
 MAX_MIN_RAM_MIB = 64 * 1024 * 1024
+OVERRIDABLE_SIZES: Mapping[str, int] = {"min_disk": MAX_MIN_DISK_GIB, "min_ram": MAX_MIN_RAM_MIB}
+"""Facts and overrides of these keys stand for the attribute of that name, and have its bounds."""
+
 MAX_INTEGER_PROPERTY = 2**63 - 1
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")  # C0, DEL and C1: U+009B alone begins a terminal's sequence
@@ -60,11 +63,13 @@ PROPERTY_TYPES: Mapping[str, type[str] | type[int] | type[bool]] = {
     "img_signature_certificate_uuid": str,
     "img_signature_hash_method": str,
     "img_signature_key_type": str,
+    "kernel_id": str,
     "os_admin_user": str,
     "os_distro": str,
     "os_require_quiesce": bool,
     "os_type": str,
     "os_version": str,
+    "ramdisk_id": str,
     "vmware_adaptertype": str,
     "vmware_disktype": str,
     "vmware_ostype": str,
@@ -142,7 +147,7 @@ def checked(attributes: ImageAttributes) -> ImageAttributes:
     return replace(
         attributes,
         tags=_checked_tags(attributes.tags),
-        properties=_checked_properties(attributes.properties),
+        properties=_checked_properties(attributes.properties, typed_property),
         overrides=_checked_overrides(attributes.overrides),
     )
 
@@ -197,10 +202,13 @@ def _checked_tags(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(set(tags)))
 
 
-def _checked_properties(properties: Mapping[str, PropertyValue]) -> dict[str, PropertyValue]:
+_Typed = Callable[[str, PropertyValue], PropertyValue]
+
+
+def _checked_properties(properties: Mapping[str, PropertyValue], typed: _Typed) -> dict[str, PropertyValue]:
     if len(properties) > MAX_PROPERTIES:
         raise InvalidPropertyError(f"an image has at most {MAX_PROPERTIES} properties")
-    result = {key: _checked_property(key, value) for key, value in sorted(properties.items())}
+    result = {key: _checked_property(key, value, typed) for key, value in sorted(properties.items())}
     if sum(len(key) + len(str(value)) for key, value in result.items()) > MAX_PROPERTIES_LENGTH:
         raise InvalidPropertyError(f"the properties have over {MAX_PROPERTIES_LENGTH} characters together")
     return result
@@ -210,10 +218,10 @@ def _checked_overrides(overrides: Mapping[str, PropertyValue]) -> dict[str, Prop
     fixed = sorted(key for key in overrides if key in SIGNATURE_PROPERTIES)
     if fixed:
         raise InvalidPropertyError(f"{fixed[0]} is the publisher's, and cannot be overridden")
-    return _checked_properties(overrides)
+    return _checked_properties(overrides, typed_override)
 
 
-def _checked_property(key: str, value: PropertyValue) -> PropertyValue:
+def _checked_property(key: str, value: PropertyValue, typed: _Typed) -> PropertyValue:
     if not key or len(key) > MAX_PROPERTY_KEY_LENGTH or _CONTROL.search(key):
         raise InvalidPropertyError(
             f"property key {key[:80]!r} must have 1 to {MAX_PROPERTY_KEY_LENGTH} printable characters"
@@ -222,7 +230,7 @@ def _checked_property(key: str, value: PropertyValue) -> PropertyValue:
         raise InvalidPropertyError(
             f"the value of property {key!r} must have at most {MAX_PROPERTY_VALUE_LENGTH} characters, none of them NUL"
         )
-    return typed_property(key, value)
+    return typed(key, value)
 
 
 def typed_property(key: str, value: PropertyValue) -> PropertyValue:
@@ -231,7 +239,43 @@ def typed_property(key: str, value: PropertyValue) -> PropertyValue:
     Raises:
         PropertyTypeError: it cannot be read as that type.
     """
-    wanted = PROPERTY_TYPES.get(key, str)
+    return _of_type(PROPERTY_TYPES.get(key, str), key, value)
+
+
+def typed_override(key: str, value: PropertyValue) -> PropertyValue:
+    """Turn ``value`` into what an override of ``key`` takes.
+
+    ``min_disk`` and ``min_ram`` take an integer within the bounds of the attribute, in its unit; a key with a known
+    type takes that type; any other takes text, an integer or a boolean, since it may stand in for a fact of each.
+
+    Raises:
+        PropertyTypeError: it is of another type.
+        InvalidSizeError: ``min_disk`` or ``min_ram`` is out of bounds.
+    """
+    if key in OVERRIDABLE_SIZES:
+        size = _of_type(int, key, value)
+        _check_bound(f"override {key}", int(size), OVERRIDABLE_SIZES[key])
+        return size
+    return _of_type(PROPERTY_TYPES.get(key, type(value)), key, value)
+
+
+def typed_as_read(
+    before: Mapping[str, PropertyValue], after: Mapping[str, PropertyValue], facts: Mapping[str, Fact]
+) -> dict[str, PropertyValue]:
+    """The overrides ``after`` a change, those that changed in the type of the fact that each stands in for.
+
+    Raises:
+        PropertyTypeError: one cannot be read as that type.
+    """
+    return {
+        key: _of_type(type(facts[key].value), key, value)
+        if key in facts and key not in PROPERTY_TYPES and before.get(key) != value
+        else value
+        for key, value in after.items()
+    }
+
+
+def _of_type(wanted: type[str] | type[int] | type[bool], key: str, value: PropertyValue) -> PropertyValue:
     if type(value) is wanted:
         if wanted is int and not -MAX_INTEGER_PROPERTY <= int(value) <= MAX_INTEGER_PROPERTY:
             raise PropertyTypeError(f"property {key!r} is beyond 64 bits")

@@ -12,21 +12,24 @@ from tintype.domain.values import Blob, BlobRef, Fact, GuestDigest, OperationId,
 
 @dataclass(frozen=True, slots=True)
 class CreateImage:
-    """Make an image without bytes."""
+    """Make an image without bytes; with overrides only where ``may_override`` is set."""
 
     attributes: ImageAttributes
+    may_override: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateImage:
     """Change the attributes that ``mask`` names (paths as in :func:`tintype.domain.attributes.merged`).
 
-    With an ``etag``, only if the image is still the one that the etag was read from.
+    With an ``etag``, only if the image is still the one that the etag was read from. Overrides change only where
+    ``may_override`` is set.
     """
 
     attributes: ImageAttributes
     mask: tuple[str, ...]
     etag: str = ""
+    may_override: bool = False
 
 
 @dataclass(frozen=True, slots=True)

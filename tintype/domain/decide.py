@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
@@ -36,6 +37,7 @@ from tintype.domain.errors import (
     ImageProtectedError,
     LogCorruptError,
     NothingStagedError,
+    NotPermittedError,
     OperationDoneError,
     OperationNotFoundError,
     SignaturePropertiesFixedError,
@@ -60,7 +62,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Image, Operation, failure_of
 from tintype.domain.lifecycle import Status, next_step
-from tintype.domain.values import Blob, OperationId
+from tintype.domain.values import Blob, OperationId, PropertyValue
 
 MAX_VERSION_FOR_CHANGES = 1000
 """An image of so many events takes no further changes by users, so that its history stays readable in one go."""
@@ -75,6 +77,7 @@ def decide(image: Image | None, command: Command) -> Event:
     if isinstance(command, CreateImage):
         if image is not None:
             raise ImageExistsError(f"image {image.id} exists already")
+        _require_may_override(command, {}, command.attributes.overrides)
         return ImageCreated(attrs.checked(command.attributes))
     if image is None:
         raise ImageNotFoundError("no such image")
@@ -161,7 +164,11 @@ def _require_room(image: Image) -> None:
 def _update(image: Image, command: UpdateImage) -> Event:
     _require_etag(image, command.etag)
     before = image.attributes
-    after = attrs.checked(attrs.merged(before, command.attributes, command.mask))
+    wanted = attrs.merged(before, command.attributes, command.mask)
+    _require_may_override(command, before.overrides, wanted.overrides)
+    checked = attrs.checked(wanted)
+    overrides = attrs.typed_as_read(before.overrides, checked.overrides, image.facts)
+    after = replace(checked, overrides=overrides)
     if image.status is not Status.QUEUED:
         if (before.disk_format, before.container_format) != (after.disk_format, after.container_format):
             raise FormatFixedError(f"image {image.id} is {image.status}: its formats are fixed")
@@ -169,6 +176,16 @@ def _update(image: Image, command: UpdateImage) -> Event:
             raise SignaturePropertiesFixedError(f"image {image.id} is {image.status}: its signature is fixed")
     changed = tuple(name for name in attrs.UPDATABLE if getattr(before, name) != getattr(after, name))
     return ImageUpdated(after, changed)
+
+
+def _require_may_override(
+    command: CreateImage | UpdateImage, before: Mapping[str, PropertyValue], after: Mapping[str, PropertyValue]
+) -> None:
+    # Who sends back what was read changes nothing, and may. Types are compared as well: True equals 1.
+    pairs = ({(key, type(value), value) for key, value in overrides.items()} for overrides in (before, after))
+    changed = sorted(key for key, _, _ in set.symmetric_difference(*pairs))
+    if changed and not command.may_override:
+        raise NotPermittedError(f"override {changed[0][:80]!r}: only an administrator sets or clears overrides")
 
 
 def _request_import(image: Image, command: RequestImport) -> Event:

@@ -247,6 +247,13 @@ class SignaturePropertiesFixedError(PreconditionError):
     hint = "Create a new image for bytes with another signature."
 
 
+class LinkedImageError(PreconditionError):
+    """A property names an image that does not exist for the caller, or is of another kind than it has to be."""
+
+    reason = "LINKED_IMAGE"
+    hint = "Name an image that you can see: one of disk format aki as kernel_id, one of ari as ramdisk_id."
+
+
 class NothingStagedError(PreconditionError):
     """An import of staged bytes was asked for, and none are staged."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from tintype.domain.attributes import ImageAttributes
+from tintype.domain.attributes import OVERRIDABLE_SIZES, ImageAttributes
 from tintype.domain.errors import (
     TintypeError,
 )
@@ -31,9 +31,6 @@ from tintype.domain.values import (
     PropertyValue,
     Received,
 )
-
-MIN_DISK = "min_disk"
-"""Key of the fact and of the override that stand for the attribute of that name."""
 
 
 class OperationKind(StrEnum):
@@ -139,16 +136,26 @@ class Image:
         return self.data.blob.facts if self.data else {}
 
     def effective_properties(self) -> dict[str, PropertyValue]:
-        """What counts: of each key the administrator's override, else the owner's property, else the fact."""
-        read = {key: fact.value for key, fact in self.facts.items()}
-        return {**read, **self.attributes.properties, **self.attributes.overrides}
+        """What counts: of each key the administrator's override, else the owner's property, else the fact.
+
+        What stands for an attribute (``min_disk``, ``min_ram``) is not among them: it counts as that attribute.
+        """
+        read = {key: fact.value for key, fact in self.facts.items() if key not in OVERRIDABLE_SIZES}
+        put = {key: value for key, value in self.attributes.overrides.items() if key not in OVERRIDABLE_SIZES}
+        return {**read, **self.attributes.properties, **put}
 
     def effective_min_disk(self) -> int:
         """The least disk that the image boots on, in GiB: an override, else the owner's word, else as read."""
-        attributes = self.attributes
-        read = self.facts.get(MIN_DISK)
-        value = attributes.overrides.get(MIN_DISK, attributes.min_disk or (read.value if read else 0))
-        return value if isinstance(value, int) else attributes.min_disk
+        return self._effective_size("min_disk", self.attributes.min_disk)
+
+    def effective_min_ram(self) -> int:
+        """The least memory that the image boots with, in MiB: an override, else the owner's word, else as read."""
+        return self._effective_size("min_ram", self.attributes.min_ram)
+
+    def _effective_size(self, key: str, owners: int) -> int:
+        read = self.facts.get(key)
+        value = self.attributes.overrides.get(key, owners or (read.value if read else 0))
+        return value if isinstance(value, int) else owners
 
     def wanted_blobs(self) -> frozenset[BlobRef]:
         """The bytes that the image still needs; all others that carry its id may go."""

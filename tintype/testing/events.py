@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tintype.codec import cloudevents
 from tintype.domain.attributes import ImageAttributes
@@ -24,6 +24,7 @@ from tintype.domain.events import (
     ImageUpdated,
     ImageVerified,
     ImportMethod,
+    ImportPlugin,
     ImportRequested,
     ImportSource,
     NewEvent,
@@ -42,9 +43,11 @@ from tintype.domain.values import (
     Digest,
     DiskFormat,
     Fact,
+    GuestDigest,
     ImageId,
     OperationId,
     ProjectId,
+    Received,
     Visibility,
 )
 from tintype.testing.clock import FakeClock
@@ -132,6 +135,46 @@ EVERY_EVENT: dict[str, Event] = {
     )
 }
 """One event of each type, by its token."""
+
+
+GUEST_DIGEST = GuestDigest(f"guest-disk-v1:{'34' * 32}")
+
+READ_FACTS = {
+    "hw_firmware_type": Fact("uefi", "GPT entry 1: an EFI system partition"),
+    "min_disk": Fact(4, "the virtual size, in GiB, rounded up"),
+    "os_distro": Fact("debian", "/etc/os-release of partition 2"),
+    "qcow2_lazy_refcounts": Fact(False, "qcow2 header, bytes 80-87"),
+    "qcow2_version": Fact(3, "qcow2 header, bytes 4-7"),
+}
+
+_READ_BLOB = replace(STAGED_BLOB, facts=READ_FACTS, guest_digest=GUEST_DIGEST)
+_OVERRIDDEN = replace(
+    ATTRIBUTES, overrides={"hw_cpu_cores": 4, "hw_qemu_guest_agent": False, "min_disk": 20, "os_distro": "ubuntu"}
+)
+
+VARIANTS: dict[str, Event] = {
+    "created.overrides": ImageCreated(_OVERRIDDEN),
+    "updated.overrides": ImageUpdated(_OVERRIDDEN, ("overrides",)),
+    "staged.decompressed": ImageStaged(
+        OPERATION,
+        StagePurpose.STAGE,
+        _READ_BLOB,
+        Received(345_678, {"sha256": "56" * 32}, "zstd"),
+        {"note": "imported here", "hw_cpu_cores": 2, "hw_boot_menu": True},
+        (ImportPlugin.DECOMPRESSION, ImportPlugin.CONVERSION, ImportPlugin.INTROSPECTION, ImportPlugin.INJECTION),
+    ),
+    "converted.guest-digest": ImageConverted(
+        OPERATION,
+        replace(CONVERTED_BLOB, facts=READ_FACTS, guest_digest=GUEST_DIGEST),
+        "tintype",
+        "0.3.0",
+        ("raw",),
+        GUEST_DIGEST,
+    ),
+    "conversion_skipped.facts": ConversionSkipped(OPERATION, SkipReason.DISABLED, READ_FACTS, GUEST_DIGEST),
+    "published.facts": ImagePublished(OPERATION, _READ_BLOB, (STAGED_BLOB.ref,)),
+}
+"""Events with all that later releases have added to them, by their token and what that is."""
 
 
 @dataclass(slots=True)

@@ -67,6 +67,7 @@ attributes = st.builds(
     hidden=st.booleans(),
     tags=st.lists(_text, max_size=3).map(tuple),
     properties=st.dictionaries(st.sampled_from(["os_distro", "note", "a key"]), _text | st.text("x", min_size=300)),
+    overrides=st.dictionaries(st.sampled_from(["os_distro", "compression", "a key"]), _text),
 )
 
 _KINDS = ("update", "upload", "stage", "import", "import-staged", "cancel", "fail", "delete", "purge") + (
@@ -92,7 +93,9 @@ def recorded(wanted: list[tuple[int, str, ImageAttributes]]) -> list[RecordedEve
     log: list[RecordedEvent] = []
     for number, (index, kind, said) in enumerate(wanted):
         image = images.get(index)
-        command: Command = CreateImage(said) if image is None else _command(image, kind, said, number)
+        command: Command = (
+            CreateImage(said, may_override=True) if image is None else _command(image, kind, said, number)
+        )
         try:
             payload = decide(image, command)
         except TintypeError:
@@ -119,9 +122,9 @@ def _command(image: Image, kind: str, said: ImageAttributes, number: int) -> Com
     failure = Failure("SOURCE_UNREACHABLE", "nobody answers", "", True)
     verification = Verification(Verdict.UNSIGNED)
     places = (BlobRef("default", f"images/{image.id}"),)
-    mask = ("name", "visibility", "hidden", "tags", "properties")
+    mask = ("name", "visibility", "hidden", "tags", "properties", "overrides")
     commands: dict[str, Command] = {
-        "update": UpdateImage(replace(said, disk_format=image.attributes.disk_format), mask),
+        "update": UpdateImage(replace(said, disk_format=image.attributes.disk_format), mask, may_override=True),
         "upload": RecordStaged(new, StagePurpose.UPLOAD, STAGED_BLOB),
         "stage": RecordStaged(new, StagePurpose.STAGE, STAGED_BLOB),
         "import": RequestImport(new, ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.org/disk")),

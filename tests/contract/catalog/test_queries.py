@@ -9,20 +9,36 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
 from sqlalchemy.dialects import sqlite
 
 from services.catalog import filters, paging, queries
 from services.catalog.database import Database
 from services.catalog.projection import Projection
+from services.catalog.rows import image_row
 from services.catalog.schema import Tables
+from tests.contract.catalog.histories import logs
 from tintype.codec.images import encode_image
 from tintype.domain.access import Caller
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.events import EventContext, ImageCreated, ImageDeleted, NewEvent, RecordedEvent
+from tintype.domain.events import (
+    ConversionSkipped,
+    Event,
+    EventContext,
+    ImageCreated,
+    ImageDeleted,
+    ImagePublished,
+    ImageStaged,
+    NewEvent,
+    RecordedEvent,
+    SkipReason,
+    StagePurpose,
+)
+from tintype.domain.evolve import fold
 from tintype.domain.image import Image
-from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ImageId, ProjectId, Visibility
+from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, Fact, ImageId, ProjectId, Visibility
 from tintype.testing.clock import START
-from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_id, an_image_id
+from tintype.testing.events import IMPORT_ROAD, OPERATION, STAGED_BLOB, EventBuilder, an_id, an_image_id
 
 RED, BLUE = Caller(ProjectId("red"), "r"), Caller(ProjectId("blue"), "b")
 ADMIN = Caller(ProjectId("red"), "a", is_admin=True)
@@ -232,6 +248,49 @@ async def test_a_page_walks_an_index_and_sorts_no_table(
     assert not any("TEMP B-TREE" in then for step, then in pairwise(plan) if "images_" in step), plan
     if not is_first_page:
         assert all(("created_at" in step or "name" in step) and ("<" in step or ">" in step) for step in steps), plan
+
+
+FULL = ImageAttributes(
+    properties={f"k{number}": "v" for number in range(128)} | {"hw_cpu_cores": 4},
+    overrides={f"o{number}": "\u20ac" * 900 if number % 2 else number for number in range(128)},
+)
+MANY_FACTS = {f"partition_{number}_label": Fact("\u20ac" * 255, "the table" * 20) for number in range(256)}
+
+
+def road_with_facts() -> tuple[Event, ...]:
+    """An import that leaves as many and as long facts as there can be."""
+    requested, verified = IMPORT_ROAD[1], IMPORT_ROAD[3]
+    staged = ImageStaged(OPERATION, StagePurpose.IMPORT, replace(STAGED_BLOB, facts=MANY_FACTS))
+    skipped = ConversionSkipped(OPERATION, SkipReason.DISABLED, MANY_FACTS)
+    shown = ImagePublished(OPERATION, replace(STAGED_BLOB, facts=MANY_FACTS), (STAGED_BLOB.ref,))
+    return (ImageCreated(FULL), requested, staged, verified, skipped, shown)
+
+
+@pytest.mark.parametrize("length", range(1, 7))
+@pytest.mark.parametrize("road", [IMPORT_ROAD, road_with_facts()])
+def test_a_message_is_no_larger_than_its_bound(road: tuple[Event, ...], length: int) -> None:
+    image = fold(EventBuilder().recorded(road[:length]))
+    assert image is not None
+    assert encode_image(image).ByteSize() < queries.message_bound(image_row(image)["state"], image)
+
+
+@given(logs())
+def test_no_image_is_larger_than_the_bound_of_its_message(log: list[RecordedEvent]) -> None:
+    for image_id in {event.image_id for event in log}:
+        image = fold(event for event in log if event.image_id == image_id)
+        assert image is not None
+        assert encode_image(image).ByteSize() < queries.message_bound(image_row(image)["state"], image)
+
+
+async def test_the_largest_images_come_in_pages_that_a_client_takes(database: Database) -> None:
+    events = []
+    for number in range(6):
+        builder = EventBuilder(an_image_id(f"large {number}"), project=RED.project)
+        events += builder.recorded(road_with_facts(), position=1 + 6 * number)
+    projection = await projected(database, events)
+    found = await pages(projection, RED, size=1000)
+    assert sum(map(len, found)) == 6
+    assert len(found) > 1
 
 
 async def test_a_page_ends_where_a_message_is_full(database: Database) -> None:

@@ -17,7 +17,9 @@ from tintype.api.importer.v1 import importer_pb2
 from tintype.api.types.v1 import types_pb2
 from tintype.cli.exit_codes import MEANINGS, ExitCode, exit_code
 from tintype.client import errors as client_errors
+from tintype.codec import values
 from tintype.domain import errors
+from tintype.domain.values import Fact, PropertyValue
 
 DISK = b"disk" * 1000
 ABSENT = str(uuid.uuid4())
@@ -161,6 +163,82 @@ def test_set_changes_what_is_given(tintype: Tintype, services: FakeServices) -> 
 
     assert (changed["name"], changed["tags"], changed["properties"]) == ("y", ["add", "keep"], {"new": "2"})
     assert (changed["protected"], changed["hidden"]) == (True, False)
+
+
+def test_set_overrides_and_clears(tintype: Tintype, services: FakeServices) -> None:
+    image = services.add_image("x")
+    image.overrides["old"].string_value = "1"
+
+    arguments = "--override min_disk=20 --override os_type=a=b --clear-override old"
+    changed = tintype("image", "set", "x", *split(arguments), "-o", "json").answer
+
+    assert changed["overrides"] == {"min_disk": "20", "os_type": "a=b"}
+    outcome = tintype("image", "set", "x", "--override", "novalue")
+    assert outcome.code == ExitCode.USAGE
+    assert "--override 'novalue' is not KEY=VALUE" in outcome.err
+
+
+def with_facts(services: FakeServices) -> None:
+    """An image of which some is read, some is its owner's, and some is overridden."""
+    image = services.add_image("x")
+    read: dict[str, PropertyValue] = {"a": "read", "b": "read", "c": "read", "min_disk": 4}
+    overrides: dict[str, PropertyValue] = {"c": "admin", "e": True, "min_ram": 512}
+    effective: dict[str, PropertyValue] = {"a": "read", "b": "owner", "c": "admin", "d": "owner", "e": True}
+    facts = {key: Fact(value, "the header") for key, value in read.items()}
+    image.MergeFrom(
+        pb.Image(
+            read_facts=values.encode_facts(facts),
+            properties=values.encode_properties(dict.fromkeys("bcd", "owner")),
+            overrides=values.encode_properties(overrides),
+            effective_properties=values.encode_properties(effective),
+        )
+    )
+    image.min_disk, image.min_ram, image.guest_digest = 4, 512, "guest-disk-v1:00"
+
+
+def test_a_person_is_shown_what_counts_and_where_it_comes_from(tintype: Tintype, services: FakeServices) -> None:
+    with_facts(services)
+
+    table = [line.split("|") for line in tintype("image", "show", "x").out.splitlines() if "|" in line]
+    shown = {cells[1].strip(): cells[2].strip() for cells in table}
+
+    assert {key: value for key, value in shown.items() if key.startswith("properties.")} == {
+        "properties.a": "read (read from the header)",
+        "properties.b": "owner (the owner's; read: read, from the header)",
+        "properties.c": "admin (overridden; the owner's: owner; read: read, from the header)",
+        "properties.d": "owner",
+        "properties.e": "true (overridden)",
+    }
+    assert shown["min_disk"] == "4 (read from the header)"
+    assert shown["min_ram"] == "512 (overridden)"
+    assert shown["guest_digest"] == "guest-disk-v1:00"
+    assert not {"read_facts", "overrides", "effective_properties", "properties"} & set(shown)
+
+
+def test_a_program_is_told_facts_overrides_and_what_counts(tintype: Tintype, services: FakeServices) -> None:
+    with_facts(services)
+
+    image = tintype("image", "show", "x", "-o", "json").answer
+
+    assert image["read_facts"]["a"] == {"value": "read", "source": "the header"}  # type: ignore[index]
+    assert image["overrides"] == {"c": "admin", "e": True, "min_ram": 512}
+    assert image["effective_properties"]["c"] == "admin"  # type: ignore[index]
+    assert image["guest_digest"] == "guest-disk-v1:00"
+
+
+def test_info_tells_what_is_done_with_imports(tintype: Tintype, services: FakeServices) -> None:
+    services.plugins = [
+        importer_pb2.PluginState(plugin=types_pb2.IMPORT_PLUGIN_DECOMPRESSION, enabled=True, description="gzip and xz"),
+        importer_pb2.PluginState(plugin=types_pb2.IMPORT_PLUGIN_INJECTION, description="nothing"),
+    ]
+
+    assert tintype("info", "-o", "json").answer == {
+        "import_plugins": [
+            {"plugin": "decompression", "enabled": True, "description": "gzip and xz"},
+            {"plugin": "injection", "enabled": False, "description": "nothing"},
+        ]
+    }
+    assert "| injection     | disabled | nothing      |" in tintype("info").out
 
 
 def test_delete_takes_several(tintype: Tintype, services: FakeServices) -> None:

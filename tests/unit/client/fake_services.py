@@ -71,6 +71,7 @@ class FakeServices:
         self.operations: dict[str, list[pb.Operation]] = {}
         self.uploads: dict[str, Upload] = {}
         self.cancelled: list[str] = []
+        self.plugins: list[importer_pb2.PluginState] = []
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
         self.metadata: dict[str, str] = {}
@@ -186,11 +187,12 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         for path in request.update_mask.paths:
             if path == "tags":
                 image.tags[:] = request.image.tags
-            elif path.startswith("properties."):
-                key = path.partition(".")[2]
-                image.properties.pop(key, None)
-                if key in request.image.properties:
-                    image.properties[key].CopyFrom(request.image.properties[key])
+            elif path.startswith(("properties.", "overrides.")):
+                name, _, key = path.partition(".")
+                kept, given = getattr(image, name), getattr(request.image, name)
+                kept.pop(key, None)
+                if key in given:
+                    kept[key].CopyFrom(given[key])
             else:
                 setattr(image, path, getattr(request.image, path))
         return image
@@ -274,6 +276,9 @@ class Importer(_Part):
 
     async def query(self, request: importer_pb2.QueryWriteStatusRequest, context: Any) -> importer_pb2.Upload:
         return self._state(request.upload_id)
+
+    async def plugins(self, request: importer_pb2.ListImportPluginsRequest, context: Any) -> Message:
+        return importer_pb2.ListImportPluginsResponse(plugins=self.services.plugins)
 
     async def cancel(self, request: importer_pb2.CancelUploadRequest, context: Any) -> Message:
         self.services.cancelled.append(request.upload_id)
@@ -417,6 +422,7 @@ def _importer_handlers(importer: Importer) -> grpc.GenericRpcHandler:
         "tintype.api.importer.v1.ImporterService",
         {
             "StartUpload": unary(importer.start, importer_pb2.StartUploadRequest),
+            "ListImportPlugins": unary(importer.plugins, importer_pb2.ListImportPluginsRequest),
             "QueryWriteStatus": unary(importer.query, importer_pb2.QueryWriteStatusRequest),
             "CancelUpload": unary(importer.cancel, importer_pb2.CancelUploadRequest),
             "Write": grpc.stream_unary_rpc_method_handler(

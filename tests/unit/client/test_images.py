@@ -10,6 +10,7 @@ import pytest
 from tests.unit.client.fake_services import NOW, FakeServices
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.events.v1 import events_pb2
+from tintype.api.importer.v1 import importer_pb2
 from tintype.api.types.v1 import types_pb2
 from tintype.client import (
     AlreadyExistsError,
@@ -17,9 +18,12 @@ from tintype.client import (
     ClientConfig,
     ConflictError,
     DiskFormat,
+    Fact,
     ImageEvent,
+    ImportPlugin,
     InvalidRequestError,
     NotFoundError,
+    PluginState,
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
@@ -182,6 +186,46 @@ async def test_an_update_names_what_it_changes(client: Client, services: FakeSer
     assert isinstance(request, pb.UpdateImageRequest)
     assert set(request.update_mask.paths) == {"name", "protected", "properties.a.b", "properties.gone"}
     assert (changed.name, changed.properties) == ("new", {"a.b": "c"})
+
+
+async def test_an_update_sets_overrides_and_clears_others(client: Client, services: FakeServices) -> None:
+    image = services.add_image("x")
+    image.overrides["gone"].string_value = "x"
+
+    changed = await client.images.update(image.id, overrides={"min_disk": 4, "os.x": "y"}, clear_overrides=["gone"])
+
+    request = services.requests[0]
+    assert isinstance(request, pb.UpdateImageRequest)
+    assert set(request.update_mask.paths) == {"overrides.min_disk", "overrides.os.x", "overrides.gone"}
+    assert changed.overrides == {"min_disk": 4, "os.x": "y"}
+
+
+async def test_an_image_may_be_created_with_overrides(client: Client) -> None:
+    assert (await client.images.create("x", overrides={"hw_cpu_cores": 4})).overrides == {"hw_cpu_cores": 4}
+
+
+async def test_what_was_read_says_where(client: Client, services: FakeServices) -> None:
+    image = services.add_image("x")
+    image.read_facts["os_type"].value.string_value = "linux"
+    image.read_facts["os_type"].source = "/etc/os-release"
+    image.effective_properties["os_type"].string_value = "linux"
+
+    found = await client.images.get(image.id)
+
+    assert found.read_facts == {"os_type": Fact("linux", "/etc/os-release")}
+    assert found.effective_properties == {"os_type": "linux"}
+
+
+async def test_the_importer_tells_what_it_does_with_imports(client: Client, services: FakeServices) -> None:
+    services.plugins = [
+        importer_pb2.PluginState(plugin=types_pb2.IMPORT_PLUGIN_CONVERSION, enabled=True, description="to raw")
+    ]
+
+    assert await client.importer.import_plugins() == (PluginState(ImportPlugin.CONVERSION, True, "to raw"),)
+
+    services.plugins[0].plugin = 99  # type: ignore[assignment]
+    with pytest.raises(ServiceDefectError):
+        await client.importer.import_plugins()
 
 
 async def test_an_update_of_nothing_reads(client: Client, services: FakeServices) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from tests.unit.client.fake_services import FakeServices, serving_in_thread
 from tintype import client as asynchronous
-from tintype.client import NotFoundError, admin, events, images, operations, sync
+from tintype.client import NotFoundError, admin, events, images, importer, operations, sync
 
 FACES = [
     (images.Images, sync.Images),
     (operations.Operations, sync.Operations),
     (events.Events, sync.Events),
+    (importer.Importer, sync.Importer),
     (admin.Admin, sync.Admin),
     (asynchronous.Client, sync.Client),
 ]
@@ -53,6 +54,8 @@ def test_a_script_needs_no_await(services: FakeServices, tmp_path: Path) -> None
         first = next(client.images.list())
         with pytest.raises(NotFoundError):
             client.images.get("absent")
+        assert client.images.update(image.id, overrides={"os_type": "linux"}).overrides == {"os_type": "linux"}
+        assert client.importer.import_plugins() == ()
 
     assert upload.complete
     assert first.id == image.id

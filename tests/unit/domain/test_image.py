@@ -35,6 +35,7 @@ from tintype.domain.events import (
     ImageStepFailed,
     ImageUpdated,
     ImportMethod,
+    ImportPlugin,
     ImportSource,
     NewEvent,
     RecordedEvent,
@@ -53,9 +54,12 @@ from tintype.domain.values import (
     CommandId,
     ContainerFormat,
     DiskFormat,
+    Fact,
+    GuestDigest,
     ImageId,
     OperationId,
     ProjectId,
+    Received,
 )
 
 IMAGE = ImageId("6f1c5a3e-0d0f-4a39-9d43-3f6c0b6f7a01")
@@ -131,6 +135,69 @@ def test_a_conversion_changes_the_format_that_users_see_and_keeps_what_it_came_f
 def test_without_a_conversion_the_staged_bytes_are_published() -> None:
     life = Life().does(CREATE, IMPORT, STAGED, VERIFIED, SKIPPED, RecordPublished(FIRST, (SOURCE.ref,)))
     assert life.events[-1] == ImagePublished(FIRST, SOURCE, (SOURCE.ref,))
+
+
+@pytest.mark.parametrize(
+    ("container", "disk_format", "staged", "published"),
+    [
+        ("bare", "qcow2", "qcow2", ("raw", "bare")),
+        ("ovf", "qcow2", "qcow2", ("raw", "ovf")),
+        ("ova", "vmdk", "ova", ("raw", "bare")),
+        ("ova", "ova", "ova", ("raw", "bare")),
+        ("docker", "raw", "docker", ("raw", "bare")),
+    ],
+)
+def test_a_disk_that_was_taken_out_of_an_archive_is_published_bare(
+    container: str, disk_format: str, staged: str, published: tuple[str, str]
+) -> None:
+    create = CreateImage(
+        ImageAttributes("x", disk_format=DiskFormat(disk_format), container_format=ContainerFormat(container))
+    )
+    came = RecordStaged(FIRST, StagePurpose.IMPORT, replace(SOURCE, disk_format=DiskFormat(staged)))
+    image = Life().does(create, IMPORT, came, VERIFIED, CONVERTED, PUBLISHED).now
+    assert (image.attributes.disk_format, image.attributes.container_format) == published
+
+
+def test_an_archive_that_is_not_converted_keeps_its_formats() -> None:
+    create = CreateImage(ImageAttributes("x", disk_format=DiskFormat.VMDK, container_format=ContainerFormat.OVA))
+    came = RecordStaged(FIRST, StagePurpose.UPLOAD, replace(SOURCE, disk_format=DiskFormat.OVA))
+    image = Life().does(create, came, VERIFIED, SKIPPED, PUBLISHED).now
+    assert (image.attributes.disk_format, image.attributes.container_format) == ("vmdk", "ova")
+
+
+def test_a_conversion_that_changed_the_disk_is_refused() -> None:
+    before, after = GuestDigest(f"guest-disk-v1:{'00' * 32}"), GuestDigest(f"guest-disk-v1:{'11' * 32}")
+    life = Life().does(CREATE, IMPORT, STAGED, VERIFIED)
+    for wrong in (after, None):
+        with pytest.raises(errors.ConversionChangedDiskError):
+            life.does(replace(CONVERTED, blob=replace(OUTPUT, guest_digest=wrong), source_guest_digest=before))
+    same = replace(CONVERTED, blob=replace(OUTPUT, guest_digest=before), source_guest_digest=before)
+    image = life.does(same, PUBLISHED).now
+    assert image.data is not None
+    assert image.data.blob.guest_digest == before
+
+
+def test_what_the_converter_read_of_an_image_that_it_left_is_published_with_it() -> None:
+    digest = GuestDigest(f"guest-disk-v1:{'00' * 32}")
+    staged = replace(STAGED, blob=replace(SOURCE, facts={"a": Fact("staged"), "b": Fact("staged")}))
+    read = replace(SKIPPED, facts={"b": Fact("read", "inside")}, guest_digest=digest)
+    image = Life().does(CREATE, IMPORT, staged, VERIFIED, read, PUBLISHED).now
+    assert image.facts == {"a": Fact("staged"), "b": Fact("read", "inside")}
+    assert image.data is not None
+    assert image.data.blob.guest_digest == digest
+    assert image.data.source == staged.blob
+
+
+def test_what_came_before_decompression_stays_with_the_image() -> None:
+    received = Received(5, {"sha256": "22" * 32}, "gzip")
+    kept = replace(KEPT, received=received, switched_off=(ImportPlugin.CONVERSION,))
+    direct = RequestImport(SECOND, ImportSource(ImportMethod.GLANCE_DIRECT))
+    life = Life().does(CREATE, kept, direct)
+    assert life.now.operation is not None
+    assert life.now.operation.switched_off == (ImportPlugin.CONVERSION,)
+    life.does(RecordVerified(SECOND, UNSIGNED), replace(SKIPPED, operation_id=SECOND), RecordPublished(SECOND, ()))
+    assert life.now.data is not None
+    assert life.now.data.received == received
 
 
 def test_an_upload_begins_its_road_when_its_bytes_are_staged() -> None:
