@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import catalog, imports, latency, memory, transfers
+from benchmarks import catalog, formats, imports, latency, memory, transfers
 from benchmarks.disks import MIB, make_disks
 
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -28,7 +28,7 @@ publishes durable (fsync), the plain tools do not.
 def main() -> None:
     """Measure what was asked for; everything by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("only", nargs="*", help="imports, transfers, latency, catalog, memory; default: all of them")
+    parser.add_argument("only", nargs="*", help="imports, formats, transfers, latency, catalog, memory; default: all")
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--size-mib", type=int, default=1024, help="the size of the disk that is moved (default 1024)")
     arguments = parser.parse_args()
@@ -41,6 +41,7 @@ def main() -> None:
 async def _measure(only: list[str], runs: int, size_mib: int) -> str:
     sections: dict[str, tuple[str, Callable[[Path], Awaitable[str]]]] = {
         "imports": ("Imports", lambda d: imports.report(d, make_disks(d, size_mib * MIB), runs)),
+        "formats": ("Inspection, digest, conversion", lambda d: formats.report(d, make_disks(d, size_mib * MIB), runs)),
         "transfers": ("Transfers", lambda d: transfers.report(d, make_disks(d, size_mib * MIB), runs)),
         "latency": ("Small images", latency.report),
         "catalog": ("Catalog", lambda d: catalog.report(d, runs)),

@@ -6,10 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
 
+from services.converter.converting import Converting
 from services.converter.qemu_img import qemu_img_version
 from services.converter.servicer import ConverterServicer
 from services.converter.settings import ConverterSection, ConverterSettings
-from services.converter.steps import Converter, Converting
+from services.converter.steps import Converter
 from tintype.adapters.event_log import open_event_log
 from tintype.adapters.stores import open_stores
 from tintype.api.converter.v1 import converter_pb2, converter_pb2_grpc
@@ -51,8 +52,7 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
 
 
 async def _converting(own: ConverterSection) -> Converting:
-    if own.preferred_format is None:
-        return Converting(None, own.limits, own.scratch_dir, sandbox=None, qemu_version=None)
+    # Even where nothing is converted the disks' file systems are read, by a tool that has to be confined.
     sandbox = await asyncio.to_thread(detect_sandbox, unsafe_no_sandbox=own.unsafe_no_sandbox)
-    version = await qemu_img_version(sandbox)
-    return Converting(own.preferred_format, own.limits, own.scratch_dir, sandbox, version)
+    version = await qemu_img_version(sandbox) if own.preferred_format is not None else None
+    return Converting(own.preference, own.limits, own.scratch_dir, sandbox, version)

@@ -1,4 +1,4 @@
-"""Reading what qemu-img wrote: its size, digest and inspection, in one pass and in bounded memory."""
+"""Reading what a conversion wrote: its size, its digest, its inspection, and the guest's disk inside of it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import contextlib
 import errno
 import hashlib
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.converter.plan import SourceDisk
+from services.converter.watched import Tell, both, watched
+from tintype.disks.guest_digest import digest_of
+from tintype.disks.opening import open_disk
 from tintype.domain.errors import StoreUnavailableError
-from tintype.domain.values import DiskFormat
+from tintype.domain.values import DiskFormat, GuestDigest
 from tintype.inspect import Inspection, Inspector
 
 PIECE_BYTES = 1024 * 1024
@@ -22,44 +25,50 @@ _ZEROS = bytes(PIECE_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """What is in a file."""
+    """What is in a file; ``guest_digest`` is that of the disk which a guest sees."""
 
     size: int
     digest_hex: str
     inspection: Inspection
+    guest_digest: GuestDigest
 
 
 async def examine(
     path: Path, disk_format: DiskFormat, algorithm: str, on_progress: Callable[[int, int], None]
 ) -> Examined:
-    """Hash and inspect a file in a thread. ``on_progress`` gets bytes done and bytes in all, in the event loop.
+    """Hash and inspect a file, and the disk in it, at the same time. ``on_progress`` gets bytes done and bytes in all.
 
     Raises:
         RefusedContentError: the file is not a safe image of that format.
         StoreUnavailableError: it cannot be read.
     """
-    loop = asyncio.get_running_loop()
-    stop = threading.Event()
     # The commit will wait for the disk: let it begin while the processor hashes.
     flushing = asyncio.ensure_future(asyncio.to_thread(_begin_flush, path))
-
-    def tell(done: int, total: int) -> None:
-        loop.call_soon_threadsafe(on_progress, done, total)
-
-    work = asyncio.ensure_future(asyncio.to_thread(_examine, path, disk_format, algorithm, tell, stop))
     try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        # The thread reads a file that the caller is about to remove: see it end first.
-        stop.set()
-        await asyncio.wait([work])
-        if not work.cancelled():
-            work.exception()  # seen: a file that was read in part is seldom a whole image
-        raise
+        size = (await asyncio.to_thread(path.stat)).st_size
+        (digest_hex, inspection), disk = await both(
+            watched(lambda tell: _examine(path, disk_format, algorithm, tell), lambda done: on_progress(done, size)),
+            guest_digest(path, SourceDisk(disk_format)),
+        )
+        return Examined(size, digest_hex, inspection, disk)
     except OSError as exc:
         raise StoreUnavailableError(f"the converted image cannot be read: {exc.strerror}") from exc
     finally:
         await asyncio.wait([flushing])
+
+
+async def guest_digest(path: Path, disk: SourceDisk, on_progress: Tell = lambda _: None) -> GuestDigest:
+    """The digest of the guest's disk in a file. ``on_progress`` gets bytes of the disk.
+
+    Raises:
+        RefusedContentError: the disk cannot be read whole.
+    """
+
+    def work(tell: Tell) -> GuestDigest:
+        with open_disk(path, disk.disk_format, offset=disk.offset, length=disk.length) as opened:
+            return digest_of(opened, on_progress=lambda part: tell(int(part * opened.size)))
+
+    return await watched(work, on_progress)
 
 
 def _begin_flush(path: Path) -> None:
@@ -72,9 +81,7 @@ def _begin_flush(path: Path) -> None:
             os.close(descriptor)
 
 
-def _examine(
-    path: Path, disk_format: DiskFormat, algorithm: str, tell: Callable[[int, int], None], stop: threading.Event
-) -> Examined:
+def _examine(path: Path, disk_format: DiskFormat, algorithm: str, tell: Tell) -> tuple[str, Inspection]:
     digest = hashlib.new(algorithm, usedforsecurity=False)
     inspector = Inspector(disk_format)
     piece = bytearray(PIECE_BYTES)
@@ -82,7 +89,7 @@ def _examine(
     try:
         size = os.fstat(descriptor).st_size
         offset = hole_end = 0
-        while offset < size and not stop.is_set():
+        while offset < size:
             if offset >= hole_end:
                 hole_end = _next_data(descriptor, offset, size)
             wanted = min(PIECE_BYTES, size - offset)
@@ -96,8 +103,8 @@ def _examine(
             digest.update(view)
             inspector.feed(view)
             offset += len(view)
-            tell(offset, size)
-        return Examined(size, digest.hexdigest(), inspector.finish())
+            tell(offset)
+        return digest.hexdigest(), inspector.finish()
     finally:
         os.close(descriptor)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.converter.plan import convert_arguments
+from services.converter.plan import Qcow2Compression, SourceDisk, qemu_img_arguments
 from tintype.domain.errors import ConfigurationError, ConversionFailedError, StoreFullError, TintypeError
 from tintype.domain.values import DiskFormat
 from tintype.runtime.jail import JailLimits, JailResult, Sandbox, run_jailed
@@ -28,7 +28,7 @@ _OUTPUT_OVERHEAD_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ConversionResult:
-    """What made the output, for the attestation; ``arguments`` without the names of files."""
+    """What made the output, for the attestation; ``arguments`` without the names of files on this machine."""
 
     tool: str
     version: str
@@ -59,11 +59,12 @@ async def qemu_img_version(sandbox: Sandbox) -> str:
 
 async def convert(
     source: Path,
-    source_format: DiskFormat,
+    source_disk: SourceDisk,
     output: Path,
     output_format: DiskFormat,
     *,
     virtual_size: int,
+    compression: Qcow2Compression = Qcow2Compression.NONE,
     limits: JailLimits,
     sandbox: Sandbox,
     on_progress: Callable[[float], None],
@@ -80,11 +81,11 @@ async def convert(
         ConfigurationError: qemu-img or the sandbox does not run.
         InvalidFormatError: there is no such conversion.
     """
-    arguments = convert_arguments(source_format, output_format)
+    arguments = qemu_img_arguments(source_disk, output_format, str(source), compression)
     version = version or await qemu_img_version(sandbox)
     largest_output = virtual_size + virtual_size // 16 + _OUTPUT_OVERHEAD_BYTES
     result = await run_jailed(
-        [str(QEMU_IMG), *arguments, "--", str(source), str(output)],
+        [str(QEMU_IMG), *arguments, str(output)],
         read_only=[source],
         writable=[output],
         limits=replace(limits, file_size_bytes=min(limits.file_size_bytes, largest_output)),
@@ -93,7 +94,8 @@ async def convert(
     )
     if not result.is_success:
         raise _failure(result, source, output)
-    return ConversionResult(TOOL, version, arguments)
+    named = qemu_img_arguments(source_disk, output_format, "source", compression)
+    return ConversionResult(TOOL, version, named)
 
 
 class _ProgressReader:

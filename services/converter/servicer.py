@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, assert_never
 
 import grpc
 
-from services.converter.plan import Convert, plan_conversion
-from services.converter.qemu_img import TOOL
-from services.converter.steps import Converting
+import tintype
+from services.converter.converting import Converting
+from services.converter.plan import Convert, Tool, plan_conversion
 from tintype.api.converter.v1 import converter_pb2 as pb
 from tintype.api.converter.v1 import converter_pb2_grpc
 from tintype.codec.events import SKIP_REASON
@@ -28,13 +28,23 @@ class ConverterServicer(converter_pb2_grpc.ConverterServiceServicer):
         """What becomes of an import of a format."""
         caller_of(context)
         found = DISK_FORMAT.decode(request.disk_format)
-        plan = plan_conversion(found, self._converting.preferred, is_import=True, encryption=None)
-        is_converted = isinstance(plan, Convert)
+        plan = plan_conversion(found, self._converting.preference, is_import=True)
         sandbox = self._converting.sandbox
         return pb.GetConversionPlanResponse(
             output_format=DISK_FORMAT.encode(plan.output_format if isinstance(plan, Convert) else found),
             skipped=SKIP_REASON.encode(None if isinstance(plan, Convert) else plan.why),
-            tool=TOOL if is_converted else "",
-            tool_version=(self._converting.qemu_version or "") if is_converted else "",
+            tool=plan.tool if isinstance(plan, Convert) else "",
+            tool_version=self._version_of(plan.tool) if isinstance(plan, Convert) else "",
             sandbox="bubblewrap" if sandbox and sandbox.bubblewrap else "none",
         )
+
+    def _version_of(self, tool: Tool) -> str:
+        match tool:
+            case Tool.READER:
+                return tintype.__version__
+            case Tool.QEMU_IMG:
+                return self._converting.qemu_version or ""
+            case Tool.ROOT_DISK:
+                return ""  # told by the conversion itself
+            case _:
+                assert_never(tool)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.converter.plan import Preference, Qcow2Compression
 from tintype.domain.values import DiskFormat
 from tintype.runtime.jail import JailLimits
 from tintype.runtime.settings import ServiceSettings, StoreUserSettings
@@ -19,12 +20,19 @@ class ConverterSection(ServiceSettings):
     output_format: Literal["raw", "qcow2", "vmdk", "none"] = Field(
         default="raw", description="The format that imports are converted to; none leaves them as they come."
     )
+    qcow2_compression: Literal["none", "zstd"] = Field(
+        default="none", description="How the clusters are compressed where imports are converted to qcow2."
+    )
+    convert_docker: bool = Field(
+        default=False, description="Make a raw ext4 disk of the files in docker and OCI archives that are imported."
+    )
     unsafe_no_sandbox: bool = Field(
-        default=False, description="Run qemu-img without bubblewrap where that does not work: only limits hold it then."
+        default=False,
+        description="Run untrusted tools without bubblewrap where it does not work: only limits hold them then.",
     )
     scratch_dir: Path = Field(
         default=Path("/var/tmp"),  # noqa: S108  # files in it are made by mkstemp or mkdtemp
-        description="Directory for images of stores that have no files of their own, while they are converted.",
+        description="Directory for what has no file in a store: images of other stores, the files of archives.",
     )
     timeout_s: float = Field(
         default=3600.0,
@@ -40,6 +48,11 @@ class ConverterSection(ServiceSettings):
     def preferred_format(self) -> DiskFormat | None:
         """The format to convert to; ``None`` for no conversion."""
         return None if self.output_format == "none" else DiskFormat(self.output_format)
+
+    @property
+    def preference(self) -> Preference:
+        """What is wanted of imports."""
+        return Preference(self.preferred_format, Qcow2Compression(self.qcow2_compression), self.convert_docker)
 
     @property
     def limits(self) -> JailLimits:

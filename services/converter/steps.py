@@ -6,43 +6,39 @@ The output is written under a name of this attempt, ``output-<nonce>``, and belo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from services.converter.examining import Examined, examine
+from services.converter.converting import Converting
+from services.converter.examining import examine, guest_digest
 from services.converter.files import append_file, copy_of, new_file
-from services.converter.plan import Convert, Skip, plan_conversion
-from services.converter.qemu_img import ConversionResult, convert
+from services.converter.making import Made, Source, make_output, surviving_facts
+from services.converter.plan import Convert, Skip, plan_conversion, readable_disk
 from tintype.adapters.stores import Stores
+from tintype.disks.contents_jail import examine_contents
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordConversionSkipped, RecordConverted
-from tintype.domain.errors import BlobDamagedError, ConversionFailedError, InternalError
+from tintype.domain.errors import (
+    BlobDamagedError,
+    ConversionChangedDiskError,
+    ConversionFailedError,
+    InternalError,
+)
+from tintype.domain.events import ImportPlugin
 from tintype.domain.image import Image, Operation, OperationKind
-from tintype.domain.values import Blob, BlobRef, DiskFormat
+from tintype.domain.values import Blob, BlobRef, ContainerFormat, Fact, GuestDigest
 from tintype.inspect import encryption_of
 from tintype.ports.image_store import BlobWriter, ImageStore
-from tintype.runtime.jail import JailLimits, Sandbox
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)
 
 OUTPUT_PREFIX = "output-"
 _STRONGEST_FIRST = ("sha512", "sha384", "sha256", "sha224")
-
-
-@dataclass(frozen=True, slots=True)
-class Converting:
-    """How conversions are done here. ``sandbox`` and ``qemu_version`` are ``None`` where none are."""
-
-    preferred: DiskFormat | None
-    limits: JailLimits
-    scratch_dir: Path
-    sandbox: Sandbox | None
-    qemu_version: str | None
 
 
 class Converter:
@@ -53,30 +49,75 @@ class Converter:
         self._converting = converting
 
     async def convert_image(self, image: Image, run: StepRun) -> RecordConverted | RecordConversionSkipped:
-        """Convert the staged bytes, or say why not.
+        """Convert the staged bytes, or say why not; and read the guest's disk in either case.
 
         Raises:
             EncryptedImageError, ConversionFailedError: the disk cannot be converted, or not in the time allowed.
+            ConversionChangedDiskError: the output is not the same disk.
+            RefusedContentError: the disk cannot be read as its tables say.
             BlobDamagedError: the staged bytes are not what was staged.
             StoreFullError: there is no room for the output.
             StoreUnavailableError: the store does not answer.
         """
         operation, staged = _staged(image)
-        plan = plan_conversion(
-            staged.disk_format,
-            self._converting.preferred,
-            is_import=operation.kind is OperationKind.IMPORT,
-            encryption=encryption_of(staged.facts),
-        )
-        if isinstance(plan, Skip):
+        plan = self._plan(image, operation, staged)
+        disk = None if _is_compressed(image) else readable_disk(staged)
+        if isinstance(plan, Skip) and disk is None:
             return RecordConversionSkipped(operation.id, plan.why)
         store = self._stores.named(staged.ref.store)
+        async with self._source(store, staged) as path:
+            source = Source(path, staged, disk)
+            facts = await self._contents(operation, source)
+            if isinstance(plan, Skip):
+                digest = await self._digest_of_skipped(source, run)
+                return RecordConversionSkipped(operation.id, plan.why, facts, digest)
+            return await self._converted(image, operation, run, plan, store, source, facts)
+
+    def _plan(self, image: Image, operation: Operation, staged: Blob) -> Convert | Skip:
+        return plan_conversion(
+            staged.disk_format,
+            self._converting.preference,
+            is_import=operation.kind is OperationKind.IMPORT,
+            encryption=encryption_of(staged.facts),
+            is_off=ImportPlugin.CONVERSION in operation.switched_off or _is_compressed(image),
+        )
+
+    async def _contents(self, operation: Operation, source: Source) -> Mapping[str, Fact]:
+        """What can be read of the guest's disk."""
+        if source.disk is None or ImportPlugin.INTROSPECTION in operation.switched_off:
+            return {}
+        disk = source.disk
+        return await examine_contents(
+            source.path, disk.disk_format, sandbox=self._converting.sandbox, offset=disk.offset, length=disk.length
+        )
+
+    async def _digest_of_skipped(self, source: Source, run: StepRun) -> GuestDigest | None:
+        if source.staged.guest_digest or source.disk is None:
+            return source.staged.guest_digest
+        total = source.disk_bytes
+        async with self._deadline("the disk is too large to be read in the time allowed"):
+            return await guest_digest(source.path, source.disk, lambda done: run.tell_progress(done, total))
+
+    async def _converted(
+        self,
+        image: Image,
+        operation: Operation,
+        run: StepRun,
+        plan: Convert,
+        store: ImageStore,
+        source: Source,
+        facts: Mapping[str, Fact],
+    ) -> RecordConverted:
         await _remove_abandoned(store, image, operation)
         key = str(BlobKey(image.id, operation.id, f"{OUTPUT_PREFIX}{run.nonce}"))
         run.on_discard(lambda: store.delete(key))
         writer = await store.open_write(key)
         try:
-            result, blob = await self._convert(plan, store, staged, writer, run)
+            made, blob = await self._make(plan, source, store, writer, run)
+            if made.source_digest and made.source_digest != blob.guest_digest:
+                raise ConversionChangedDiskError(
+                    f"the disk was {made.source_digest} before the conversion, and is {blob.guest_digest} now"
+                )
             await writer.commit(size=blob.size, digests=blob.digests)
         except BaseException:
             await writer.abort()
@@ -87,63 +128,50 @@ class Converter:
             operation_id=operation.id,
             source_format=plan.source_format,
             output_format=plan.output_format,
+            tool=made.tool,
             size_bytes=blob.size,
         )
-        return RecordConverted(operation.id, blob, result.tool, result.version, result.arguments)
+        blob = replace(blob, facts={**surviving_facts(source.staged.facts), **blob.facts, **facts})
+        return RecordConverted(operation.id, blob, made.tool, made.version, made.arguments, made.source_digest)
 
-    async def _convert(
-        self, plan: Convert, store: ImageStore, staged: Blob, writer: BlobWriter, run: StepRun
-    ) -> tuple[ConversionResult, Blob]:
-        disk_bytes = staged.size if staged.virtual_size is None else staged.virtual_size
-        algorithm = _site_algorithm(run.image, staged)
-        async with self._source(store, staged) as source, self._output(writer) as output:
+    async def _make(
+        self, plan: Convert, source: Source, store: ImageStore, writer: BlobWriter, run: StepRun
+    ) -> tuple[Made, Blob]:
+        algorithm = _site_algorithm(run.image, source.staged)
+        disk_bytes = source.disk_bytes
+        async with self._output(writer) as output:
             # The step's work is the disk twice: written, then read.
-            result = await self._run_qemu_img(
-                plan, source, output, disk_bytes, lambda part: run.tell_progress(int(part * disk_bytes), 2 * disk_bytes)
-            )
-            examined = await self._examine(
-                output,
-                plan.output_format,
-                algorithm,
-                lambda done, total: run.tell_progress(disk_bytes + disk_bytes * done // total, 2 * disk_bytes),
-            )
+            async with self._deadline("the disk cannot be converted in the time allowed"):
+                made = await make_output(
+                    plan, source, output, self._converting, lambda done: run.tell_progress(done, 2 * disk_bytes)
+                )
+            # A small file may stand for an enormous disk of zeros: the tool is done with it at once, the hash is not.
+            async with self._deadline("the converted disk is too large to be read in the time allowed"):
+                examined = await examine(
+                    output,
+                    plan.output_format,
+                    algorithm,
+                    lambda done, total: run.tell_progress(disk_bytes + disk_bytes * done // total, 2 * disk_bytes),
+                )
             if writer.local_path is None:
                 await append_file(writer, output)
-        return result, Blob(
+        return made, Blob(
             BlobRef(store.name, writer.key),
             examined.size,
             {algorithm: examined.digest_hex},
             plan.output_format,
             examined.inspection.virtual_size,
             examined.inspection.facts,
+            examined.guest_digest,
         )
 
-    async def _run_qemu_img(
-        self, plan: Convert, source: Path, output: Path, disk_bytes: int, on_progress: Callable[[float], None]
-    ) -> ConversionResult:
-        if self._converting.sandbox is None:
-            raise InternalError("a conversion was planned, and the converter has no sandbox to do it in")
-        return await convert(
-            source,
-            plan.source_format,
-            output,
-            plan.output_format,
-            virtual_size=disk_bytes,
-            limits=self._converting.limits,
-            sandbox=self._converting.sandbox,
-            on_progress=on_progress,
-            version=self._converting.qemu_version,
-        )
-
-    async def _examine(
-        self, output: Path, disk_format: DiskFormat, algorithm: str, on_progress: Callable[[int, int], None]
-    ) -> Examined:
-        # A small file may stand for an enormous disk of zeros: qemu-img is done with it at once, and the hash is not.
+    @asynccontextmanager
+    async def _deadline(self, complaint: str) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._converting.limits.wall_clock_s):
-                return await examine(output, disk_format, algorithm, on_progress)
+                yield
         except TimeoutError:
-            raise ConversionFailedError("the converted disk is too large to be read in the time allowed") from None
+            raise ConversionFailedError(complaint) from None
 
     @asynccontextmanager
     async def _source(self, store: ImageStore, staged: Blob) -> AsyncIterator[Path]:
@@ -166,6 +194,10 @@ class Converter:
         else:
             async with new_file(self._converting.scratch_dir) as path:
                 yield path
+
+
+def _is_compressed(image: Image) -> bool:
+    return image.attributes.container_format is ContainerFormat.COMPRESSED
 
 
 def _staged(image: Image) -> tuple[Operation, Blob]:

@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from services.converter.converting import Converting
+from services.converter.plan import Preference
 from services.converter.qemu_img import qemu_img_version
-from services.converter.steps import Converter, Converting
+from services.converter.steps import Converter
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
+from tintype.disks.guest_digest import digest_of
+from tintype.disks.opening import open_disk
 from tintype.domain.commands import Command, CreateImage, RecordStaged, RecordVerified, RequestImport
 from tintype.domain.events import (
     ConversionSkipped,
@@ -32,7 +36,7 @@ from tintype.domain.events import (
     Verdict,
     Verification,
 )
-from tintype.domain.values import Blob, BlobRef, CommandId, DiskFormat, Fact
+from tintype.domain.values import Blob, BlobRef, CommandId, DiskFormat, Fact, GuestDigest
 from tintype.inspect import Inspector
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.jail import JailLimits, Sandbox, detect_sandbox
@@ -79,6 +83,12 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await files.aclose()
 
 
+def guest_digest_of(raw: Path) -> GuestDigest:
+    """What every image of the disk in a raw file must have."""
+    with open_disk(raw, DiskFormat.RAW) as opened:
+        return digest_of(opened)
+
+
 class Bench:
     """A log with one verified image, and a worker that converts."""
 
@@ -110,7 +120,8 @@ class Bench:
     ) -> Outcome:
         """How the step ends."""
         await self.prepare(blob, purpose)
-        converting = Converting(preferred, limits, self.scratch, self.sandbox, await qemu_img_version(self.sandbox))
+        version = await qemu_img_version(self.sandbox)
+        converting = Converting(Preference(preferred), limits, self.scratch, self.sandbox, version)
         worker = Worker(
             name="converter",
             event_log=self.log,
@@ -176,7 +187,8 @@ async def test_disk_is_converted_to_the_preferred_format(bench: Bench, disk: Pat
     assert content == disk.read_bytes()
     assert outcome.blob.size == outcome.blob.virtual_size == DISK_BYTES
     assert outcome.blob.digests == {"sha256": hashlib.sha256(content).hexdigest()}
-    assert (outcome.tool, outcome.arguments[0]) == ("qemu-img", "convert")
+    assert (outcome.tool, outcome.arguments) == ("tintype", ("write-raw", "qcow2"))
+    assert outcome.source_guest_digest == outcome.blob.guest_digest == guest_digest_of(disk)
     assert list(bench.scratch.iterdir()) == []
 
 
@@ -184,7 +196,9 @@ async def test_output_is_inspected_in_its_own_format(bench: Bench, disk: Path) -
     outcome = await bench.convert(await bench.stage(disk, DiskFormat.RAW), DiskFormat.QCOW2)
     assert isinstance(outcome, ImageConverted)
     assert (outcome.blob.disk_format, outcome.blob.virtual_size) == (DiskFormat.QCOW2, DISK_BYTES)
-    assert outcome.blob.facts
+    assert outcome.blob.facts["qcow2_version"].value == 3
+    assert (outcome.tool, outcome.arguments[0]) == ("qemu-img", "convert")
+    assert outcome.source_guest_digest == outcome.blob.guest_digest == guest_digest_of(disk)
 
 
 async def test_digest_is_of_the_sites_algorithm_not_of_the_expected_digests(
@@ -209,17 +223,20 @@ async def test_conversion_is_skipped_with_a_reason(
     bench: Bench, disk: Path, preferred: DiskFormat | None, purpose: StagePurpose, why: SkipReason
 ) -> None:
     outcome = await bench.convert(await bench.stage(disk, DiskFormat.RAW), preferred, purpose=purpose)
-    assert outcome == ConversionSkipped(OPERATION, why)
+    assert isinstance(outcome, ConversionSkipped)
+    assert outcome.why is why
+    assert outcome.guest_digest == guest_digest_of(disk)
+    assert outcome.facts["partition_table"].value == "none"
     assert await bench.keys() == [STAGED_KEY]
 
 
 async def test_failed_conversion_leaves_nothing_but_what_was_staged(bench: Bench, disk: Path, tmp_path: Path) -> None:
     image = make_image(disk, "qcow2-v3", tmp_path / "image")
     blob = await bench.stage(image, DiskFormat.QCOW2)
-    damaged = replace(blob, disk_format=DiskFormat.VMDK)  # qemu-img is told a format that the bytes do not have
+    damaged = replace(blob, disk_format=DiskFormat.VMDK)  # the reader is told a format that the bytes do not have
     outcome = await bench.convert(damaged)
     assert isinstance(outcome, ImageStepFailed)
-    assert outcome.failure.reason == "CONVERSION_FAILED"
+    assert outcome.failure.reason == "UNSAFE_EXTENT"
     assert await bench.keys() == [STAGED_KEY]
     assert list(bench.scratch.iterdir()) == []
 
@@ -268,7 +285,7 @@ async def test_progress_is_told_of_both_writing_and_reading(bench: Bench, disk: 
     assert image is not None
     told: list[tuple[int, int | None]] = []
     run = StepRun(image, Step.CONVERT, 1, "nonce", lambda done, total: told.append((done, total)))
-    converting = Converting(DiskFormat.RAW, LIMITS, bench.scratch, bench.sandbox, "7.2")
+    converting = Converting(Preference(DiskFormat.RAW), LIMITS, bench.scratch, bench.sandbox, "7.2")
     await Converter(Stores(bench.store, {"main": bench.store}), converting).convert_image(image, run)
     assert told[-1] == (2 * DISK_BYTES, 2 * DISK_BYTES)
     assert [done for done, _ in told] == sorted(done for done, _ in told)

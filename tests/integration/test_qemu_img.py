@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.converter.plan import OUTPUT_FORMATS
+from services.converter.plan import OUTPUT_FORMATS, SourceDisk
 from services.converter.qemu_img import convert, qemu_img_version
 from tintype.domain.errors import ConversionFailedError, StoreFullError
 from tintype.domain.values import DiskFormat
@@ -55,7 +55,7 @@ async def test_conversion_changes_nothing_of_the_disk(
     inode = output.stat().st_ino
     fractions: list[float] = []
     result = await convert(
-        source, source_format, output, output_format,
+        source, SourceDisk(source_format), output, output_format,
         virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=fractions.append,
     )  # fmt: skip
     assert output.stat().st_ino == inode
@@ -77,7 +77,7 @@ def inspect(path: Path) -> Inspection:
 async def test_output_is_sparse(disk: Path, output: Path, sandbox: Sandbox, tmp_path: Path) -> None:
     source = make_image(disk, "qcow2-v3", tmp_path / "source")
     await convert(
-        source, DiskFormat.QCOW2, output, DiskFormat.RAW,
+        source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.RAW,
         virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: None,
     )  # fmt: skip
     assert output.stat().st_blocks * 512 < DISK_SIZE // 2
@@ -88,7 +88,7 @@ async def test_failure_is_told_without_paths(output: Path, sandbox: Sandbox, tmp
     source.write_bytes(b"no qcow2 at all" * 1000)
     with pytest.raises(ConversionFailedError) as failure:
         await convert(
-            source, DiskFormat.QCOW2, output, DiskFormat.RAW,
+            source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.RAW,
             virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: None,
         )  # fmt: skip
     assert "not in qcow2 format" in str(failure.value)
@@ -102,7 +102,7 @@ async def test_backing_file_cannot_be_read_even_if_inspection_had_let_it_pass(
     run_qemu_img("create", "-f", "qcow2", "-b", str(disk), "-F", "raw", str(source))
     with pytest.raises(ConversionFailedError, match="No such file"):
         await convert(
-            source, DiskFormat.QCOW2, output, DiskFormat.RAW,
+            source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.RAW,
             virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: None,
         )  # fmt: skip
 
@@ -114,7 +114,7 @@ async def test_output_cannot_outgrow_the_disk_that_was_announced(
     run_qemu_img("create", "-f", "qcow2", str(source), "1T")
     with pytest.raises(ConversionFailedError):
         await convert(
-            source, DiskFormat.QCOW2, output, DiskFormat.RAW,
+            source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.RAW,
             virtual_size=1 << 20, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: None,
         )  # fmt: skip
     assert output.stat().st_size < 1 << 30
@@ -124,7 +124,7 @@ async def test_time_that_is_up_fails_the_conversion(disk: Path, output: Path, sa
     source = make_image(disk, "qcow2-v3", tmp_path / "source")
     with pytest.raises(ConversionFailedError, match="time"):
         await convert(
-            source, DiskFormat.QCOW2, output, DiskFormat.RAW, version="7",
+            source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.RAW, version="7",
             virtual_size=DISK_SIZE, limits=replace(LIMITS, wall_clock_s=0), sandbox=sandbox, on_progress=lambda _: None,
         )  # fmt: skip
 
@@ -137,7 +137,7 @@ async def test_conversion_can_be_cancelled(disk: Path, output: Path, sandbox: Sa
 
     conversion = asyncio.ensure_future(
         convert(
-            source, DiskFormat.QCOW2, output, DiskFormat.VMDK, version="7",
+            source, SourceDisk(DiskFormat.QCOW2), output, DiskFormat.VMDK, version="7",
             virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=cancel,
         )
     )  # fmt: skip
@@ -154,7 +154,7 @@ async def test_full_disk_is_no_fault_of_the_image(
     monkeypatch.setattr("services.converter.qemu_img.run_jailed", full)
     with pytest.raises(StoreFullError):
         await convert(
-            disk, DiskFormat.RAW, output, DiskFormat.QCOW2, version="7",
+            disk, SourceDisk(DiskFormat.RAW), output, DiskFormat.QCOW2, version="7",
             virtual_size=DISK_SIZE, limits=LIMITS, sandbox=sandbox, on_progress=lambda _: None,
         )  # fmt: skip
 

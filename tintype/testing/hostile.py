@@ -34,11 +34,11 @@ from tintype.testing.handmade import (
     vmdk,
     vmdk_descriptor,
 )
+from tintype.testing.handmade_iso import iso
+from tintype.testing.hostile_archives import archive_families
+from tintype.testing.hostile_boot import boot_families
 from tintype.testing.hostile_sizes import empty_giants, huge_disks
 from tintype.testing.hostile_tables import disk_families
-from tintype.testing.hostile_archives import archive_families
-from tintype.testing.handmade_iso import iso
-from tintype.testing.hostile_boot import boot_families
 
 MAX_VIRTUAL_SIZE = 1 << 40
 """The cap in bytes under which :func:`hostile_images` are to be inspected."""

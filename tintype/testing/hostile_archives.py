@@ -21,7 +21,7 @@ from tintype.domain.errors import (
     VirtualSizeTooLargeError,
 )
 from tintype.domain.values import DiskFormat
-from tintype.testing.handmade import iso, qcow2, stream_vmdk, vmdk, vmdk_descriptor
+from tintype.testing.handmade import qcow2, stream_vmdk, vmdk, vmdk_descriptor
 from tintype.testing.handmade_archives import (
     END,
     ONE_DISK,
@@ -39,6 +39,7 @@ from tintype.testing.handmade_archives import (
     pax,
     tar,
 )
+from tintype.testing.handmade_iso import iso
 from tintype.testing.hostile_containers import container_documents, container_files, container_layers
 
 _Rows = Iterator[tuple[str, type[RefusedContentError], Callable[[], bytes]]]

@@ -15,7 +15,8 @@ from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspector
 from tintype.inspect.second_opinion import AGREEING, NONE, require_agreement, second_opinion
 from tintype.inspect.stream import HEAD_SIZE
-from tintype.testing.handmade import fixed_vhd, iso, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade import fixed_vhd, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade_iso import iso
 
 BOOT_RECORD = bytes(510) + b"\x55\xaa"
 LUKS = b"LUKS\xba\xbe\0\1" + bytes(4096)

@@ -1,0 +1,126 @@
+"""Making the output of a conversion, by the tool that the plan names, and the digest of the disk that went in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import tintype
+from services.converter.converting import Converting
+from services.converter.examining import guest_digest
+from services.converter.plan import Convert, SourceDisk, Tool
+from services.converter.qemu_img import convert
+from services.converter.root_disk import make_root_disk
+from services.converter.watched import Tell, both, watched
+from tintype.disks.opening import open_disk
+from tintype.disks.to_raw import write_raw
+from tintype.domain.errors import ConversionFailedError, InternalError
+from tintype.domain.values import Blob, DiskFormat, Fact, GuestDigest
+
+_ENCODINGS = tuple(f"{disk_format}_" for disk_format in DiskFormat)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The staged bytes as a file, and where in it the guest's disk is; ``None`` where there is none yet."""
+
+    path: Path
+    staged: Blob
+    disk: SourceDisk | None
+
+    @property
+    def disk_bytes(self) -> int:
+        """The size of the guest's disk; of the file where nobody knows."""
+        return self.staged.size if self.staged.virtual_size is None else self.staged.virtual_size
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What made the output, for the attestation, and the digest of the guest's disk that it was made from.
+
+    ``arguments`` are without the names of files on this machine.
+    """
+
+    tool: str
+    version: str
+    arguments: tuple[str, ...]
+    source_digest: GuestDigest | None
+
+
+async def make_output(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
+    """Write the disk in ``source`` to ``output``, an existing and empty file. ``on_progress`` gets bytes of the disk.
+
+    Raises:
+        ConversionFailedError: a tool refused the image, or came to a limit.
+        RefusedContentError: the image is not what its tables say.
+        StoreFullError, StoreUnavailableError: the output cannot be written.
+    """
+    match plan.tool:
+        case Tool.READER:
+            return await _write_raw(plan, source, output, on_progress)
+        case Tool.QEMU_IMG:
+            return await _run_qemu_img(plan, source, output, converting, on_progress)
+        case Tool.ROOT_DISK:
+            return await _make_root_disk(source, output, converting, on_progress)
+        case _:
+            assert_never(plan.tool)
+
+
+def surviving_facts(facts: Mapping[str, Fact]) -> dict[str, Fact]:
+    """What is still true of the disk in another format: not what was read of the encoding."""
+    return {key: fact for key, fact in facts.items() if not key.startswith((*_ENCODINGS, "vmware_"))}
+
+
+async def _write_raw(plan: Convert, source: Source, output: Path, on_progress: Tell) -> Made:
+    disk = _disk(source)
+
+    def work(tell: Tell) -> GuestDigest:
+        with open_disk(source.path, disk.disk_format, offset=disk.offset, length=disk.length) as opened:
+            return write_raw(opened, output, on_progress=lambda part: tell(int(part * opened.size)))
+
+    digest = await watched(work, on_progress)
+    return Made(plan.tool, tintype.__version__, ("write-raw", str(disk.disk_format)), digest)
+
+
+async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
+    if converting.sandbox is None:
+        raise InternalError("a conversion was planned, and the converter has no sandbox to do it in")
+    disk, disk_bytes = _disk(source), source.disk_bytes
+    result, digest = await both(
+        convert(
+            source.path,
+            disk,
+            output,
+            plan.output_format,
+            virtual_size=disk_bytes,
+            compression=converting.preference.qcow2_compression,
+            limits=converting.limits,
+            sandbox=converting.sandbox,
+            on_progress=lambda part: on_progress(int(part * disk_bytes)),
+            version=converting.qemu_version,
+        ),
+        _known_or_read(source, disk),
+    )
+    return Made(result.tool, result.version, result.arguments, digest)
+
+
+async def _known_or_read(source: Source, disk: SourceDisk) -> GuestDigest:
+    return source.staged.guest_digest or await guest_digest(source.path, disk)
+
+
+async def _make_root_disk(source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
+    if converting.sandbox is None:
+        raise InternalError("a conversion was planned, and the converter has no sandbox to do it in")
+    result = await make_root_disk(
+        source.path, output, limits=converting.limits, sandbox=converting.sandbox,
+        scratch_dir=converting.scratch_dir, on_progress=on_progress,
+    )  # fmt: skip
+    return Made(result.tool, result.version, result.arguments, None)
+
+
+def _disk(source: Source) -> SourceDisk:
+    if source.disk is None:
+        raise ConversionFailedError("there is no disk in the image that could be read")
+    return source.disk

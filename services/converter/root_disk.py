@@ -1,0 +1,225 @@
+"""A raw ext4 disk from the layers of a docker or OCI archive: what a microVM may boot from.
+
+The layers are merged in memory (:mod:`tintype.disks.root_tree`) with the contents of files in a scratch directory, laid
+out there with plain permissions, and made into a file system by ``mke2fs -d`` in the jail: nothing is mounted. Owners
+and permissions, which only root could give to files, are set inside the file system afterwards, by ``debugfs``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from services.converter.watched import Tell, watched
+from tintype.disks.archives import Layer, layers_of, pass_layer
+from tintype.disks.root_tree import Kind, Node, RootTree
+from tintype.domain.errors import (
+    ConfigurationError,
+    ConversionFailedError,
+    DecompressionBombError,
+    MalformedImageError,
+    StoreFullError,
+)
+from tintype.runtime.jail import JailLimits, JailResult, Sandbox, run_jailed
+
+MKE2FS = Path("/sbin/mke2fs")
+DEBUGFS = Path("/sbin/debugfs")
+MAX_CONTENT_BYTES = 64 * 1024**3
+"""What the files of an image may have together."""
+
+_PIECE_BYTES = 1024 * 1024
+_MIB = 1024 * 1024
+_LEAST_DISK_BYTES = 64 * _MIB
+_BYTES_PER_NODE = 4096 + 256
+_VERSION = re.compile(r"mke2fs (\d+(?:\.\d+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class RootDisk:
+    """What made the disk, for the attestation; ``arguments`` without the names of files on this machine."""
+
+    tool: str
+    version: str
+    arguments: tuple[str, ...]
+
+
+async def make_root_disk(
+    archive: Path, output: Path, *, limits: JailLimits, sandbox: Sandbox, scratch_dir: Path, on_progress: Tell
+) -> RootDisk:
+    """Write the file system of the image in ``archive`` to ``output``, an existing and empty file.
+
+    ``on_progress`` gets bytes of the files in it.
+
+    Raises:
+        RefusedContentError: a layer is not what it should be.
+        ConversionFailedError: the file system cannot be made of it.
+        StoreFullError: there is no room.
+    """
+    async with _scratch(scratch_dir) as scratch:
+        tree, size = await watched(lambda tell: _lay_out(archive, scratch, tell), on_progress)
+        arguments = _mke2fs_arguments(size, sum(1 for _ in tree.walk()))
+        script = scratch / "debugfs"
+        await asyncio.to_thread(script.write_bytes, b"".join(_debugfs_script(tree, scratch)))
+        made = await run_jailed(
+            [str(MKE2FS), *arguments, "-d", str(scratch / "root"), str(output), f"{_disk_bytes(size, tree) // 1024}k"],
+            read_only=[scratch / "root"], writable=[output], limits=limits, on_stdout_line=None, sandbox=sandbox,
+        )  # fmt: skip
+        _check(made, "mke2fs")
+        set_up = await run_jailed(
+            [str(DEBUGFS), "-w", "-f", str(script), str(output)],
+            read_only=[scratch], writable=[output], limits=limits, on_stdout_line=None, sandbox=sandbox,
+        )  # fmt: skip
+        _check(set_up, "debugfs")
+    match = _VERSION.search(made.stderr)
+    return RootDisk("mke2fs", match[1] if match else "", arguments)
+
+
+def _lay_out(archive: Path, scratch: Path, tell: Tell) -> tuple[RootTree, int]:
+    """Merge the layers, and put the result below ``scratch / "root"``; the second value is the bytes of its files."""
+    (scratch / "contents").mkdir()
+    tree = RootTree()
+    with _told():
+        contents = _Contents(scratch / "contents", tell)
+        for layer in layers_of(archive):
+            _apply(tree, archive, layer, contents, scratch / "layer")
+        (scratch / "root").mkdir()
+        return tree, _place(tree, scratch)
+
+
+class _Contents:
+    """The contents of files, under numbers; all together they are bounded."""
+
+    def __init__(self, directory: Path, tell: Tell) -> None:
+        self._directory = directory
+        self._tell = tell
+        self._count = 0
+        self._total = 0
+
+    def spool(self, tar: IO[bytes], piece: memoryview) -> None:
+        """Write a piece of an unpacked layer; this is where cancelled work ends."""
+        self._tell(self._total)
+        tar.write(piece)
+
+    def keep(self, file: IO[bytes]) -> int:
+        """Write a content, and tell its number."""
+        self._count += 1
+        with (self._directory / str(self._count)).open("xb") as kept:
+            while piece := file.read(_PIECE_BYTES):
+                self._total += len(piece)
+                if self._total > MAX_CONTENT_BYTES:
+                    raise DecompressionBombError(f"the layers have more than {MAX_CONTENT_BYTES} bytes of files")
+                kept.write(piece)
+                self._tell(self._total)
+        return self._count
+
+
+def _apply(tree: RootTree, archive: Path, layer: Layer, contents: _Contents, unpacked: Path) -> None:
+    """Unpack a layer, which its digest proves to be the one that was inspected, and apply what is in it."""
+    with unpacked.open("w+b") as tar:
+        pass_layer(archive, layer, lambda piece: contents.spool(tar, piece))
+        tar.seek(0)
+        with tarfile.open(fileobj=tar, mode="r:", errorlevel=2) as members:
+            for member in members:
+                file = members.extractfile(member) if member.isreg() else None
+                tree.apply(member, contents.keep(file) if file else None)
+    unpacked.unlink()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except tarfile.TarError as exc:
+        raise MalformedImageError(f"a layer cannot be unpacked ({type(exc).__name__})") from exc
+
+
+def _place(tree: RootTree, scratch: Path) -> int:
+    """Make the tree of real files, with permissions that let mke2fs read them; the bytes that they have together."""
+    placed: dict[int, str] = {}
+    total = 0
+    for path, node in tree.walk():
+        where = f"{scratch}/root{path}"
+        match node.kind:
+            case Kind.DIRECTORY:
+                os.mkdir(where, 0o700)
+            case Kind.SYMLINK:
+                os.symlink(node.target, where)
+            case Kind.FILE if id(node) in placed:
+                os.link(placed[id(node)], where)
+            case Kind.FILE:
+                os.rename(f"{scratch}/contents/{node.content}", where)
+                placed[id(node)] = where
+                total += node.size
+    return total
+
+
+def _mke2fs_arguments(content_bytes: int, nodes: int) -> tuple[str, ...]:
+    inodes = nodes + nodes // 4 + 1024
+    return ("-t", "ext4", "-F", "-L", "root", "-m", "1", "-b", "4096", "-N", str(inodes), "-E", "root_owner=0:0")
+
+
+def _disk_bytes(content_bytes: int, tree: RootTree) -> int:
+    nodes = sum(1 for _ in tree.walk())
+    wanted = _LEAST_DISK_BYTES + (content_bytes + nodes * _BYTES_PER_NODE) * 5 // 4
+    return -(-wanted // _MIB) * _MIB
+
+
+def _debugfs_script(tree: RootTree, scratch: Path) -> Iterator[bytes]:
+    """Commands that give every file its owner, its permissions and its time, and that make the devices."""
+    yield _described("/", tree.root)
+    values = scratch / "xattrs"
+    values.mkdir()
+    for number, (path, node) in enumerate(tree.walk()):
+        name = _quoted(path)
+        if node.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
+            letter = "c" if node.kind is Kind.CHARACTER_DEVICE else "b"
+            yield b"mknod %s %s %d %d\n" % (name, letter.encode(), *node.device)
+        elif node.kind is Kind.FIFO:
+            yield b"mknod %s p\n" % name
+        yield _described(path, node)
+        for key, value in node.xattrs.items():
+            file = values / str(number)
+            file.write_bytes(value)
+            yield b"ea_set -f %s %s %s\n" % (_quoted(str(file)), name, key.encode())
+
+
+def _described(path: str, node: Node) -> bytes:
+    name, mode = _quoted(path), f"0{node.kind.value | node.mode:o}"
+    fields = {"mode": mode, "uid": str(node.uid), "gid": str(node.gid), "mtime": f"@{node.mtime_s}"}
+    return b"".join(b"sif %s %s %s\n" % (name, key.encode(), value.encode()) for key, value in fields.items())
+
+
+def _quoted(path: str) -> bytes:
+    """A path as debugfs reads it; it has no control characters."""
+    return b'"%s"' % path.encode("utf-8", "surrogateescape").replace(b'"', b'""')
+
+
+@asynccontextmanager
+async def _scratch(directory: Path) -> AsyncIterator[Path]:
+    try:
+        path = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tintype-", dir=directory))
+        try:
+            yield path
+        finally:
+            await asyncio.to_thread(shutil.rmtree, path)
+    except OSError as exc:
+        raise StoreFullError(f"the converter's scratch directory failed: {exc.strerror}") from exc
+
+
+def _check(result: JailResult, tool: str) -> None:
+    if result.is_timed_out:
+        raise ConversionFailedError(f"{tool} did not end within the time that the site allows")
+    if result.stderr.startswith("bwrap: "):
+        raise ConfigurationError("the sandbox does not start")
+    if not result.is_success:
+        raise ConversionFailedError(f"{tool} could not make the root disk (exit code {result.exit_code})")
