@@ -41,6 +41,9 @@ _PIECE_BYTES = 1024 * 1024
 _MIB = 1024 * 1024
 _LEAST_DISK_BYTES = 64 * _MIB
 _BYTES_PER_NODE = 4096 + 256
+_SPECIAL = {Kind.CHARACTER_DEVICE: b"c", Kind.BLOCK_DEVICE: b"b", Kind.FIFO: b"p"}
+"""What mke2fs could copy for root only, and how debugfs calls it."""
+
 _VERSION = re.compile(r"mke2fs (\d+(?:\.\d+)*)")
 
 
@@ -181,11 +184,16 @@ def _debugfs_script(tree: RootTree, scratch: Path) -> Iterator[bytes]:
     values.mkdir()
     for number, (path, node) in enumerate(tree.walk()):
         name = _quoted(path)
-        if node.kind in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
-            letter = "c" if node.kind is Kind.CHARACTER_DEVICE else "b"
-            yield b"mknod %s %s %d %d\n" % (name, letter.encode(), *node.device)
-        elif node.kind is Kind.FIFO:
-            yield b"mknod %s p\n" % name
+        if node.kind in _SPECIAL:
+            # mknod takes a name in the working directory only.
+            directory, _, last = path.rpartition("/")
+            device = b" %d %d" % node.device if node.kind is not Kind.FIFO else b""
+            yield b"cd %s\nmknod %s %s%s\ncd /\n" % (
+                _quoted(directory or "/"),
+                _quoted(last),
+                _SPECIAL[node.kind],
+                device,
+            )
         yield _described(path, node)
         for key, value in node.xattrs.items():
             file = values / str(number)

@@ -15,7 +15,7 @@ from tintype.domain.errors import FormatMismatchError, ManifestMismatchError, Re
 from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.registry import known_formats
-from tintype.testing.handmade import qcow2, stream_vmdk
+from tintype.testing.handmade import qcow2, stream_vmdk, vmdk
 from tintype.testing.handmade_archives import (
     END,
     LAYER,
@@ -370,7 +370,7 @@ def test_memory_is_bounded_whatever_the_size_of_the_disk() -> None:
     inspector, bulk = Inspector(None), bytes(MIB)
     tracemalloc.start()
     try:
-        inspector.feed(head + stream_vmdk())
+        inspector.feed(head + vmdk())
         for _ in range(128):
             inspector.feed(bulk)
         _, peak = tracemalloc.get_traced_memory()
