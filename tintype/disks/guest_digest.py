@@ -82,7 +82,9 @@ class GuestDigester:
 
 
 def digest_of(disk: Disk, *, threads: int = 2, on_progress: Callable[[float], None] | None = None) -> GuestDigest:
-    """Read the disk's data, not its zeros, and hash it in ``threads``. ``on_progress`` gets fractions, rising to 1.
+    """Read the disk's data, not its zeros, and hash it in ``threads``.
+
+    ``on_progress`` gets fractions, rising to 1, in the caller's thread; what it raises ends the work.
 
     Raises:
         RefusedContentError: the disk cannot be read.
