@@ -113,6 +113,13 @@ def test_squashfs_and_iso_9660_are_told(tmp_path: Path) -> None:
     assert iso.size_bytes is not None and iso.size_bytes <= (tmp_path / "iso").stat().st_size
 
 
+def test_ufs_of_the_bsds_is_told(tmp_path: Path) -> None:
+    tree, path = tmp_path / "tree", tmp_path / "ufs"
+    tree.mkdir()
+    run("makefs", "-t", "ffs", "-o", "version=2", "-s", "16m", path, tree)
+    assert identify(path) == FileSystem("ufs", "", blkid(path, "UUID"), 16 * MIB)
+
+
 def blkid(path: Path, tag: str) -> str:
     program = shutil.which("blkid", path="/usr/sbin:/sbin:/usr/bin")
     assert program is not None

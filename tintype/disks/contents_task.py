@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-READABLE = frozenset({"ext2", "ext3", "ext4", "ntfs", "ufs"})
+READABLE = frozenset({"ext2", "ext3", "ext4", "ntfs"})
 """The file systems that an operating system has its root on, and that the library reads.
 
-It does not read XFS and btrfs; what boots from FAT or ISO 9660 has no root there that names a distribution.
+It does not read XFS and btrfs, nor every UFS2; what boots from FAT or ISO 9660 has no root there that names a
+distribution.
 """
 
 

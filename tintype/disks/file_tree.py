@@ -1,6 +1,6 @@
 """Files in a file system on a guest's disk, by The Sleuth Kit: C code over hostile bytes, for the jail only.
 
-It reads ext2, ext3, ext4, NTFS and UFS2, and cannot read XFS and btrfs. Symbolic links are followed here, and within
+It is used for ext2, ext3, ext4 and NTFS, and cannot read XFS and btrfs. Symbolic links are followed here, and within
 the file system: the library knows paths without links only.
 """
 
@@ -27,7 +27,6 @@ KINDS: Mapping[str, int] = {
     "ext3": pytsk3.TSK_FS_TYPE_EXT_DETECT,
     "ext4": pytsk3.TSK_FS_TYPE_EXT_DETECT,
     "ntfs": pytsk3.TSK_FS_TYPE_NTFS,
-    "ufs": pytsk3.TSK_FS_TYPE_FFS_DETECT,
 }
 """By the type in the words of ``blkid``: the library tries no other than the one that the superblock names."""
 

@@ -102,7 +102,9 @@ def test_pool_of_zfs_is_told_by_its_name() -> None:
 
 def test_bcachefs_and_ufs_are_told() -> None:
     assert identify(bcachefs_superblock()) == FileSystem("bcachefs", "bcache", "00000000-0000-0000-0000-0000000000bc")
-    assert identify(ufs2_superblock()) == FileSystem("ufs", "rootfs", "0000123400005678", 16 << 20)
+    ufs = FileSystem("ufs", "rootfs", "0000123400005678", 16 << 20)
+    assert identify(ufs2_superblock()) == ufs
+    assert identify(bytes(8192) + ufs2_superblock()[65536:]) == ufs
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 512, b"\0" * 100_000, b"\xff" * 100_000, bytes(510) + b"\x55\xaa"])

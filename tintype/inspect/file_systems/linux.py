@@ -128,11 +128,17 @@ def bcachefs(head: bytes, _: Read) -> FileSystem | None:
     return FileSystem("bcachefs", label_of(block[72:104]), uuid_of(block[56:72]))
 
 
+_UFS2_POSITIONS = (65536, 8192)  # the first two of SBLOCKSEARCH; makefs writes to the second
+
+
 def ufs2(head: bytes, _: Read) -> FileSystem | None:
     """UFS2 of the BSDs, little-endian (FreeBSD, sys/ufs/ffs/fs.h: fs)."""
-    block = head[65536 : 65536 + 1376]
-    fragment_size = little(block[52:56])
-    if block[1372:1376] != b"\x19\x01\x54\x19" or not is_power_of_two(fragment_size, 512, 65536):
-        return None
-    volume_id = f"{little(block[144:148]):08x}{little(block[148:152]):08x}" if any(block[144:152]) else None
-    return FileSystem("ufs", label_of(block[680:712]), volume_id, size_of(little(block[1080:1088]), fragment_size))
+    for position in _UFS2_POSITIONS:
+        block = head[position : position + 1376]
+        fragment_size = little(block[52:56])
+        if block[1372:1376] != b"\x19\x01\x54\x19" or not is_power_of_two(fragment_size, 512, 65536):
+            continue
+        volume_id = f"{little(block[144:148]):08x}{little(block[148:152]):08x}" if any(block[144:152]) else None
+        size = size_of(little(block[1080:1088]), fragment_size)
+        return FileSystem("ufs", label_of(block[680:712]), volume_id, size)
+    return None
