@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from services.importer.expectations import Expectations
-from services.importer.one_pass import Digests, Lane, OnePass, require_announced, require_room
+from services.importer.lanes import Digests, Lane
+from services.importer.one_pass import OnePass, require_announced, require_room
 from tintype.domain.values import Blob, Fact, Received
 from tintype.inspect.compressed_inspector import COMPRESSION, COMPRESSION_SOURCE
 from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
