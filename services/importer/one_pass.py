@@ -240,7 +240,11 @@ def require_announced(expected: Expectations, size: int, digests: Mapping[str, s
 
 
 def _inspector(expected: Expectations) -> Inspector | CompressedInspector:
-    inspector = Inspector(expected.disk_format, max_virtual_size=expected.max_virtual_size)
+    inspector = Inspector(
+        expected.disk_format,
+        max_virtual_size=expected.max_virtual_size,
+        max_allocation_ratio=expected.max_allocation_ratio,
+    )
     return CompressedInspector(inspector, max_size=expected.max_size) if expected.is_compressed else inspector
 
 
