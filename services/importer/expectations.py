@@ -36,6 +36,7 @@ class Expectations:
     algorithms: frozenset[str]
     max_size: int
     max_virtual_size: int
+    max_allocation_ratio: int | None = None
     size: int | None = None
     digest: Digest | None = None
     is_compressed: bool = False
@@ -44,11 +45,15 @@ class Expectations:
 
 @dataclass(frozen=True, slots=True)
 class SitePolicy:
-    """What the deployment wants of every image: the hash that is always taken, and the largest sizes in bytes."""
+    """What the deployment wants of every image: the hash that is always taken, and the largest sizes in bytes.
+
+    ``max_allocation_ratio`` is how many times larger than its file a large guest disk may be.
+    """
 
     hash_algorithm: str
     max_size: int
     max_virtual_size: int
+    max_allocation_ratio: int | None = None
     plugins: ImportPlugins = field(default_factory=ImportPlugins)
 
     def expectations(self, image: Image, *, size: int | None, digest: Digest | None) -> Expectations:
@@ -63,6 +68,7 @@ class SitePolicy:
             algorithms=frozenset(algorithms),
             max_size=self.max_size,
             max_virtual_size=self.max_virtual_size,
+            max_allocation_ratio=self.max_allocation_ratio,
             size=size,
             digest=digest,
             is_compressed=image.attributes.container_format is ContainerFormat.COMPRESSED,

@@ -11,13 +11,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
+import structlog
+
 from services.importer.expectations import Expectations
-from services.importer.one_pass import Digests, Lane, OnePass, require_announced, require_room
+from services.importer.lanes import Digests, Lane
+from services.importer.one_pass import OnePass, require_announced, require_room
+from tintype.domain.errors import TintypeError
 from tintype.domain.values import Blob, Fact, Received
 from tintype.inspect.compressed_inspector import COMPRESSION, COMPRESSION_SOURCE
 from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
 from tintype.inspect.decompression import SNIFF_SIZE, Decompressor
 from tintype.ports.image_store import BlobWriter
+
+log = structlog.get_logger(__name__)
 
 OpenWriter = Callable[[], Awaitable[BlobWriter]]
 
@@ -92,7 +98,11 @@ class ImportPass:
 
     async def close(self) -> None:
         """Stop, and keep what was taken, to go on with another pass."""
-        await (await self._choice()).close()
+        try:
+            await self._choice()
+        except TintypeError as exc:  # whoever fed it has met this too
+            log.info("pass was closed with nothing decompressed", reason=exc.reason)
+        await (self._candidate or self._writer).close()
 
     async def _take(self, data: bytes | memoryview, *, is_new: bool) -> None:
         if self._choosing:

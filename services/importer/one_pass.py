@@ -7,15 +7,14 @@ committed. Where they come from is the matter of the sources and uploads; where 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from services.importer.expectations import Expectations
+from services.importer.lanes import Digests, Lane
 from tintype.disks.guest_digest import GuestDigester
 from tintype.domain.errors import (
     DigestMismatchError,
@@ -35,8 +34,6 @@ MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024
 BATCH_SIZE = 1024 * 1024
 _MAX_BATCH_PIECES = 64
 _MAX_IN_FLIGHT_BATCHES = 8
-
-R = TypeVar("R")
 
 
 class OnePass:
@@ -210,51 +207,6 @@ class _Batch:
     work: list[asyncio.Future[None]]
 
 
-class Lane:
-    """One thread that does the same with every piece, in order."""
-
-    def __init__(self, work: Callable[[bytes | memoryview], None]) -> None:
-        self._work = work
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="one-pass")
-
-    def submit(self, pieces: Sequence[bytes | memoryview]) -> asyncio.Future[None]:
-        """Begin with the next pieces."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._do, pieces)
-
-    def _do(self, pieces: Sequence[bytes | memoryview]) -> None:
-        for data in pieces:
-            self._work(data)
-
-    async def run(self, function: Callable[[], R]) -> R:
-        """Do something else, after what was submitted."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-
-    def close(self) -> None:
-        """End once all that was submitted is done."""
-        self._thread.shutdown(wait=False)
-
-
-class Digests:
-    """Several hashes of the same bytes, each in a lane of its own."""
-
-    def __init__(self, algorithms: Iterable[str]) -> None:
-        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in sorted(algorithms)}
-        self.lanes = [Lane(taken.update) for taken in self._hashes.values()]
-
-    def submit(self, pieces: Sequence[bytes | memoryview]) -> list[asyncio.Future[None]]:
-        """Hash the next pieces."""
-        return [lane.submit(pieces) for lane in self.lanes]
-
-    def hex(self) -> dict[str, str]:
-        """The digests of all that was hashed: algorithm → lower-case hex."""
-        return {name: taken.hexdigest() for name, taken in self._hashes.items()}
-
-    def close(self) -> None:
-        """End the lanes."""
-        for lane in self.lanes:
-            lane.close()
-
-
 def require_room(expected: Expectations, total: int) -> None:
     """Check that so many bytes may come.
 
@@ -288,7 +240,11 @@ def require_announced(expected: Expectations, size: int, digests: Mapping[str, s
 
 
 def _inspector(expected: Expectations) -> Inspector | CompressedInspector:
-    inspector = Inspector(expected.disk_format, max_virtual_size=expected.max_virtual_size)
+    inspector = Inspector(
+        expected.disk_format,
+        max_virtual_size=expected.max_virtual_size,
+        max_allocation_ratio=expected.max_allocation_ratio,
+    )
     return CompressedInspector(inspector, max_size=expected.max_size) if expected.is_compressed else inspector
 
 

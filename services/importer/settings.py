@@ -47,6 +47,12 @@ class ImporterSection(ServiceSettings):
     max_virtual_bytes: int = Field(
         default=16 * 1024**4, ge=1, le=2**62, description="The largest guest disk that is let in, in bytes."
     )
+    max_allocation_ratio: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=2**62,
+        description="How many times larger than its file a guest disk of over 1 TiB may be.",
+    )
     decompression: bool = Field(
         default=True, description="Decompress images that are imported as gzip, zip, xz, zstd or bz2."
     )
@@ -141,7 +147,13 @@ class ImporterSection(ServiceSettings):
     @property
     def policy(self) -> SitePolicy:
         """What every image has to be like."""
-        return SitePolicy(self.hash_algorithm, self.max_image_bytes, self.max_virtual_bytes, self.plugins)
+        return SitePolicy(
+            self.hash_algorithm,
+            self.max_image_bytes,
+            self.max_virtual_bytes,
+            self.max_allocation_ratio,
+            self.plugins,
+        )
 
     @property
     def plugins(self) -> ImportPlugins:

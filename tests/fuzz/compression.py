@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from tests.fuzz.target import MAX_SEED_BYTES, Target
 from tintype.domain.errors import RefusedContentError
 from tintype.inspect.compression import DECOMPRESSIBLE
-from tintype.inspect.decompression import PIECE_SIZE, Decompressor
+from tintype.inspect.decoders import PIECE_SIZE
+from tintype.inspect.decompression import Decompressor
 from tintype.testing.hostile_compressed import COMPRESSORS, FREE_SIZE, MAX_RATIO, MAX_SIZE, hostile_compressed
 
 

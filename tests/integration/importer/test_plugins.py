@@ -32,6 +32,7 @@ from tintype.runtime.grpc_server import serving as serving_calls
 from tintype.testing.events import an_id
 from tintype.testing.handmade import qcow2
 from tintype.testing.hostile_compressed import COMPRESSORS
+from tintype.testing.hostile_sizes import empty_giants
 
 DISK = random.Random(4).randbytes(900_000) + bytes(1 << 20)
 ADMIN = Caller(PROJECT, "root", is_admin=True)
@@ -212,6 +213,15 @@ async def test_compressed_container_stays_compressed(purpose: StagePurpose, impo
     assert image.data.received is None
     assert (image.data.blob.disk_format, image.data.blob.virtual_size) == (DiskFormat.QCOW2, 1 << 20)
     assert image.facts["compression"].value == "zstd"
+
+
+async def test_disk_that_is_too_large_for_its_file_is_refused(make_importer: MakeImporter) -> None:
+    importer = await make_importer(max_allocation_ratio=1000, max_virtual_bytes=1 << 62)
+    giant = dict(empty_giants())[DiskFormat.QCOW2]()
+    async with serving(giant) as url, importer.working():
+        image = await importer.until_ended(await importer.request_import(url, disk_format=DiskFormat.QCOW2))
+    assert image.failure is not None
+    assert image.failure.reason == "ALLOCATION_RATIO"
 
 
 # --- injection, and what is switched off ------------------------------------------------------------------------------

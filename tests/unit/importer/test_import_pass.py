@@ -309,5 +309,11 @@ def test_format_of_an_appliance_is_that_of_its_archive() -> None:
     policy = SitePolicy("sha256", 100, 200)
     expected = policy.expectations(image_of(DiskFormat.VMDK, ContainerFormat.OVA), size=None, digest=None)
     assert expected.disk_format is DiskFormat.OVA
+    assert (
+        SitePolicy("sha256", 1, 2, 3)
+        .expectations(image_of(DiskFormat.RAW, ContainerFormat.BARE), size=None, digest=None)
+        .max_allocation_ratio
+        == 3
+    )
     contained = policy.expectations(image_of(DiskFormat.VMDK, ContainerFormat.COMPRESSED), size=None, digest=None)
     assert (contained.disk_format, contained.is_compressed) == (DiskFormat.VMDK, True)
