@@ -16,7 +16,7 @@ from tintype.domain.errors import ArchiveContentError, ManifestMismatchError, Tr
 from tintype.inspect.container_image import ContainerImage, Contents, image_in
 from tintype.inspect.formats.docker import MAX_LAYERS_SIZE, MAX_MEMBERS
 from tintype.inspect.json_document import MAX_DOCUMENT_SIZE
-from tintype.inspect.layer_decompression import Compression, decompression, layer_compression_of
+from tintype.inspect.layer_decompression import Compression, Growth, decompression, layer_compression_of
 from tintype.inspect.tar import BLOCK_SIZE, MemberKind, header_at, is_tar
 from tintype.inspect.tar_archive import Member, resolve
 
@@ -84,7 +84,7 @@ def pass_layer(
         digest.update(piece)
         sink(piece)
 
-    source = decompression(layer.compression, take, max_size=max_size)
+    source = decompression(layer.compression, take, Growth(max_size))
     with path.open("rb", buffering=0) as file:
         for begin in range(0, layer.size, _CHUNK_SIZE):
             length = min(_CHUNK_SIZE, layer.size - begin)

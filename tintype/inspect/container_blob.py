@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass
 
 from tintype.inspect.container_layer import LayerBudget, LayerWalk
-from tintype.inspect.layer_decompression import Compression, Decompression, decompression, layer_compression_of
+from tintype.inspect.layer_decompression import Compression, Decompression, Growth, decompression, layer_compression_of
 from tintype.inspect.tar import BLOCK_SIZE, is_tar
 
 
@@ -25,9 +25,8 @@ class LayerFacts:
 class BlobWalk:
     """Takes a file piece by piece."""
 
-    def __init__(self, budget: LayerBudget, *, max_size: int) -> None:
-        """``max_size`` in bytes is what the file may grow to."""
-        self._max_size = max_size
+    def __init__(self, budget: LayerBudget, growth: Growth) -> None:
+        self._growth = growth
         self._head = b""
         self._has_begun = False
         self._digest = hashlib.sha256()
@@ -80,7 +79,7 @@ class BlobWalk:
         # A layer that changes nothing is an end mark only.
         is_plain = is_tar(self._head) or self._head == bytes(BLOCK_SIZE)
         if self._compression is not Compression.NONE or is_plain:
-            self._decompression = decompression(self._compression, self._take_tar, max_size=self._max_size)
+            self._decompression = decompression(self._compression, self._take_tar, self._growth)
             self._decompression.feed(memoryview(self._head))
 
     def _take_tar(self, piece: memoryview) -> None:

@@ -157,6 +157,8 @@ class LayerWalk:
                 self._go_up(real, nodes, name)
                 continue
             below = node.get(part) if isinstance(node, dict) else None
+            if below is None and not hops:
+                return [*real, part, *reversed(pending)]  # there are no links there, and no ".." to leave it by
             if not isinstance(below, str):
                 real.append(part)
                 nodes.append(below)

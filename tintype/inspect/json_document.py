@@ -16,6 +16,7 @@ MAX_DEPTH = 32
 _T = TypeVar("_T")
 # A string that does not end runs to the end; possessive, so that no byte is looked at twice.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def parse_object(data: bytes, what: str) -> JsonObject:
 def _check_depth(data: bytes) -> None:
     depth = 0
     for match in _TOKEN.finditer(data):
-        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(match[0], 0)
+        depth += _STEPS.get(match[0], 0)
         if depth > MAX_DEPTH:
             raise ValueError(f"it is nested deeper than {MAX_DEPTH}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from tintype.domain.errors import DecompressionBombError, MalformedImageError, T
 MAX_RATIO = 200
 """How many times as large as the bytes that came what they stand for may be; text compresses by 3 to 20."""
 FREE_SIZE = 64 * 1024 * 1024
-"""Bytes up to which the ratio does not matter: a small disk of zeros is no bomb."""
+"""Bytes up to which the ratio does not matter, of all layers together: a small disk of zeros is no bomb."""
 MAX_WINDOW_SIZE = 32 * 1024 * 1024
 """Bytes of memory that a zstd frame may ask for: four times what ``zstd -19`` does."""
 MAX_GZIP_MEMBERS = 1 << 20
@@ -65,9 +66,33 @@ class Decompression(Protocol):
         """
 
 
-def decompression(kind: Compression, sink: Sink, *, max_size: int) -> Decompression:
-    """Take bytes of that kind apart into ``sink``, which must not keep what it gets; up to ``max_size`` bytes."""
-    meter = _Meter(sink, max_size, max_ratio=None if kind is Compression.NONE else MAX_RATIO)
+@dataclass(slots=True)
+class Growth:
+    """How far all layers of an image may grow together, and have: in bytes.
+
+    The ratio is that of all of them, so that a thousand small bombs are one.
+    """
+
+    max_size: int
+    consumed: int = 0
+    produced: int = 0
+
+    def add(self, size: int) -> None:
+        """Count what came out.
+
+        Raises:
+            DecompressionBombError: it is too much.
+        """
+        self.produced += size
+        if self.produced > self.max_size:
+            raise DecompressionBombError(f"the layers grow to more than {self.max_size} bytes")
+        if self.produced > max(FREE_SIZE, MAX_RATIO * self.consumed):
+            raise DecompressionBombError(f"the layers grow to more than {MAX_RATIO} times their size")
+
+
+def decompression(kind: Compression, sink: Sink, growth: Growth) -> Decompression:
+    """Take bytes of that kind apart into ``sink``, which must not keep what it gets; as far as ``growth`` allows."""
+    meter = _Meter(sink, growth)
     match kind:
         case Compression.GZIP:
             return _Gzip(meter)
@@ -80,20 +105,19 @@ def decompression(kind: Compression, sink: Sink, *, max_size: int) -> Decompress
 class _Meter:
     """Counts what goes in and what comes out, and stops what grows too much."""
 
-    def __init__(self, sink: Sink, max_size: int, max_ratio: int | None) -> None:
+    def __init__(self, sink: Sink, growth: Growth) -> None:
         self._sink = sink
-        self._max_size = max_size
-        self._max_ratio = max_ratio
-        self.consumed = 0
+        self._growth = growth
         self.produced = 0
+
+    def take(self, size: int) -> None:
+        """Count what goes in."""
+        self._growth.consumed += size
 
     def write(self, piece: bytes | memoryview) -> int:
         """Pass on what came out: the face of a file, as zstandard wants it."""
         self.produced += len(piece)
-        if self.produced > self._max_size:
-            raise DecompressionBombError(f"the bytes grow to more than {self._max_size} bytes")
-        if self._max_ratio and self.produced > max(FREE_SIZE, self._max_ratio * self.consumed):
-            raise DecompressionBombError(f"the compressed bytes grow to more than {self._max_ratio} times their size")
+        self._growth.add(len(piece))
         self._sink(memoryview(piece))
         return len(piece)
 
@@ -107,7 +131,7 @@ class _Plain:
         return self._meter.produced
 
     def feed(self, data: memoryview) -> None:
-        self._meter.consumed += len(data)
+        self._meter.take(len(data))
         self._meter.write(data)
 
     def finish(self) -> None:
@@ -130,7 +154,7 @@ class _Gzip:
     def feed(self, data: memoryview) -> None:
         for begin in range(0, len(data), _SLICE_SIZE):
             piece = bytes(data[begin : begin + _SLICE_SIZE])
-            self._meter.consumed += len(piece)
+            self._meter.take(len(piece))
             while piece:
                 piece = self._feed_member(piece)
 
@@ -181,7 +205,7 @@ class _Zstd:
     def feed(self, data: memoryview) -> None:
         for begin in range(0, len(data), _SLICE_SIZE):
             piece = data[begin : begin + _SLICE_SIZE]
-            self._meter.consumed += len(piece)
+            self._meter.take(len(piece))
             try:
                 self._writer.write(piece)
             except zstandard.ZstdError as exc:

@@ -225,6 +225,7 @@ def container_layers() -> _Rows:
         yield f"{what} layer that is damaged", MalformedImageError, partial(_single, damaged)
         yield f"{what} layer of no tar", MalformedImageError, partial(_single, compress(b"no tar" * 500))
         yield f"{what} bomb", DecompressionBombError, partial(_bomb, what)
+    yield "many small bombs", DecompressionBombError, _many_bombs
     yield "gzip layer that ends early", TruncatedError, lambda: _single(gzip.compress(LAYER)[:-9])
     yield "zstd layer that ends early", TruncatedError, lambda: _single(_cut_zstd())
     yield "zstd layer that asks for memory", MalformedImageError, lambda: _single(_wide_zstd())
@@ -251,3 +252,10 @@ def _bomb(kind: str) -> bytes:
     layer = member("zeros", size=_BOMB_SIZE) + bytes(_BOMB_SIZE + 1024)
     packed = gzip.compress(layer, 1) if kind == "gzip" else zstandard.ZstdCompressor().compress(layer)
     return oci_archive([LAYER], blobs=[packed])
+
+
+@cache
+def _many_bombs() -> bytes:
+    """Small ones, none of which would matter alone."""
+    layers = [tar(member(str(number), bytes(1 << 20))) for number in range(100)]
+    return oci_archive(layers, blobs=[zstandard.ZstdCompressor().compress(layer) for layer in layers])

@@ -26,6 +26,7 @@ from tintype.inspect.container_image import ContainerImage, Contents, blob_diges
 from tintype.inspect.container_layer import LayerBudget
 from tintype.inspect.inspection import Findings
 from tintype.inspect.json_document import MAX_DOCUMENT_SIZE, JsonObject
+from tintype.inspect.layer_decompression import Growth
 from tintype.inspect.ova_names import is_ova_member
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
@@ -65,7 +66,7 @@ class _Walk:
     def __init__(self, stream: Stream) -> None:
         self._archive = Archive(stream, max_members=MAX_MEMBERS)
         self._budget = LayerBudget()
-        self._left = MAX_LAYERS_SIZE if stream.max_virtual_size is None else stream.max_virtual_size
+        self._growth = Growth(MAX_LAYERS_SIZE if stream.max_virtual_size is None else stream.max_virtual_size)
         self.contents = Contents()
         self.layers: dict[str, LayerFacts] = {}
 
@@ -85,7 +86,7 @@ class _Walk:
 
     def _file(self, member: Member) -> Generator[Wish, bytes, None]:
         expected = blob_digest(member.name)
-        blob = BlobWalk(self._budget, max_size=self._left)
+        blob = BlobWalk(self._budget, self._growth)
         if member.size <= MAX_DOCUMENT_SIZE:
             data = yield from self._archive.read(member, MAX_DOCUMENT_SIZE)
             blob.feed(memoryview(data))
@@ -97,7 +98,6 @@ class _Walk:
             raise ManifestMismatchError(f"{member.name!a:.100} is not the file that its name is the digest of")
         self.contents.add_file(member.name, member.size, b"" if layer else data)
         if layer is not None:
-            self._left -= layer.size
             self.layers[member.name] = layer
 
 
@@ -196,7 +196,7 @@ FORMAT = Format(
         Rule(ManifestMismatchError, "a blob, a configuration or a layer that is not the one of its digest or size"),
         Rule(
             DecompressionBombError,
-            "a layer that grows by more than 200, all layers to more than a guest's disk may have, more than a million "
+            "layers that grow to 200 times their size, or to more than a guest's disk may have; more than a million "
             "members, more links than can be followed",
         ),
         Rule(UnsupportedImageError, "sparse members, digests other than SHA-256, encrypted or unknown layers"),
