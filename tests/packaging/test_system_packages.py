@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,7 +42,9 @@ def test_missing_programs_are_named_in_one_line_when_apt_is_absent(tmp_path: Pat
     assert result.stderr.splitlines() == ["Please install these packages first (Debian's names): qemu-utils bubblewrap"]
 
 
-FORMAT_PROGRAMS = ("xorriso", "genisoimage", "cpio", "lz4", "zstd", "mkfs.xfs", "mkfs.btrfs", "mksquashfs", "sfdisk")
+FORMAT_PROGRAMS = re.findall(
+    r"need_program (\S+)", SCRIPT.read_text().partition("need_formats() {")[2].partition("}")[0]
+)
 
 
 def test_nothing_is_said_or_done_when_programs_and_boot_files_are_there(tmp_path: Path) -> None:
