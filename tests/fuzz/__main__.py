@@ -25,7 +25,9 @@ def fuzz(name: str, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["tintype"]):
         from tests.fuzz.targets import targets
-    target = targets()[name]
+
+        # The formats' modules are imported by this call, and so must be inside as well.
+        target = targets()[name]
     directory = KEPT / name
     corpus = directory / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

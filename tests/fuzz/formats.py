@@ -10,6 +10,7 @@ from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspector
 from tintype.inspect.registry import known_formats
 from tintype.testing.hostile import hostile_images
+from tintype.testing.sound_boot import sound_boot_images
 
 _MAX_VIRTUAL_SIZE = 1 << 50
 
@@ -41,6 +42,7 @@ def _format_target(disk_format: DiskFormat) -> Target:
         inspect(disk_format, content)
 
     def seeds() -> Iterator[bytes]:
+        yield from (content for declared, content in sound_boot_images() if declared is disk_format)
         for image in hostile_images().values():
             if image.declared in (disk_format, None):
                 content = image.build()

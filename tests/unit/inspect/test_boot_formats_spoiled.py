@@ -17,33 +17,9 @@ from tintype.domain.errors import MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.compressed_head import MAX_OUTPUT, first_bytes
-from tintype.testing.handmade_boot import (
-    arm_zimage,
-    bzimage,
-    cpio_archive,
-    cpio_entry,
-    elf_kernel,
-    ext2,
-    gpt_disk,
-    linux_image,
-    mbr_disk,
-    uefi_program,
-    zboot_kernel,
-)
-from tintype.testing.handmade_iso import el_torito, el_torito_entry, el_torito_section, iso, iso_record, zisofs_field
+from tintype.testing.sound_boot import sound_boot_images
 
-ISO, AKI, ARI, AMI = DiskFormat.ISO, DiskFormat.AKI, DiskFormat.ARI, DiskFormat.AMI
-SAMPLES: tuple[tuple[DiskFormat, bytes], ...] = (
-    (ISO, iso(is_hybrid=True, root=iso_record(b"\0") + iso_record(b"FILE", zisofs_field(77), flags=0))),
-    (ISO, iso(catalog=el_torito(el_torito_entry(), el_torito_section(el_torito_entry())))),
-    *((AKI, build()) for build in (bzimage, linux_image, elf_kernel, uefi_program, zboot_kernel, arm_zimage)),
-    (AKI, elf_kernel(is_64_bit=False, big_endian=True)),
-    *((AKI, compress(bzimage())) for compress in (gzip.compress, lzma.compress, zstandard.compress)),
-    (ARI, cpio_archive(cpio_entry(b"a" * 300, b"x" * 999), cpio_entry(b"init")) + bytes(512) + cpio_archive()),
-    (ARI, cpio_archive() + gzip.compress(cpio_archive())),
-    (ARI, bz2.compress(cpio_archive())),
-    *((AMI, build()) for build in (ext2, mbr_disk, gpt_disk)),
-)
+SAMPLES = sound_boot_images()
 OFFSETS = (0, 0x38, 0x1B8, 0x1F0, 0x230, 1024, 4096, 16 * 2048, 16 * 2048 + 80, 17 * 2048, 21 * 2048, 22 * 2048)
 PATCHES = st.one_of(
     st.binary(min_size=1, max_size=8),
@@ -65,6 +41,12 @@ def meant(refusal: RefusedContentError) -> type[RefusedContentError]:
     """Its class; a parser that stumbled has refused nothing."""
     assert "cannot be read (" not in str(refusal), refusal.__cause__
     return type(refusal)
+
+
+@pytest.mark.parametrize("number", range(len(SAMPLES)))
+def test_image_is_sound_before_it_is_spoiled(number: int) -> None:
+    declared, content = SAMPLES[number]
+    assert isinstance(verdict(declared, content, []), Inspection)
 
 
 @given(
@@ -92,7 +74,7 @@ def test_spoiled_image_is_judged_alike_however_it_is_cut(
 @given(content=st.binary(max_size=4096), magic=st.sampled_from([content[:600] for _, content in SAMPLES]))
 @settings(max_examples=150, deadline=None)
 def test_any_bytes_behind_any_magic_lead_to_a_verdict(content: bytes, magic: bytes) -> None:
-    for declared in (AKI, ARI, AMI):
+    for declared in (DiskFormat.AKI, DiskFormat.ARI, DiskFormat.AMI):
         for length in (4, 64, 600):
             outcome = verdict(declared, magic[:length] + content, [])
             assert isinstance(outcome, Inspection) or issubclass(outcome, RefusedContentError)
