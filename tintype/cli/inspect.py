@@ -48,6 +48,15 @@ def inspect(
         int | None,
         typer.Option(metavar="BYTES", min=0, max=MAX_INT64, help="Refuse a larger guest's disk, as a site may."),
     ] = None,
+    max_allocation_ratio: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MAX_INT64,
+            help="Refuse a guest's disk over 1 TiB and N times its file, as a site may.",
+        ),
+    ] = None,
     output: Annotated[OutputFormat | None, typer.Option("--output", "-o", help="How to print answers.")] = None,
 ) -> None:
     """Tell what an image is, whether it is safe, and what it says about itself: offline, without any service.
@@ -61,14 +70,14 @@ def inspect(
         hint = "Install what reads disk images: pip install 'tintype[inspect]'"
         printer.failure(f"{', '.join(missing)} is not installed", "INSPECT_MISSING", hint, retryable=False)
         raise typer.Exit(ExitCode.REFUSED)
-    from tintype.cli.inspect_report import inspected
+    from tintype.cli.inspect_report import Limits, inspected
 
     def work() -> int:
         try:
             report = inspected(
                 _readable(file),
                 declared,
-                max_virtual_size=max_virtual_size,
+                limits=Limits(max_virtual_size, max_allocation_ratio),
                 wants_digest=guest_digest,
                 wants_contents=contents,
                 note=printer.note,

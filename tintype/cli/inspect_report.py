@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from io import RawIOBase
 from pathlib import Path
 
 from tintype.cli.bars import ReportBytes, byte_bar
@@ -21,7 +22,10 @@ from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import ConfigurationError, RefusedContentError, UnsupportedImageError
 from tintype.domain.values import DiskFormat, Fact, GuestDigest
-from tintype.inspect import Inspector
+from tintype.inspect import Inspection, Inspector
+from tintype.inspect.compressed_inspector import CompressedInspector
+from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
+from tintype.inspect.decompression import SNIFF_SIZE
 from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 
@@ -34,11 +38,26 @@ _APPLIANCE_DISK = ("ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes")
 """Facts that tell where the disk inside of an OVA is."""
 
 
+_COMPRESSED_AS_THEY_ARE = (DiskFormat.AKI, DiskFormat.ARI)
+"""Formats whose images are compressed themselves: what is inside is their own matter."""
+
+_UNLIMITED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a site may not let in: a guest's disk over so many bytes, or so many times larger than its file."""
+
+    virtual_size_bytes: int | None = None
+    allocation_ratio: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was found: ``refusal`` says why the image is not safe; ``guest_digest`` is told where it was asked for.
 
-    ``opinions`` is what each program that was asked takes the bytes for. ``virtual_size`` is in bytes.
+    ``opinions`` is what each program that was asked takes the bytes for. ``virtual_size`` is in bytes. Of an image that
+    ``is_compressed`` all this is about the one inside.
     """
 
     disk_format: DiskFormat | None = None
@@ -46,6 +65,7 @@ class Report:
     virtual_size: int | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
     refusal: RefusedContentError | None = None
+    is_compressed: bool = False
     wants_digest: bool = False
     guest_digest: GuestDigest | None = None
 
@@ -83,20 +103,22 @@ def inspected(
     path: Path,
     declared: DiskFormat | None,
     *,
-    max_virtual_size: int | None,
+    limits: Limits,
     wants_digest: bool,
     wants_contents: bool,
     note: Callable[[str], None],
 ) -> Report:
     """Look at the image; ``note`` tells what could not be done although it was asked for.
 
-    ``max_virtual_size`` in bytes is the largest guest's disk that is let in; ``None`` sets no limit.
-
     Raises:
         OSError, StoreUnavailableError: the file cannot be read.
     """
-    report = replace(_verdict(path, declared, max_virtual_size), wants_digest=wants_digest)
+    report = replace(_verdict(path, declared, limits), wants_digest=wants_digest)
     if report.disk_format is None or report.refusal:
+        return report
+    if report.is_compressed:
+        if wants_digest:
+            note("no guest digest: the image is compressed")
         return report
     place = _Place.of(path, report.disk_format, report.facts)
     try:
@@ -110,22 +132,34 @@ def inspected(
     return report
 
 
-def _verdict(path: Path, declared: DiskFormat | None, max_virtual_size: int | None) -> Report:
-    """What the bytes are, read once."""
-    inspector = Inspector(declared, max_virtual_size=max_virtual_size)
-    size_bytes = _size(path)
+def _verdict(path: Path, declared: DiskFormat | None, limits: Limits) -> Report:
+    """What the bytes are, read once; of a compressed file the image inside, as an import takes it."""
+    inspector = Inspector(
+        declared, max_virtual_size=limits.virtual_size_bytes, max_allocation_ratio=limits.allocation_ratio
+    )
     try:
-        with path.open("rb", buffering=0) as file, _bar("inspect", size_bytes) as report:
-            done = 0
-            while chunk := file.read(_READ_SIZE):
-                inspector.feed(chunk)
-                done += len(chunk)
-                if report:
-                    report(done, max(size_bytes, done))
-            found = inspector.finish()
+        with path.open("rb", buffering=0) as file:
+            size_bytes = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            kind = compression_of(file.read(SNIFF_SIZE))
+            is_compressed = kind in DECOMPRESSIBLE and declared not in _COMPRESSED_AS_THEY_ARE
+            file.seek(0)
+            taker = CompressedInspector(inspector, max_size=_UNLIMITED) if is_compressed else inspector
+            found = _fed(taker, file, size_bytes)
     except RefusedContentError as refusal:
         return Report(_known_format(inspector), inspector.opinions, refusal=refusal)
-    return Report(found.disk_format, found.opinions, found.virtual_size, found.facts)
+    return Report(found.disk_format, found.opinions, found.virtual_size, found.facts, is_compressed=is_compressed)
+
+
+def _fed(taker: Inspector | CompressedInspector, file: RawIOBase, size_bytes: int) -> Inspection:
+    with _bar("inspect", size_bytes) as report:
+        done = 0
+        while chunk := file.read(_READ_SIZE):
+            taker.feed(chunk)
+            done += len(chunk)
+            if report:
+                report(done, max(size_bytes, done))
+        return taker.finish()
 
 
 def _known_format(inspector: Inspector) -> DiskFormat | None:
@@ -180,12 +214,6 @@ def _sandbox() -> Sandbox | None:
         return detect_sandbox()
     except ConfigurationError:
         return None  # a fact tells that no operating system was looked for, and why
-
-
-def _size(path: Path) -> int:
-    """The size in bytes, of a block device too."""
-    with path.open("rb", buffering=0) as file:
-        return file.seek(0, os.SEEK_END)
 
 
 def _bar(label: str, size_bytes: int) -> AbstractContextManager[ReportBytes | None]:

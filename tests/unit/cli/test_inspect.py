@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -18,7 +19,8 @@ from tintype.cli.app import app
 from tintype.cli.exit_codes import MEANINGS, REFUSALS, ExitCode, refusal_code
 from tintype.domain import errors
 from tintype.testing.handmade import qcow2
-from tintype.testing.hostile import MAX_VIRTUAL_SIZE, hostile_images
+from tintype.testing.handmade_iso import iso
+from tintype.testing.hostile import hostile_images
 
 Inspect = Callable[..., Outcome]
 
@@ -43,15 +45,20 @@ def tintype_inspect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: Path
     return run
 
 
-@pytest.mark.parametrize("name", hostile_images())
+ONE_OF_EACH = {image.error: name for name, image in hostile_images().items()}
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH.values())
 def test_a_refused_image_tells_its_reason_and_ends_with_the_code_of_its_class(
     tintype_inspect: Inspect, image: Path, name: str
 ) -> None:
     hostile = hostile_images()[name]
     image.write_bytes(hostile.build())
-    declared = ["--format", hostile.declared] if hostile.declared else []
+    limits = {"--max-virtual-size": hostile.max_virtual_size, "--max-allocation-ratio": hostile.max_allocation_ratio}
+    options = {"--format": hostile.declared, **limits}
+    given = [word for option, value in options.items() if value is not None for word in (option, str(value))]
 
-    outcome = tintype_inspect(*declared, "--max-virtual-size", str(MAX_VIRTUAL_SIZE), "--guest-digest", "-o", "json")
+    outcome = tintype_inspect(*given, "--guest-digest", "-o", "json")
 
     answer = outcome.answer
     assert (answer["safe"], answer["reason"]) == (False, hostile.error.reason)
@@ -113,13 +120,40 @@ def test_contents_are_looked_for_unless_told_otherwise(tintype_inspect: Inspect,
 
 
 def test_a_guest_digest_that_cannot_be_is_null_and_a_note_says_why(tintype_inspect: Inspect, image: Path) -> None:
-    image.write_bytes(b"\x1f\x8b" + bytes(4096))
+    image.write_bytes(iso())
 
-    outcome = tintype_inspect("--format", "ari", "--guest-digest", "-o", "json", "--no-contents")
+    outcome = tintype_inspect("--format", "iso", "--guest-digest", "-o", "json", "--no-contents")
 
     assert outcome.code == ExitCode.OK
     assert outcome.answer["guest_digest"] is None
     assert outcome.err.startswith("no guest digest: ")
+
+
+def test_the_image_inside_of_a_compressed_file_is_told(tintype_inspect: Inspect, image: Path) -> None:
+    image.write_bytes(gzip.compress(qcow2()))
+
+    outcome = tintype_inspect("--format", "qcow2", "--guest-digest", "-o", "json")
+
+    assert outcome.code == ExitCode.OK
+    assert (outcome.answer["format"], outcome.answer["guest_digest"]) == ("qcow2", None)
+    assert outcome.answer["facts"]["compression"]["value"] == "gzip"  # type: ignore[index]
+    assert outcome.err == "no guest digest: the image is compressed\n"
+
+
+def test_what_no_import_decompresses_is_refused_for_what_it_is(tintype_inspect: Inspect, image: Path) -> None:
+    image.write_bytes(bytes.fromhex("04224d18") + bytes(4096))
+
+    outcome = tintype_inspect("-o", "json")
+
+    assert outcome.answer["safe"] is False
+    assert "lz4" in str(outcome.answer["message"])
+
+
+def test_an_image_that_is_refused_is_refused_inside_of_a_compressed_file(tintype_inspect: Inspect, image: Path) -> None:
+    hostile = hostile_images()["qcow2: backing file"]
+    image.write_bytes(gzip.compress(hostile.build()))
+
+    assert tintype_inspect("-o", "json").code == ExitCode.UNSAFE_REFERENCE
 
 
 @pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo])
