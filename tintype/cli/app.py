@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from tintype import __version__
-from tintype.cli import admin, events, image, image_data, info, operation, stack
-from tintype.cli.exit_codes import MEANINGS
+from tintype.cli import admin, events, image, image_data, info, inspect, operation, stack
+from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
 
-EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:<4} {meaning}" for code, meaning in MEANINGS.items())
+EPILOG = exit_code_list(MEANINGS)
 
 app = typer.Typer(
     name="tintype",
@@ -31,6 +31,7 @@ app.add_typer(operation.app, name="operation")
 app.add_typer(events.app, name="events")
 app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
+app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 image_data.register(image.app)
 info.register(app)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-__all__ = ["GlobalOptions", "OutputFormat", "Session", "command", "usage_error"]
+__all__ = ["GlobalOptions", "OutputFormat", "Session", "command", "ended", "usage_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,21 @@ def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]])
         async with connect(options.config, project=options.project) as client:
             await body(Session(client, printer))
 
+    def work() -> int:
+        try:
+            asyncio.run(run())
+        except ClientError as exc:
+            printer.error(exc)
+            return exit_code(exc)
+        return ExitCode.OK
+
+    return ended(printer, work)
+
+
+def ended(printer: Printer, work: Callable[[], int]) -> int:
+    """The exit code of ``work``, also where it is interrupted, a file fails it, or nobody reads its output."""
     try:
-        asyncio.run(run())
-    except ClientError as exc:
-        printer.error(exc)
-        return exit_code(exc)
+        return work()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
@@ -138,4 +148,3 @@ def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]])
         where = f"{exc.filename}: " if exc.filename else ""
         printer.failure(f"{where}{exc.strerror or exc}", "LOCAL_FILE", "", retryable=False)
         return ExitCode.REFUSED
-    return ExitCode.OK

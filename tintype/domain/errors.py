@@ -344,7 +344,7 @@ class FormatMismatchError(RefusedContentError):
     """The bytes are of another format than was declared."""
 
     reason = "FORMAT_MISMATCH"
-    hint = "Declare the format that the bytes are in; `qemu-img info` of a file you trust tells."
+    hint = "Declare the format that the bytes are in; `tintype inspect FILE` tells."
 
 
 class TruncatedError(RefusedContentError):

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import structlog
-
 from tintype.domain.errors import ConfigurationError
 from tintype.runtime.seccomp import no_new_processes
 
@@ -72,6 +70,8 @@ def detect_sandbox(*, unsafe_no_sandbox: bool = False) -> Sandbox:
         raise ConfigurationError(
             f"untrusted tools cannot be confined: {complaint}; converter.unsafe_no_sandbox accepts the danger"
         )
+    import structlog  # a service's; the command line confines tools too, and is installed without it
+
     structlog.get_logger().warning("sandbox was switched off by configuration", complaint=complaint)
     return Sandbox(Path(prlimit), None, None)
 
