@@ -6,16 +6,15 @@ The image is opened as a disk only when its headers were found safe. An operatin
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from io import RawIOBase
 from pathlib import Path
 
 from tintype.cli.bars import ReportBytes, byte_bar
 from tintype.cli.exit_codes import ExitCode, refusal_code
 from tintype.cli.plain import Plain, cell, plain
+from tintype.disks.byte_file import ByteFile
 from tintype.disks.contents_jail import examine_contents
 from tintype.disks.disk import Disk
 from tintype.disks.guest_digest import digest_of
@@ -30,6 +29,7 @@ from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 
 _READ_SIZE = 1024 * 1024
+_HOLE_SIZE = 16 * 1024 * 1024
 _NO_BAR_BELOW = 256 * 1024 * 1024
 """A smaller file is read before a person has seen a bar."""
 
@@ -138,28 +138,35 @@ def _verdict(path: Path, declared: DiskFormat | None, limits: Limits) -> Report:
         declared, max_virtual_size=limits.virtual_size_bytes, max_allocation_ratio=limits.allocation_ratio
     )
     try:
-        with path.open("rb", buffering=0) as file:
-            size_bytes = file.seek(0, os.SEEK_END)
-            file.seek(0)
-            kind = compression_of(file.read(SNIFF_SIZE))
+        with ByteFile(path) as file:
+            kind = compression_of(file.read(0, SNIFF_SIZE))
             is_compressed = kind in DECOMPRESSIBLE and declared not in _COMPRESSED_AS_THEY_ARE
-            file.seek(0)
             taker = CompressedInspector(inspector, max_size=_UNLIMITED) if is_compressed else inspector
-            found = _fed(taker, file, size_bytes)
+            found = _fed(taker, file)
     except RefusedContentError as refusal:
         return Report(_known_format(inspector), inspector.opinions, refusal=refusal)
     return Report(found.disk_format, found.opinions, found.virtual_size, found.facts, is_compressed=is_compressed)
 
 
-def _fed(taker: Inspector | CompressedInspector, file: RawIOBase, size_bytes: int) -> Inspection:
-    with _bar("inspect", size_bytes) as report:
+def _fed(taker: Inspector | CompressedInspector, file: ByteFile) -> Inspection:
+    with _bar("inspect", file.size) as report:
         done = 0
-        while chunk := file.read(_READ_SIZE):
+        for chunk in _chunks(file):
             taker.feed(chunk)
             done += len(chunk)
             if report:
-                report(done, max(size_bytes, done))
+                report(done, file.size)
         return taker.finish()
+
+
+def _chunks(file: ByteFile) -> Iterator[bytes | memoryview]:
+    """The file's bytes in order; its holes are not read, which would cost as much as data."""
+    zeros = memoryview(bytes(_HOLE_SIZE))
+    for extent in file.extents():
+        step = _HOLE_SIZE if extent.is_zero else _READ_SIZE
+        for offset in range(extent.offset, extent.end, step):
+            length = min(step, extent.end - offset)
+            yield zeros[:length] if extent.is_zero else file.read(offset, length)
 
 
 def _known_format(inspector: Inspector) -> DiskFormat | None:

@@ -180,6 +180,16 @@ def test_a_link_is_followed(tintype_inspect: Inspect, image: Path, tmp_path: Pat
     assert str(outcome.answer["guest_digest"]).startswith("guest-disk-v1:")
 
 
+def test_a_file_of_holes_is_not_read(tintype_inspect: Inspect, image: Path) -> None:
+    with image.open("wb") as file:
+        file.write(b"\1")
+        file.truncate(1 << 40)  # to read it would take minutes
+
+    answer = tintype_inspect("--guest-digest", "-o", "json").answer
+
+    assert (answer["format"], answer["safe"], answer["virtual_size"]) == ("raw", True, 1 << 40)
+
+
 def test_without_the_extra_it_says_which_to_install(
     tintype_inspect: Inspect, image: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
