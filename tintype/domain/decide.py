@@ -164,7 +164,7 @@ def _require_room(image: Image) -> None:
 def _update(image: Image, command: UpdateImage) -> Event:
     _require_etag(image, command.etag)
     before = image.attributes
-    wanted = attrs.merged(before, command.attributes, command.mask)
+    wanted = _without_what_was_read(image, attrs.merged(before, command.attributes, command.mask))
     _require_may_override(command, before.overrides, wanted.overrides)
     checked = attrs.checked(wanted)
     overrides = attrs.typed_as_read(before.overrides, checked.overrides, image.facts)
@@ -176,6 +176,14 @@ def _update(image: Image, command: UpdateImage) -> Event:
             raise SignaturePropertiesFixedError(f"image {image.id} is {image.status}: its signature is fixed")
     changed = tuple(name for name in attrs.UPDATABLE if getattr(before, name) != getattr(after, name))
     return ImageUpdated(after, changed)
+
+
+def _without_what_was_read(image: Image, wanted: attrs.ImageAttributes) -> attrs.ImageAttributes:
+    """Who sends back the least disk and memory that an image was shown with does not make them the owner's word."""
+    before = image.attributes
+    min_disk = before.min_disk if wanted.min_disk == image.effective_min_disk() else wanted.min_disk
+    min_ram = before.min_ram if wanted.min_ram == image.effective_min_ram() else wanted.min_ram
+    return replace(wanted, min_disk=min_disk, min_ram=min_ram)
 
 
 def _require_may_override(

@@ -13,7 +13,7 @@ from tintype.inspect.detection import format_of_head, format_of_tail, needing_de
 from tintype.inspect.fact_bounds import facts_of
 from tintype.inspect.inspection import Findings, Inspection
 from tintype.inspect.registry import Format, known_formats
-from tintype.inspect.second_opinion import FIRST, SECOND, require_agreement, second_opinion
+from tintype.inspect.second_opinion import FIRST, SECOND, require_agreement, require_second_opinion, second_opinion
 from tintype.inspect.stream import END, HEAD_SIZE, TAIL_SIZE, Parsing, Passage, Stream, Wish
 
 ALLOCATION_RATIO_FLOOR = 1 << 40
@@ -39,7 +39,9 @@ class Inspector:
         ``max_virtual_size`` in bytes is the largest guest disk that is let in. ``max_allocation_ratio`` is how many
         times larger than its file a guest disk beyond :data:`ALLOCATION_RATIO_FLOOR` may be.
         """
-        known_formats()  # so that a defect in a format's module is not taken for one of the image
+        # So that a defect in a format's module, or a missing library, is not taken for one of the image.
+        known_formats()
+        require_second_opinion()
         self._declared = declared
         self._max_virtual_size = max_virtual_size
         self._max_allocation_ratio = max_allocation_ratio

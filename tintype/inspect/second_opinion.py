@@ -64,6 +64,15 @@ class _Inspector(Protocol):
     def format_match(self) -> bool: ...
 
 
+def require_second_opinion() -> None:
+    """Load the second program, so that where it is missing no image is blamed.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    _inspectors()
+
+
 def second_opinion(head: bytes) -> str:
     """The formats that oslo.utils finds in ``head``, sorted and joined by ``+``; ``raw`` or :data:`NONE` if none."""
     matches, has_stumbled = [], False

@@ -179,3 +179,12 @@ def test_what_the_site_injects_becomes_the_owners_property() -> None:
     life.does(owners(note="owner again"))
     assert life.now.attributes.properties["note"] == "owner again"
     assert STAGED.injected == {}
+
+
+def test_sizes_that_are_sent_back_as_they_were_shown_do_not_become_the_owners_word() -> None:
+    life = active()
+    shown = ImageAttributes(name="new", min_disk=life.now.effective_min_disk())
+    life.does(UpdateImage(shown, ("name", "min_disk")))
+    assert (life.now.attributes.name, life.now.attributes.min_disk) == ("new", 0)
+    life.does(UpdateImage(ImageAttributes(min_disk=9), ("min_disk",)))
+    assert life.now.attributes.min_disk == 9
