@@ -18,9 +18,9 @@ from services.importer.lanes import Digests, Lane
 from services.importer.one_pass import OnePass, require_announced, require_room
 from tintype.domain.errors import TintypeError
 from tintype.domain.values import Blob, Fact, Received
-from tintype.inspect.compressed_inspector import COMPRESSION, COMPRESSION_SOURCE
-from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
-from tintype.inspect.decompression import SNIFF_SIZE, Decompressor
+from tintype.inspect.compression.decompressor import SNIFF_SIZE, Decompressor
+from tintype.inspect.compression.inspector import COMPRESSION, COMPRESSION_SOURCE
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
 from tintype.ports.image_store import BlobWriter
 
 log = structlog.get_logger(__name__)

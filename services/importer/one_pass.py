@@ -25,7 +25,7 @@ from tintype.domain.errors import (
 )
 from tintype.domain.values import Blob, BlobRef, DiskFormat
 from tintype.inspect import Inspector
-from tintype.inspect.compressed_inspector import CompressedInspector
+from tintype.inspect.compression.inspector import CompressedInspector
 from tintype.ports.image_store import BlobWriter
 
 MAX_IN_FLIGHT_SIZE = 16 * 1024 * 1024

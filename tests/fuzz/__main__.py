@@ -25,9 +25,11 @@ def fuzz(name: str, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["tintype"]):
         from tests.fuzz.targets import targets
+        from tintype.disks.opening import known_readers
 
-        # The formats' modules are imported by this call, and so must be inside as well.
+        # The modules of formats and readers are imported by these calls, and so must be inside as well.
         target = targets()[name]
+        known_readers()
     directory = KEPT / name
     corpus = directory / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)

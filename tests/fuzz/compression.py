@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from tests.fuzz.target import MAX_SEED_BYTES, Target
 from tintype.domain.errors import RefusedContentError
-from tintype.inspect.compression import DECOMPRESSIBLE
-from tintype.inspect.decoders import PIECE_SIZE
-from tintype.inspect.decompression import Decompressor
+from tintype.inspect.compression.decoders import PIECE_SIZE
+from tintype.inspect.compression.decompressor import Decompressor
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE
 from tintype.testing.hostile_compressed import COMPRESSORS, FREE_SIZE, MAX_RATIO, MAX_SIZE, hostile_compressed
 
 

@@ -8,7 +8,7 @@ from tests.fuzz.target import Target
 from tintype.disks.machine import architecture_of_program
 from tintype.disks.os_release import of_debian_version, of_os_release, of_redhat_release
 from tintype.inspect.file_systems import identify_file_system
-from tintype.inspect.partitions import read_partition_table
+from tintype.inspect.partitions.table import read_partition_table
 from tintype.testing.disk_contents import (
     EFI_SYSTEM,
     GRUB,

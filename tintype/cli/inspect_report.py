@@ -22,9 +22,9 @@ from tintype.disks.opening import open_disk
 from tintype.domain.errors import ConfigurationError, RefusedContentError, UnsupportedImageError
 from tintype.domain.values import DiskFormat, Fact, GuestDigest
 from tintype.inspect import Inspection, Inspector
-from tintype.inspect.compressed_inspector import CompressedInspector
-from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
-from tintype.inspect.decompression import SNIFF_SIZE
+from tintype.inspect.compression.decompressor import SNIFF_SIZE
+from tintype.inspect.compression.inspector import CompressedInspector
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
 from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tintype.domain.errors import ArchiveContentError, ManifestMismatchError, TruncatedError, UnsupportedImageError
-from tintype.inspect.container_image import ContainerImage, Contents, image_in
+from tintype.inspect.archives.container_image import ContainerImage, Contents, image_in
+from tintype.inspect.archives.json_document import MAX_DOCUMENT_SIZE
+from tintype.inspect.archives.layer_decompression import Compression, Growth, decompression, layer_compression_of
+from tintype.inspect.archives.tar import BLOCK_SIZE, MemberKind, header_at, is_tar
+from tintype.inspect.archives.tar_archive import Member, resolve
 from tintype.inspect.formats.docker import MAX_LAYERS_SIZE, MAX_MEMBERS
-from tintype.inspect.json_document import MAX_DOCUMENT_SIZE
-from tintype.inspect.layer_decompression import Compression, Growth, decompression, layer_compression_of
-from tintype.inspect.tar import BLOCK_SIZE, MemberKind, header_at, is_tar
-from tintype.inspect.tar_archive import Member, resolve
 
 _CHUNK_SIZE = 1024 * 1024
 

@@ -14,8 +14,8 @@ from tintype.disks.disk import Disk
 from tintype.domain.values import Fact, PropertyValue
 from tintype.inspect.fact_bounds import MAX_FACTS, bounded
 from tintype.inspect.file_systems import FileSystem, Read, identify_file_system
-from tintype.inspect.partition_types import architecture_of
-from tintype.inspect.partitions import Partition, PartitionTable, Scheme, read_partition_table
+from tintype.inspect.partitions.table import Partition, PartitionTable, Scheme, read_partition_table
+from tintype.inspect.partitions.types import architecture_of
 from tintype.inspect.registry import FactSpec
 
 MAX_PARTITIONS = 16

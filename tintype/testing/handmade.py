@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Sequence
 from uuid import UUID
 
-from tintype.inspect.crc32c import crc32c
+from tintype.inspect.tables.crc32c import crc32c
 
 _KIB, _MIB = 1024, 1024 * 1024
 

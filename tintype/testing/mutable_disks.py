@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tintype.domain.values import DiskFormat
-from tintype.inspect.crc32c import crc32c
+from tintype.inspect.tables.crc32c import crc32c
 from tintype.testing.handmade import fixed_vhd, vdi, vhd, vhdx, vmdk
 from tintype.testing.hostile_disks import ploop, stream_vmdk
 

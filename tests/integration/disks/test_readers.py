@@ -16,7 +16,7 @@ from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.vhd_geometry import has_geometry_size
+from tintype.inspect.tables.vhd_geometry import has_geometry_size
 from tintype.testing.images import QEMU_IMG, SUBFORMATS, run_qemu_img
 
 pytestmark = [pytest.mark.qemu]

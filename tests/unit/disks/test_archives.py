@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tintype.disks.archives import Layer, container_of, layers_of, pass_layer
 from tintype.domain.errors import DecompressionBombError, ManifestMismatchError, RefusedContentError, TruncatedError
-from tintype.inspect.layer_decompression import Compression
+from tintype.inspect.archives.layer_decompression import Compression
 from tintype.testing.handmade_archives import (
     LAYER,
     SECOND_LAYER,

@@ -34,7 +34,7 @@ from tintype.domain.events import ImageCreated
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
 from tintype.domain.values import Blob, ContainerFormat, Digest, DiskFormat
-from tintype.inspect.compression import DECOMPRESSIBLE
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE
 from tintype.ports.image_store import BlobWriter
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import EventBuilder, an_id, an_image_id

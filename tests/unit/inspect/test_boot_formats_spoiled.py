@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tintype.domain.errors import MalformedImageError, RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
-from tintype.inspect.compressed_head import MAX_OUTPUT, first_bytes
+from tintype.inspect.compression.head import MAX_OUTPUT, first_bytes
 from tintype.testing.sound_boot import sound_boot_images
 
 SAMPLES = sound_boot_images()

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 import zstandard
 
-from tintype.inspect.compression import compression_of
+from tintype.inspect.compression.kinds import compression_of
 
 
 def zipped(content: bytes) -> bytes:

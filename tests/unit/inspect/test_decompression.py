@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tintype.domain.errors import DecompressionBombError, RefusedContentError
-from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
-from tintype.inspect.decoders import PIECE_SIZE
-from tintype.inspect.decompression import FREE_SIZE, MAX_RATIO, Decompressor, is_tar
+from tintype.inspect.compression.decoders import PIECE_SIZE
+from tintype.inspect.compression.decompressor import FREE_SIZE, MAX_RATIO, Decompressor, is_tar
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
 from tintype.testing.hostile_compressed import COMPRESSORS, CONTENT, MAX_SIZE, hostile_compressed, zipped
 from tintype.testing.hostile_compressed import FREE_SIZE as SMALL_FREE_SIZE
 from tintype.testing.hostile_compressed import MAX_RATIO as SMALL_RATIO

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from tintype.domain.errors import MalformedImageError, RefusedContentError, TruncatedError, UnsafeBackingFileError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
-from tintype.inspect.crc32c import crc32c
 from tintype.inspect.inspector import ALLOCATION_RATIO_FLOOR
 from tintype.inspect.stream import HEAD_SIZE, MAX_REGION_SIZE, TAIL_SIZE
+from tintype.inspect.tables.crc32c import crc32c
 from tintype.testing.handmade import fixed_vhd, qcow2, stream_vmdk, vdi, vhd, vhdx, vmdk
 from tintype.testing.hostile_sizes import empty_giants
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect import Inspection, Inspector
-from tintype.inspect.allocation import PIECE_SIZE
 from tintype.inspect.stream import HEAD_SIZE, MAX_REGION_SIZE, TAIL_SIZE
+from tintype.inspect.tables.allocation import PIECE_SIZE
 from tintype.testing.handmade import (
     fixed_vhd,
     ploop,

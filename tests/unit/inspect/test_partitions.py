@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tintype.inspect.partitions import MAX_PARTITIONS, PartitionTable, Scheme, read_partition_table
+from tintype.inspect.partitions.table import MAX_PARTITIONS, PartitionTable, Scheme, read_partition_table
 from tintype.testing.disk_contents import (
     BIOS_BOOT,
     EFI_SYSTEM,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tintype.domain.errors import MalformedImageError
-from tintype.inspect.vhd_geometry import has_geometry_size, vhd_disk_size
+from tintype.inspect.tables.vhd_geometry import has_geometry_size, vhd_disk_size
 
 GEOMETRY = 100 << 16 | 16 << 8 | 63
 GEOMETRY_SIZE = 100 * 16 * 63 * 512

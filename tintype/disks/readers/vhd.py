@@ -14,7 +14,7 @@ from tintype.disks.disk import SECTOR_SIZE, Disk, Extent
 from tintype.disks.opening import Reader
 from tintype.domain.errors import DifferencingDiskError, MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.vhd_geometry import vhd_disk_size
+from tintype.inspect.tables.vhd_geometry import vhd_disk_size
 
 _COOKIE = b"conectix"
 _FOOTER = struct.Struct(">8sIIQI4sI4sQQIII")

@@ -13,7 +13,7 @@ from tintype.disks.disk import Disk
 from tintype.disks.opening import Reader
 from tintype.domain.errors import DifferencingDiskError, MalformedImageError, UnsupportedImageError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.crc32c import crc32c
+from tintype.inspect.tables.crc32c import crc32c
 
 _KIB, _MIB = 1024, 1024 * 1024
 _SIGNATURE = b"vhdxfile"

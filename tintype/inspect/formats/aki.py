@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from tintype.domain.errors import FormatMismatchError, MalformedImageError, TruncatedError, UnsupportedImageError
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.compressed_head import first_bytes
-from tintype.inspect.compression import compression_of
+from tintype.inspect.compression.head import first_bytes
+from tintype.inspect.compression.kinds import compression_of
 from tintype.inspect.inspection import Findings
 from tintype.inspect.kernels import Kernel, identify_kernel
 from tintype.inspect.kernels.banner import BannerSearch

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tintype.domain.errors import FormatMismatchError, MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.compressed_head import first_bytes
-from tintype.inspect.compression import compression_of
-from tintype.inspect.cpio import MAGICS, Walk, walk_archives
+from tintype.inspect.archives.cpio import MAGICS, Walk, walk_archives
+from tintype.inspect.compression.head import first_bytes
+from tintype.inspect.compression.kinds import compression_of
 from tintype.inspect.file_systems import identify_file_system
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule

@@ -1,7 +1,7 @@
 """Container images in a tar archive: ``docker save``, and the OCI image layout; and all other tars, which are refused.
 
 Every file is hashed and every layer walked as it passes, since the documents that tell the layers may come last. The
-documents are the matter of :mod:`tintype.inspect.container_image`, the layers that of the modules beside it.
+documents are the matter of :mod:`tintype.inspect.archives.container_image`, the layers that of the modules beside it.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tintype.domain.errors import (
     UnsupportedImageError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.container_blob import BlobWalk, LayerFacts
-from tintype.inspect.container_image import ContainerImage, Contents, blob_digest, image_in, names_used
-from tintype.inspect.container_layer import LayerBudget
+from tintype.inspect.archives.container_blob import BlobWalk, LayerFacts
+from tintype.inspect.archives.container_image import ContainerImage, Contents, blob_digest, image_in, names_used
+from tintype.inspect.archives.container_layer import LayerBudget
+from tintype.inspect.archives.json_document import MAX_DOCUMENT_SIZE, JsonObject
+from tintype.inspect.archives.layer_decompression import Growth
+from tintype.inspect.archives.ova_names import is_ova_member
+from tintype.inspect.archives.tar import MemberKind, first_file_name, is_tar
+from tintype.inspect.archives.tar_archive import Archive, Member, refuse_link, resolve
 from tintype.inspect.inspection import Findings
-from tintype.inspect.json_document import MAX_DOCUMENT_SIZE, JsonObject
-from tintype.inspect.layer_decompression import Growth
-from tintype.inspect.ova_names import is_ova_member
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
-from tintype.inspect.tar import MemberKind, first_file_name, is_tar
-from tintype.inspect.tar_archive import Archive, Member, refuse_link, resolve
 
 MAX_MEMBERS = 8192
 MAX_LAYERS_SIZE = 256 * 1024**3

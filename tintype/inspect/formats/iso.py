@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from tintype.domain.errors import FormatMismatchError, MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.detection import boot_record
-from tintype.inspect.el_torito import BIOS, UEFI, BootEntry, read_catalog
 from tintype.inspect.inspection import Findings
-from tintype.inspect.iso_descriptors import SECTOR_SIZE, Volume, is_joliet, read_volume
+from tintype.inspect.iso9660.descriptors import SECTOR_SIZE, Volume, is_joliet, read_volume
+from tintype.inspect.iso9660.el_torito import BIOS, UEFI, BootEntry, read_catalog
+from tintype.inspect.iso9660.rock_ridge import RootDirectory, read_root
 from tintype.inspect.registry import Evidence, FactSpec, Format, Rule
-from tintype.inspect.rock_ridge import RootDirectory, read_root
 from tintype.inspect.stream import Parsing, Stream
 
 _FIRST_SECTOR = 16

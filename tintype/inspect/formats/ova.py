@@ -24,15 +24,15 @@ from tintype.domain.errors import (
     VirtualSizeTooLargeError,
 )
 from tintype.domain.values import Digest, DiskFormat, Fact, PropertyValue
+from tintype.inspect.archives.ova_files import DigestWalk, DiskWalk, digests_of
+from tintype.inspect.archives.ova_manifest import check_manifest, parse_manifest
+from tintype.inspect.archives.ova_names import CERTIFICATE_SUFFIX, DESCRIPTOR_SUFFIX, MANIFEST_SUFFIX, is_ova_member
+from tintype.inspect.archives.ovf import OvfDescriptor, OvfMachine, parse_descriptor
+from tintype.inspect.archives.tar import MemberKind, first_file_name, is_tar
+from tintype.inspect.archives.tar_archive import Archive, Member, refuse_link
 from tintype.inspect.inspection import Findings, Inspection
-from tintype.inspect.ova_files import DigestWalk, DiskWalk, digests_of
-from tintype.inspect.ova_manifest import check_manifest, parse_manifest
-from tintype.inspect.ova_names import CERTIFICATE_SUFFIX, DESCRIPTOR_SUFFIX, MANIFEST_SUFFIX, is_ova_member
-from tintype.inspect.ovf import OvfDescriptor, OvfMachine, parse_descriptor
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
-from tintype.inspect.tar import MemberKind, first_file_name, is_tar
-from tintype.inspect.tar_archive import Archive, Member, refuse_link
 
 MAX_MEMBERS = 256
 MAX_TEXT_SIZE = 1024 * 1024

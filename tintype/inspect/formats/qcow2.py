@@ -1,6 +1,6 @@
 """QCOW2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt): what is refused, and what is told.
 
-The header is the matter of :mod:`tintype.inspect.qcow2_header`, the tables of :mod:`tintype.inspect.qcow2_tables`.
+The header is the matter of :mod:`tintype.inspect.tables.qcow2_header`, the tables of :mod:`tintype.inspect.tables.qcow2`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from tintype.domain.errors import (
 from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import ENCRYPTION, Findings
-from tintype.inspect.qcow2_header import (
+from tintype.inspect.registry import FactSpec, Format, Rule
+from tintype.inspect.stream import Parsing, Stream
+from tintype.inspect.tables.qcow2 import TableReader, Tables
+from tintype.inspect.tables.qcow2_header import (
     COMPRESSION_TYPES,
     DIRTY,
     ENCRYPTION_METHODS,
@@ -27,9 +30,6 @@ from tintype.inspect.qcow2_header import (
     read_header,
     read_luks_offset,
 )
-from tintype.inspect.qcow2_tables import TableReader, Tables
-from tintype.inspect.registry import FactSpec, Format, Rule
-from tintype.inspect.stream import Parsing, Stream
 
 
 def _in_head(head: bytes) -> bool:

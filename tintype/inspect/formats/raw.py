@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tintype.domain.errors import EmptyImageError, FormatMismatchError, VirtualSizeTooLargeError
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.compression import compression_of
+from tintype.inspect.compression.kinds import compression_of
 from tintype.inspect.detection import boot_record
 from tintype.inspect.inspection import ENCRYPTION, Findings
 from tintype.inspect.registry import FactSpec, Format, Rule

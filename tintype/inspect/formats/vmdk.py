@@ -1,8 +1,8 @@
 """VMDK as one file (VMware, Virtual Disk Format 5.0): monolithicSparse and streamOptimized, by their binary header.
 
-The text inside is the matter of :mod:`tintype.inspect.vmdk_descriptor`, the header of
-:mod:`tintype.inspect.vmdk_header`, the tables of :mod:`tintype.inspect.vmdk_tables` where they come before the grains,
-and of :mod:`tintype.inspect.vmdk_stream` where they come behind them.
+The text inside is the matter of :mod:`tintype.inspect.tables.vmdk_descriptor`, the header of
+:mod:`tintype.inspect.tables.vmdk_header`, the tables of :mod:`tintype.inspect.tables.vmdk` where they come before the grains,
+and of :mod:`tintype.inspect.tables.vmdk_stream` where they come behind them.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from tintype.domain.errors import (
     UnsafeExtentError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.allocation import Allocation
 from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
-from tintype.inspect.vmdk_descriptor import (
+from tintype.inspect.tables.allocation import Allocation
+from tintype.inspect.tables.vmdk import read_tables
+from tintype.inspect.tables.vmdk_descriptor import (
     MAX_DESCRIPTOR_SIZE,
     QEMU_DESCRIPTOR_OFFSET,
     QEMU_DESCRIPTOR_SIZE,
@@ -32,9 +33,8 @@ from tintype.inspect.vmdk_descriptor import (
     is_descriptor,
     parse_descriptor,
 )
-from tintype.inspect.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, check_header, parse_header
-from tintype.inspect.vmdk_stream import MarkerWalk, read_footer
-from tintype.inspect.vmdk_tables import read_tables
+from tintype.inspect.tables.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, check_header, parse_header
+from tintype.inspect.tables.vmdk_stream import MarkerWalk, read_footer
 
 _ESX_MAGIC = b"COWD"
 

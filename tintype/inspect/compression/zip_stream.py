@@ -18,7 +18,7 @@ from tintype.domain.errors import (
     TruncatedError,
     UnsupportedImageError,
 )
-from tintype.inspect.decoders import Decoder, deflate_decoder, pieces_of
+from tintype.inspect.compression.decoders import Decoder, deflate_decoder, pieces_of
 
 MAX_DIRECTORY_SIZE = 512 * 1024
 """Of what follows the entry: its fields are 16 bits long each, with a comment and a few records behind."""

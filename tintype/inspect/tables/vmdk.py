@@ -6,9 +6,9 @@ import struct
 from collections.abc import Generator
 
 from tintype.domain.errors import DecompressionBombError
-from tintype.inspect.allocation import Allocation, least_deflated
 from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
-from tintype.inspect.vmdk_header import SECTOR_SIZE, Header
+from tintype.inspect.tables.allocation import Allocation, least_deflated
+from tintype.inspect.tables.vmdk_header import SECTOR_SIZE, Header
 
 _GRAIN_MARKER = struct.Struct("<QI")
 _MAX_TABLES = 1 << 15

@@ -8,9 +8,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from tintype.inspect.container_layer import LayerBudget, LayerWalk
-from tintype.inspect.layer_decompression import Compression, Decompression, Growth, decompression, layer_compression_of
-from tintype.inspect.tar import BLOCK_SIZE, is_tar
+from tintype.inspect.archives.container_layer import LayerBudget, LayerWalk
+from tintype.inspect.archives.layer_decompression import (
+    Compression,
+    Decompression,
+    Growth,
+    decompression,
+    layer_compression_of,
+)
+from tintype.inspect.archives.tar import BLOCK_SIZE, is_tar
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from collections.abc import Generator
 
 from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError
 from tintype.inspect.stream import MAX_REGION_SIZE, Passage, Stream, Wish
-from tintype.inspect.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, parse_header
-from tintype.inspect.vmdk_tables import directory_entries, stored_grains
+from tintype.inspect.tables.vmdk import directory_entries, stored_grains
+from tintype.inspect.tables.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, parse_header
 
 _MARKER = struct.Struct("<QII")
 _GRAIN_MARKER_SIZE = 12

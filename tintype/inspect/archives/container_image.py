@@ -19,7 +19,7 @@ from tintype.domain.errors import (
     ManifestMismatchError,
     UnsupportedImageError,
 )
-from tintype.inspect.json_document import JsonObject, parse_document, parse_object
+from tintype.inspect.archives.json_document import JsonObject, parse_document, parse_object
 
 MAX_LAYERS = 512
 """Docker's own limit is 127."""

@@ -17,7 +17,7 @@ from tintype.domain.errors import (
     DecompressionBombError,
     TruncatedError,
 )
-from tintype.inspect.tar import Header, MemberKind, clean_name, next_header
+from tintype.inspect.archives.tar import Header, MemberKind, clean_name, next_header
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"

@@ -14,7 +14,7 @@ from enum import StrEnum
 from uuid import UUID
 
 from tintype.inspect.file_systems.superblock import Read, label_of, little, read_padded
-from tintype.inspect.partition_types import BIOS_BOOT, EFI_SYSTEM, EXTENDED, GPT_TYPES, MBR_TYPES, PROTECTIVE
+from tintype.inspect.partitions.types import BIOS_BOOT, EFI_SYSTEM, EXTENDED, GPT_TYPES, MBR_TYPES, PROTECTIVE
 
 MAX_PARTITIONS = 128
 """How many partitions of one table are told."""
@@ -43,7 +43,7 @@ class Scheme(StrEnum):
 class Partition:
     """One entry of a table; ``start`` and ``size_bytes`` in bytes, and nobody has checked that the disk has them.
 
-    ``type`` is one of the names in :mod:`tintype.inspect.partition_types`, or else the GUID, or the byte in hex.
+    ``type`` is one of the names in :mod:`tintype.inspect.partitions.types`, or else the GUID, or the byte in hex.
     ``source`` says where all this was read.
     """
 

@@ -1,6 +1,6 @@
 """A tar archive that is an image (an OVA, a docker archive): its members one after the other, in the one pass.
 
-Stricter than what :mod:`tintype.inspect.tar` can read: few members, with names that mean the same file everywhere.
+Stricter than what :mod:`tintype.inspect.archives.tar` can read: few members, with names that mean the same file everywhere.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from tintype.domain.errors import ArchiveContentError, ArchiveTraversalError
+from tintype.inspect.archives.tar import Header, MemberKind, clean_name, next_header
 from tintype.inspect.stream import Stream, Wish
-from tintype.inspect.tar import Header, MemberKind, clean_name, next_header
 
 _DRIVE = re.compile(r"[A-Za-z]:")
 _REST_SIZE = 1024 * 1024

@@ -1,6 +1,6 @@
 """By which program some bytes were compressed, from their first few.
 
-Taking them apart is the matter of :mod:`tintype.inspect.decompression`.
+Taking them apart is the matter of :mod:`tintype.inspect.compression.decompressor`.
 """
 
 from __future__ import annotations

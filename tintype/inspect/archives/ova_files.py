@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from tintype.domain.errors import ArchiveContentError
 from tintype.domain.values import Digest, DiskFormat
+from tintype.inspect.archives.tar import BLOCK_SIZE, is_tar
 from tintype.inspect.inspection import Inspection
 from tintype.inspect.inspector import Inspector
-from tintype.inspect.tar import BLOCK_SIZE, is_tar
 
 EARLY_ALGORITHMS = ("sha1", "sha256")
 """What is taken of a file while its manifest has yet to come."""

@@ -17,8 +17,8 @@ from tintype.domain.errors import (
     UnsupportedImageError,
 )
 from tintype.domain.values import DiskFormat
-from tintype.inspect.tar_archive import portable_name
-from tintype.inspect.xml_document import attribute, children, descendants, parse_xml, text_of
+from tintype.inspect.archives.tar_archive import portable_name
+from tintype.inspect.archives.xml_document import attribute, children, descendants, parse_xml, text_of
 
 _FORMATS = (
     (re.compile(r"vmdk", re.IGNORECASE), DiskFormat.VMDK),

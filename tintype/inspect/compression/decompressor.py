@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from tintype.domain.errors import ArchiveContentError, DecompressionBombError, MalformedImageError, TruncatedError
-from tintype.inspect.decoders import Decoder, bz2_decoder, gzip_decoder, pieces_of, xz_decoder, zstd_decoder
-from tintype.inspect.zip_stream import ZipEntry
+from tintype.inspect.compression.decoders import Decoder, bz2_decoder, gzip_decoder, pieces_of, xz_decoder, zstd_decoder
+from tintype.inspect.compression.zip_stream import ZipEntry
 
 SNIFF_SIZE = 16
 """Bytes by which the kind of compression is told, where the file has so many."""

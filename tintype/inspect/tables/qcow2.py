@@ -13,9 +13,9 @@ from functools import partial
 from itertools import chain
 
 from tintype.domain.errors import DecompressionBombError, MalformedImageError
-from tintype.inspect.allocation import PIECE_SIZE, Allocation, least_deflated, least_zstd
-from tintype.inspect.qcow2_header import COMPRESSION_TYPES, MAX_L1_BYTES, Header
 from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
+from tintype.inspect.tables.allocation import PIECE_SIZE, Allocation, least_deflated, least_zstd
+from tintype.inspect.tables.qcow2_header import COMPRESSION_TYPES, MAX_L1_BYTES, Header
 
 _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00  # bits 9-55 of an L1 or a standard L2 entry
 _COMPRESSED = 1 << 62

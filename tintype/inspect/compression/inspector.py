@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from tintype.domain.errors import FormatMismatchError, RefusedContentError
 from tintype.domain.values import Fact
-from tintype.inspect.compression import DECOMPRESSIBLE, compression_of
-from tintype.inspect.decompression import SNIFF_SIZE, Decompressor
+from tintype.inspect.compression.decompressor import SNIFF_SIZE, Decompressor
+from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
 from tintype.inspect.inspection import Inspection
 from tintype.inspect.inspector import Inspector
 

@@ -1,0 +1,3 @@
+"""Partition tables: MBR and GPT."""
+
+from __future__ import annotations
