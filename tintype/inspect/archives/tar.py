@@ -1,8 +1,9 @@
 """Tar archives (POSIX.1-2017, pax; GNU tar's manual, "Basic Tar Format") as their bytes pass: which members there are.
 
-What is read: ustar, GNU's long names, pax. What is refused: whatever two programs would read differently, and whatever
-makes a reader work without end. What names may be and what the data is, is the matter of those who walk:
-:mod:`tintype.inspect.archives.tar_archive` for an archive that is an image, :mod:`tintype.inspect.archives.container_layer` for a layer.
+What is read: ustar, GNU's long names, pax. What is refused: whatever two programs would read differently, and
+whatever makes a reader work without end. What names may be and what the data is, is the matter of those who walk:
+:mod:`tintype.inspect.archives.tar_archive` for an archive that is an image,
+:mod:`tintype.inspect.archives.container_layer` for a layer.
 """
 
 from __future__ import annotations

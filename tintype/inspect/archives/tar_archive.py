@@ -1,6 +1,7 @@
 """A tar archive that is an image (an OVA, a docker archive): its members one after the other, in the one pass.
 
-Stricter than what :mod:`tintype.inspect.archives.tar` can read: few members, with names that mean the same file everywhere.
+Stricter than what :mod:`tintype.inspect.archives.tar` can read: few members, with names that mean the same file
+everywhere.
 """
 
 from __future__ import annotations

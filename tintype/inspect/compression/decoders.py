@@ -1,6 +1,7 @@
 """The decoders of single compressed streams, and how they are driven so that little comes out of them at once.
 
-Each is as the standard library's are. What a file may consist of is the matter of :mod:`tintype.inspect.compression.decompressor`.
+Each is as the standard library's are. What a file may consist of is the matter of
+:mod:`tintype.inspect.compression.decompressor`.
 """
 
 from __future__ import annotations

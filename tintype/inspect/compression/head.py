@@ -1,6 +1,7 @@
 """The first bytes of what was compressed, to see what it is: bounded in what is read, written and remembered.
 
-Which program compressed it is told by :mod:`tintype.inspect.compression.kinds`; whole streams are taken apart elsewhere.
+Which program compressed it is told by :mod:`tintype.inspect.compression.kinds`; whole streams are taken apart
+elsewhere.
 """
 
 from __future__ import annotations

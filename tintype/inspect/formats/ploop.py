@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError, UnsupportedImageError
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream
 from tintype.inspect.tables.allocation import Allocation, read_claims
+from tintype.inspect.tables.rules import DISK_RULES
 
 _MAGICS = {b"WithoutFreeSpace": 1, b"WithouFreSpacExt": 2}
 _HEADER = struct.Struct("<16sIIIIIQIIIQ")

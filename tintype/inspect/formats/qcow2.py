@@ -1,6 +1,7 @@
 """QCOW2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt): what is refused, and what is told.
 
-The header is the matter of :mod:`tintype.inspect.tables.qcow2_header`, the tables of :mod:`tintype.inspect.tables.qcow2`.
+The header is the matter of :mod:`tintype.inspect.tables.qcow2_header`, the tables of
+:mod:`tintype.inspect.tables.qcow2`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from tintype.domain.errors import (
     UnsupportedImageError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import ENCRYPTION, Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream
@@ -30,6 +30,7 @@ from tintype.inspect.tables.qcow2_header import (
     read_header,
     read_luks_offset,
 )
+from tintype.inspect.tables.rules import DISK_RULES
 
 
 def _in_head(head: bytes) -> bool:

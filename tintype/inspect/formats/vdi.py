@@ -9,11 +9,11 @@ from uuid import UUID
 
 from tintype.domain.errors import DecompressionBombError, DifferencingDiskError, MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream
 from tintype.inspect.tables.allocation import Allocation, read_claims
+from tintype.inspect.tables.rules import DISK_RULES
 
 _CREATOR_SIZE = 0x40
 _SIGNATURE_OFFSET = 0x40

@@ -17,11 +17,11 @@ from tintype.domain.errors import (
     UnsupportedImageError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
 from tintype.inspect.tables.allocation import Allocation, read_claims
+from tintype.inspect.tables.rules import DISK_RULES
 from tintype.inspect.tables.vhd_geometry import vhd_disk_size
 
 _COOKIE = b"conectix"

@@ -16,12 +16,12 @@ from tintype.domain.errors import (
     UnsupportedImageError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import MAX_REGION_SIZE, Parsing, Region, Stream, Wish
 from tintype.inspect.tables.allocation import Allocation, read_claims
 from tintype.inspect.tables.crc32c import crc32c
+from tintype.inspect.tables.rules import DISK_RULES
 
 _SIGNATURE = b"vhdxfile"
 _KIB, _MIB = 1024, 1024 * 1024

@@ -1,8 +1,8 @@
 """VMDK as one file (VMware, Virtual Disk Format 5.0): monolithicSparse and streamOptimized, by their binary header.
 
 The text inside is the matter of :mod:`tintype.inspect.tables.vmdk_descriptor`, the header of
-:mod:`tintype.inspect.tables.vmdk_header`, the tables of :mod:`tintype.inspect.tables.vmdk` where they come before the grains,
-and of :mod:`tintype.inspect.tables.vmdk_stream` where they come behind them.
+:mod:`tintype.inspect.tables.vmdk_header`, the tables of :mod:`tintype.inspect.tables.vmdk` where they come before the
+grains, and of :mod:`tintype.inspect.tables.vmdk_stream` where they come behind them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tintype.domain.errors import (
     UnsafeExtentError,
 )
 from tintype.domain.values import DiskFormat, PropertyValue
-from tintype.inspect.disk_rules import DISK_RULES
 from tintype.inspect.inspection import Findings
 from tintype.inspect.registry import FactSpec, Format, Rule
 from tintype.inspect.stream import Parsing, Stream, Wish
 from tintype.inspect.tables.allocation import Allocation
+from tintype.inspect.tables.rules import DISK_RULES
 from tintype.inspect.tables.vmdk import read_tables
 from tintype.inspect.tables.vmdk_descriptor import (
     MAX_DESCRIPTOR_SIZE,
