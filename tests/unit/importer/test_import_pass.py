@@ -104,7 +104,7 @@ async def test_what_was_inside_is_stored_and_what_came_is_told(
     assert told[-1] == len(came)
 
 
-@pytest.mark.parametrize("data", [b"x", b"a disk", DISK])
+@pytest.mark.parametrize("data", [b"x", b"a disk", DISK], ids=["one byte", "few", "many"])
 async def test_what_is_not_compressed_is_stored_as_it_came(data: bytes, store: MemoryImageStore) -> None:
     one_pass = ImportPass(expecting(), await store.open_write(KEY))
     blob = await stage(one_pass, pieces(data), "main", silent)
@@ -272,6 +272,7 @@ async def test_compressed_container_is_stored_as_it_came_and_inspected_inside(
         (gzip.compress(qcow2(backing_file_offset=512, backing_file_size=4)), UnsafeBackingFileError),
         (gzip.compress(qcow2() + bytes(20 * MIB)), DecompressionBombError),
     ],
+    ids=["bare", "one byte", "lz4", "raw inside", "cut", "nothing but a header", "unsafe inside", "bomb"],
 )
 async def test_compressed_container_is_judged_by_what_is_inside(
     data: bytes, error: type[TintypeError], store: MemoryImageStore
