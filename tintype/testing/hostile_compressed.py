@@ -76,6 +76,8 @@ def _of_every_kind() -> Iterator[Row]:
     yield "gzip: wrong checksum", "gzip", MalformedImageError, lambda: _flipped(gzip.compress(CONTENT), -8)
     yield "gzip: wrong size", "gzip", MalformedImageError, lambda: _flipped(gzip.compress(CONTENT), -4)
     yield "gzip: second member cut", "gzip", TruncatedError, lambda: gzip.compress(b"x") + gzip.compress(CONTENT)[:-9]
+    for kind in ("gzip", "xz", "zstd", "bz2"):
+        yield f"{kind}: nothing but empty streams", kind, DecompressionBombError, partial(_empty_streams, kind)
     yield "xz: padding of three bytes", "xz", MalformedImageError, lambda: lzma.compress(CONTENT) + bytes(3)
     yield (
         "xz: padding in the middle",
@@ -146,6 +148,10 @@ class _Pipe(io.BytesIO):
 
     def tell(self) -> int:
         raise OSError
+
+
+def _empty_streams(kind: str) -> bytes:
+    return COMPRESSORS[kind](b"") * 2000
 
 
 def _stored() -> bytes:

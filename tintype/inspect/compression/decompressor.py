@@ -24,6 +24,11 @@ MAX_RATIO = 40_000
 FREE_SIZE = 1024**3
 """Bytes that may come out whatever has come in."""
 
+FREE_MEMBERS = 1024
+LEAST_MEMBER_SIZE = 64
+"""Bytes that each of more than :data:`FREE_MEMBERS` streams in one file has to have, on average: to begin one costs as
+much as to decompress some kilobytes, and an empty one of zstd has 9 bytes."""
+
 _TAR_BLOCK_SIZE = 512
 _FIRST_SLICE, _LARGEST_SLICE = 256, 64 * 1024
 
@@ -53,6 +58,8 @@ class _Members:
         self._decoder = make_decoder()
         self._is_begun = False
         self._slice_size = _FIRST_SLICE
+        self._members = 0
+        self._received_size = 0
 
     def decode(self, data: memoryview) -> Iterator[bytes]:
         position = 0
@@ -69,13 +76,20 @@ class _Members:
             self._slice_size = min(2 * self._slice_size, _LARGEST_SLICE)
             if self._decoder.eof:
                 position -= len(self._decoder.unused_data)
+                self._count_member(self._received_size + position)
                 self._decoder, self._is_begun, self._slice_size = self._make_decoder(), False, _FIRST_SLICE
                 self._padded = 0
+        self._received_size += len(data)
 
     def end(self) -> None:
         if self._is_begun:
             raise TruncatedError("the compressed bytes end in the middle: the file is not complete")
         self._require_whole_padding()
+
+    def _count_member(self, received_size: int) -> None:
+        self._members += 1
+        if self._members > FREE_MEMBERS and received_size < self._members * LEAST_MEMBER_SIZE:
+            raise DecompressionBombError(f"{received_size} compressed bytes consist of {self._members} streams")
 
     def _without_padding(self, part: bytes) -> bytes:
         if self._is_begun or not self._padding:
