@@ -19,7 +19,7 @@ from tintype.domain.errors import AbandonedError, StoreFullError, StoreUnavailab
 from tintype.domain.values import GuestDigest
 
 _BLOCK_SIZE = 4096
-"""Zeros of this length stay a hole, at a multiple of it: as with qemu-img. 64 KiB would not be faster."""
+"""Zeros of this length stay a hole, at a multiple of it: as with qemu-img, whose output is no sparser then."""
 
 _ZERO_BLOCK = bytes(_BLOCK_SIZE)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
