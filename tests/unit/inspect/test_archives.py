@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import gzip
+import os
 import tracemalloc
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tintype.domain.errors import FormatMismatchError, ManifestMismatchError, RefusedContentError
+from tintype.domain.errors import ArchiveTraversalError, FormatMismatchError, ManifestMismatchError, RefusedContentError
 from tintype.domain.values import DiskFormat, PropertyValue
 from tintype.inspect import Inspection, Inspector
 from tintype.inspect.registry import known_formats
@@ -377,3 +379,17 @@ def test_memory_is_bounded_whatever_the_size_of_the_disk() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 8 * MIB
+
+
+def test_refused_layers_leave_no_memory_behind() -> None:
+    layer = zstd(tar(member("../a", bytes(8 * MIB))))
+    content = tar(blob(layer), member("oci-layout", b"{}"))
+
+    def refuse() -> int:
+        for _ in range(20):
+            with pytest.raises(ArchiveTraversalError):
+                Inspector(None).feed(content)
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    refuse()
+    assert -refuse() + refuse() < 8 * MIB

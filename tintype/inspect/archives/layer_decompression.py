@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-import zstandard
 from isal import isal_zlib
 
 from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError
+from tintype.inspect.compression.decoders import pieces_of, zstd_decoder
 
 MAX_RATIO = 200
 """How many times as large as the bytes that came what they stand for may be; text compresses by 3 to 20."""
@@ -18,8 +18,8 @@ FREE_SIZE = 64 * 1024 * 1024
 """Bytes up to which the ratio does not matter, of all layers together: a small disk of zeros is no bomb."""
 MAX_WINDOW_SIZE = 32 * 1024 * 1024
 """Bytes of memory that a zstd frame may ask for: four times what ``zstd -19`` does."""
-MAX_GZIP_MEMBERS = 1 << 20
-"""A seekable gzip file (eStargz) has a member for each file in it."""
+MAX_STREAMS = 1 << 20
+"""A seekable file (eStargz, zstd:chunked) has a gzip member, or a zstd frame, for each file in it."""
 
 _SLICE_SIZE = 64 * 1024
 _PIECE_SIZE = 256 * 1024
@@ -114,12 +114,11 @@ class _Meter:
         """Count what goes in."""
         self._growth.consumed += size
 
-    def write(self, piece: bytes | memoryview) -> int:
-        """Pass on what came out: the face of a file, as zstandard wants it."""
+    def write(self, piece: bytes | memoryview) -> None:
+        """Pass on what came out."""
         self.produced += len(piece)
         self._growth.add(len(piece))
         self._sink(memoryview(piece))
-        return len(piece)
 
 
 class _Plain:
@@ -184,8 +183,8 @@ class _Gzip:
 
     def _begin_member(self) -> None:
         self._members += 1
-        if self._members > MAX_GZIP_MEMBERS:
-            raise DecompressionBombError(f"the gzip file has more than {MAX_GZIP_MEMBERS} members")
+        if self._members > MAX_STREAMS:
+            raise DecompressionBombError(f"the gzip file has more than {MAX_STREAMS} members")
         self._member = isal_zlib.decompressobj(31)
         self._is_between = False
 
@@ -195,8 +194,8 @@ class _Zstd:
 
     def __init__(self, meter: _Meter) -> None:
         self._meter = meter
-        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_SIZE)
-        self._writer = decompressor.stream_writer(meter, write_size=_PIECE_SIZE)  # type: ignore[arg-type]
+        self._frame = zstd_decoder(MAX_WINDOW_SIZE)
+        self._frames = 1
 
     @property
     def produced(self) -> int:
@@ -204,12 +203,21 @@ class _Zstd:
 
     def feed(self, data: memoryview) -> None:
         for begin in range(0, len(data), _SLICE_SIZE):
-            piece = data[begin : begin + _SLICE_SIZE]
+            piece = bytes(data[begin : begin + _SLICE_SIZE])
             self._meter.take(len(piece))
-            try:
-                self._writer.write(piece)
-            except zstandard.ZstdError as exc:
-                raise MalformedImageError(f"the zstd file cannot be read: {exc}") from exc
+            while piece:
+                piece = self._feed_frame(piece)
 
     def finish(self) -> None:
         """Nothing that could be asked of the library."""
+
+    def _feed_frame(self, data: bytes) -> bytes:
+        """Take a slice, as far as the frame goes; what is behind it."""
+        if self._frame.eof:
+            self._frames += 1
+            if self._frames > MAX_STREAMS:
+                raise DecompressionBombError(f"the zstd file has more than {MAX_STREAMS} frames")
+            self._frame = zstd_decoder(MAX_WINDOW_SIZE)
+        for piece in pieces_of(self._frame, data):
+            self._meter.write(piece)
+        return self._frame.unused_data if self._frame.eof else b""
