@@ -9,6 +9,7 @@ from tintype.domain.errors import EncryptedImageError, InternalError, InvalidFor
 from tintype.domain.events import SkipReason
 from tintype.domain.values import Blob, DiskFormat
 from tintype.inspect import encryption_of
+from tintype.inspect.inspection import PLACE_OF_DISK
 
 _QEMU_NAMES = {
     DiskFormat.RAW: "raw",
@@ -125,8 +126,7 @@ def readable_disk(staged: Blob) -> SourceDisk | None:
 def _disk_of_appliance(staged: Blob) -> SourceDisk | None:
     if encryption_of(staged.facts):
         return None
-    names = ("ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes")
-    found = [staged.facts[name].value for name in names if name in staged.facts]
+    found = [staged.facts[name].value for name in PLACE_OF_DISK if name in staged.facts]
     match found:
         case [str(disk_format), int(offset), int(length)]:
             return SourceDisk(DiskFormat(disk_format), offset, length)

@@ -14,7 +14,9 @@ from tintype.domain.errors import ConfigurationError, InvalidArgumentError
 from tintype.domain.events import ImportPlugin
 from tintype.domain.image import Image
 from tintype.domain.values import Fact, PropertyValue
-from tintype.inspect.inspection import ENCRYPTION
+from tintype.inspect.inspection import ENCRYPTION, PLACE_OF_DISK
+
+_NEEDED = (ENCRYPTION, *PLACE_OF_DISK)
 
 _DESCRIPTIONS: Mapping[ImportPlugin, str] = {
     ImportPlugin.DECOMPRESSION: "Images that come as gzip, zip, xz, zstd or bz2 are decompressed while they come in.",
@@ -58,8 +60,8 @@ class ImportPlugins:
         return self.injected
 
     def kept(self, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
-        """The facts that an image is to have; that its disk is encrypted is no matter of taste."""
-        return facts if self.introspection else {key: facts[key] for key in (ENCRYPTION,) if key in facts}
+        """The facts that an image is to have; those that a conversion goes by are no matter of taste."""
+        return facts if self.introspection else {key: facts[key] for key in _NEEDED if key in facts}
 
     def states(self) -> tuple[PluginState, ...]:
         """All plugins, for those who ask what this deployment does."""

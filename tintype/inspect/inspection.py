@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from tintype.domain.values import DiskFormat, Fact, PropertyValue
 
 ENCRYPTION = "encryption"
-"""Key of the one fact that others act upon: an encrypted disk is stored and served, but never converted."""
+"""Key of the fact that keeps a disk from conversion: an encrypted one is stored and served as it is."""
+
+PLACE_OF_DISK = ("ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes")
+"""Keys of the facts by which the disk in an appliance is found again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,10 +90,11 @@ def test_properties_that_cannot_be_injected_are_told_at_start(properties: object
         ImporterSection.model_validate({"injected_properties": properties})
 
 
-def test_without_introspection_only_encryption_stays_a_fact() -> None:
-    facts = {"encryption": Fact("luks"), "min_disk": Fact(3)}
+def test_without_introspection_only_what_a_conversion_goes_by_stays_a_fact() -> None:
+    needed = {"encryption": Fact("luks"), "ova_disk_offset": Fact(1536)}
+    facts = {**needed, "min_disk": Fact(3)}
     assert ImportPlugins().kept(facts) == facts
-    assert ImportPlugins(introspection=False).kept(facts) == {"encryption": Fact("luks")}
+    assert ImportPlugins(introspection=False).kept(facts) == needed
     assert ImportPlugins(introspection=False).kept({"min_disk": Fact(3)}) == {}
 
 
