@@ -67,7 +67,7 @@ def grain(sector: int = 0, content: bytes = b"\xda" * _GRAIN) -> bytes:
 
 def stream_vmdk(first_grain: bytes | None = None, *, header: bytes = b"", footer: bytes = b"") -> bytes:
     """A streamOptimized VMDK of 1 MiB with one grain; ``header`` and ``footer`` replace the sectors of that name."""
-    fields = (3, 0x30001, 2048, 128, 0, 0, 512, 0)
+    fields = (3, 0x30001, 2048, 128, 1, 20, 512, 0)
     head = struct.pack("<4sIIQQQQIQQQB4sH", b"KDMV", *fields, _MAX_64, 128, 0, b"\n \r\n", 1)
     stored = (grain() if first_grain is None else first_grain).ljust(2 * 512, b"\0")
     assert len(stored) == 2 * 512
@@ -179,7 +179,8 @@ def _vmdk() -> _Rows:
     yield "tables of nothing", MalformedImageError, lambda: vmdk(entries_per_table=0)
     yield "tables of all integers", MalformedImageError, lambda: vmdk(entries_per_table=_MAX_32)
     yield "disk of all integers", MalformedImageError, lambda: vmdk(capacity=_MAX_64)
-    yield "disk of nothing", MalformedImageError, lambda: vmdk(capacity=0)
+    yield "disk of nothing", UnsafeExtentError, lambda: vmdk(capacity=0)
+    yield "no descriptor", UnsafeExtentError, lambda: vmdk(descriptor_size=0)
     yield "unknown compression", MalformedImageError, lambda: vmdk(compression=2)
     yield "compression without markers", UnsupportedImageError, lambda: vmdk(compression=1)
     yield (
