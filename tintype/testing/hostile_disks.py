@@ -105,7 +105,8 @@ def _vhd() -> _Rows:
     yield "ends in a block", TruncatedError, lambda: vhd()[:-513]
     yield "header at the integers' limit", TruncatedError, lambda: vhd(data_offset=_MAX_64)
     yield "header that is none", MalformedImageError, lambda: vhd(data_offset=0)
-    yield "table that is longer than the file", TruncatedError, lambda: vhd(max_entries=_MAX_32)
+    yield "table that is longer than the file", TruncatedError, lambda: vhd(max_entries=1 << 28)
+    yield "table of all integers", MalformedImageError, lambda: vhd(max_entries=_MAX_32)
     yield "block beyond the file", TruncatedError, lambda: vhd(table_entry=0xFFFF_FFFE)
     yield "block size", MalformedImageError, lambda: vhd(block_size=1 << 31)
     yield "table too short", MalformedImageError, lambda: vhd(max_entries=0)
