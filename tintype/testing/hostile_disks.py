@@ -81,9 +81,10 @@ def stream_vmdk(first_grain: bytes | None = None, *, header: bytes = b"", footer
 def _vdi() -> _Rows:
     yield "no signature", MalformedImageError, lambda: bytes(4096)
     yield "ends in its header", TruncatedError, lambda: vdi()[:300]
-    yield "ends in its map", TruncatedError, lambda: vdi(blocks=1 << 20, disk_size=1 << 40)
+    yield "ends in its map", TruncatedError, lambda: vdi(blocks=1 << 20, disk_size=1 << 40, data_offset=8 << 20)
     yield "ends in a block", TruncatedError, lambda: vdi()[:-1]
-    yield "map beyond the file", TruncatedError, lambda: vdi(map_offset=0xFFFF_FE00)
+    yield "map beyond the file", TruncatedError, lambda: vdi(map_offset=0xFFFF_0000, data_offset=0xFFFF_FE00)
+    yield "map over the blocks", MalformedImageError, lambda: vdi(map_offset=1024)
     yield "blocks beyond the file", TruncatedError, lambda: vdi(data_offset=0xFFFF_FE00)
     yield "blocks over the header", MalformedImageError, lambda: vdi(data_offset=0)
     yield "block beyond the last", MalformedImageError, lambda: vdi(map_entry=2)
