@@ -150,11 +150,18 @@ def _ploop() -> _Rows:
     yield "ends in its header", TruncatedError, lambda: ploop()[:60]
     yield "ends in its table", TruncatedError, lambda: ploop()[:70]
     yield "ends in a block", TruncatedError, lambda: ploop()[:-1]
-    yield "table beyond the file", TruncatedError, lambda: ploop(bat_entries=_MAX_32)
+    yield "table beyond the file", TruncatedError, lambda: ploop(bat_entries=1 << 28, data_offset=1 << 22)
+    yield "table of all integers", MalformedImageError, lambda: ploop(bat_entries=_MAX_32)
+    yield "table over the data", MalformedImageError, lambda: ploop(bat_entries=1 << 20)
     yield "in use", UnsupportedImageError, lambda: ploop(in_use=0x746F_6E59)
     yield "clusters of nothing", MalformedImageError, lambda: ploop(cluster=0)
     yield "clusters of all integers", MalformedImageError, lambda: ploop(cluster=_MAX_32)
     yield "disk of all integers", MalformedImageError, lambda: ploop(sectors=_MAX_64)
+    yield (
+        "first generation with a size of the second",
+        MalformedImageError,
+        lambda: ploop(magic=b"WithoutFreeSpace", entries=(129, 128, 0), sectors=7 << 32 | 383),
+    )
     yield "cluster beyond the file", TruncatedError, lambda: ploop(entries=(_MAX_32, 0, 0))
     yield (
         "cluster in the table",
