@@ -7,7 +7,7 @@ vouches that it is the same file.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,9 +17,7 @@ from tintype.domain.errors import (
     UnsafeDataFileError,
     UnsupportedImageError,
 )
-
-ReadExactly = Callable[[int, int, str], bytes]
-"""Reads bytes from an offset: so many, or a TruncatedError that says what is missing."""
+from tintype.inspect.stream import ReadExactly
 
 MAGIC = b"QFI\xfb"
 _V2 = struct.Struct(">4sIQIIQIIQQIIQ")
