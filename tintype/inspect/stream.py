@@ -31,8 +31,9 @@ TAIL_SIZE = 4096
 MAX_REGION_SIZE = 2 * 1024 * 1024
 """The largest table that is captured (qcow2's largest cluster); one at a time, which bounds the memory."""
 
-MAX_TABLES = 4096
-"""How many second-level tables of one image are read to see whether the file is whole."""
+ReadExactly = Callable[[int, int, str], bytes]
+"""Reads ``length`` bytes from an offset, or raises a TruncatedError that names them: what is shared with those who
+have a file, as :meth:`Stream.head_exactly` has the head."""
 
 
 @dataclass(frozen=True, slots=True)

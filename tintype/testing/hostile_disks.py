@@ -67,7 +67,7 @@ def grain(sector: int = 0, content: bytes = b"\xda" * _GRAIN) -> bytes:
 
 def stream_vmdk(first_grain: bytes | None = None, *, header: bytes = b"", footer: bytes = b"") -> bytes:
     """A streamOptimized VMDK of 1 MiB with one grain; ``header`` and ``footer`` replace the sectors of that name."""
-    fields = (3, 0x30001, 2048, 128, 0, 0, 512, 0)
+    fields = (3, 0x30001, 2048, 128, 1, 20, 512, 0)
     head = struct.pack("<4sIIQQQQIQQQB4sH", b"KDMV", *fields, _MAX_64, 128, 0, b"\n \r\n", 1)
     stored = (grain() if first_grain is None else first_grain).ljust(2 * 512, b"\0")
     assert len(stored) == 2 * 512
@@ -81,9 +81,10 @@ def stream_vmdk(first_grain: bytes | None = None, *, header: bytes = b"", footer
 def _vdi() -> _Rows:
     yield "no signature", MalformedImageError, lambda: bytes(4096)
     yield "ends in its header", TruncatedError, lambda: vdi()[:300]
-    yield "ends in its map", TruncatedError, lambda: vdi(blocks=1 << 20, disk_size=1 << 40)
+    yield "ends in its map", TruncatedError, lambda: vdi(blocks=1 << 20, disk_size=1 << 40, data_offset=8 << 20)
     yield "ends in a block", TruncatedError, lambda: vdi()[:-1]
-    yield "map beyond the file", TruncatedError, lambda: vdi(map_offset=0xFFFF_FE00)
+    yield "map beyond the file", TruncatedError, lambda: vdi(map_offset=0xFFFF_0000, data_offset=0xFFFF_FE00)
+    yield "map over the blocks", MalformedImageError, lambda: vdi(map_offset=1024)
     yield "blocks beyond the file", TruncatedError, lambda: vdi(data_offset=0xFFFF_FE00)
     yield "blocks over the header", MalformedImageError, lambda: vdi(data_offset=0)
     yield "block beyond the last", MalformedImageError, lambda: vdi(map_entry=2)
@@ -105,7 +106,8 @@ def _vhd() -> _Rows:
     yield "ends in a block", TruncatedError, lambda: vhd()[:-513]
     yield "header at the integers' limit", TruncatedError, lambda: vhd(data_offset=_MAX_64)
     yield "header that is none", MalformedImageError, lambda: vhd(data_offset=0)
-    yield "table that is longer than the file", TruncatedError, lambda: vhd(max_entries=_MAX_32)
+    yield "table that is longer than the file", TruncatedError, lambda: vhd(max_entries=1 << 28)
+    yield "table of all integers", MalformedImageError, lambda: vhd(max_entries=_MAX_32)
     yield "block beyond the file", TruncatedError, lambda: vhd(table_entry=0xFFFF_FFFE)
     yield "block size", MalformedImageError, lambda: vhd(block_size=1 << 31)
     yield "table too short", MalformedImageError, lambda: vhd(max_entries=0)
@@ -148,11 +150,18 @@ def _ploop() -> _Rows:
     yield "ends in its header", TruncatedError, lambda: ploop()[:60]
     yield "ends in its table", TruncatedError, lambda: ploop()[:70]
     yield "ends in a block", TruncatedError, lambda: ploop()[:-1]
-    yield "table beyond the file", TruncatedError, lambda: ploop(bat_entries=_MAX_32)
+    yield "table beyond the file", TruncatedError, lambda: ploop(bat_entries=1 << 28, data_offset=1 << 22)
+    yield "table of all integers", MalformedImageError, lambda: ploop(bat_entries=_MAX_32)
+    yield "table over the data", MalformedImageError, lambda: ploop(bat_entries=1 << 20)
     yield "in use", UnsupportedImageError, lambda: ploop(in_use=0x746F_6E59)
     yield "clusters of nothing", MalformedImageError, lambda: ploop(cluster=0)
     yield "clusters of all integers", MalformedImageError, lambda: ploop(cluster=_MAX_32)
     yield "disk of all integers", MalformedImageError, lambda: ploop(sectors=_MAX_64)
+    yield (
+        "first generation with a size of the second",
+        MalformedImageError,
+        lambda: ploop(magic=b"WithoutFreeSpace", entries=(129, 128, 0), sectors=7 << 32 | 383),
+    )
     yield "cluster beyond the file", TruncatedError, lambda: ploop(entries=(_MAX_32, 0, 0))
     yield (
         "cluster in the table",
@@ -179,7 +188,8 @@ def _vmdk() -> _Rows:
     yield "tables of nothing", MalformedImageError, lambda: vmdk(entries_per_table=0)
     yield "tables of all integers", MalformedImageError, lambda: vmdk(entries_per_table=_MAX_32)
     yield "disk of all integers", MalformedImageError, lambda: vmdk(capacity=_MAX_64)
-    yield "disk of nothing", MalformedImageError, lambda: vmdk(capacity=0)
+    yield "disk of nothing", UnsafeExtentError, lambda: vmdk(capacity=0)
+    yield "no descriptor", UnsafeExtentError, lambda: vmdk(descriptor_size=0)
     yield "unknown compression", MalformedImageError, lambda: vmdk(compression=2)
     yield "compression without markers", UnsupportedImageError, lambda: vmdk(compression=1)
     yield (

@@ -92,7 +92,7 @@ def _content(disk: Disk) -> bytes:
         (DiskFormat.PLOOP, ploop(), b"\1" * 65536 + bytes(65536) + b"\2" * 65536),
         (
             DiskFormat.PLOOP,
-            ploop(magic=b"WithoutFreeSpace", entries=(129, 128, 0), sectors=7 << 32 | 383),
+            ploop(magic=b"WithoutFreeSpace", entries=(129, 128, 0), sectors=383),
             (b"\1" * 65536)[512:] + b"\2" * 512 + b"\1" * 65536 + bytes(65024),
         ),
         (DiskFormat.VMDK, vmdk(), b"\xda" * 65536 + bytes(_MIB - 65536)),

@@ -129,13 +129,11 @@ def test_empty_disk_can_be_read(tmp_path: Path) -> None:
 
 def test_huge_disk_of_zeros_is_one_extent(tmp_path: Path) -> None:
     """16 TiB of 2 MiB clusters have few tables; what matters is that nothing is done for each cluster."""
-    image = qcow2(size=16 << 40, cluster_bits=21, l1_size=32, l1_table_offset=0, l1_entry=0)
-    path = tmp_path / "disk"
-    path.write_bytes(image)
     # The L1 table is put where the file has a hole.
-    image = image[:40] + struct.pack(">Q", 1 << 21) + image[48:]
+    places: dict[str, Any] = {"l1_table_offset": 1 << 21, "refcount_table_offset": 2 << 21}
+    path = tmp_path / "disk"
+    path.write_bytes(qcow2(size=16 << 40, cluster_bits=21, l1_size=32, **places))
     with path.open("r+b") as file:
-        file.write(image)
         file.truncate(3 << 21)
     with open_disk(path, DiskFormat.QCOW2) as disk:
         assert [(extent.length, extent.is_zero) for extent in disk.extents()] == [(16 << 40, True)]
@@ -164,7 +162,10 @@ def test_huge_disk_of_zeros_is_one_extent(tmp_path: Path) -> None:
         (MalformedImageError, lambda: qcow2(l1_size=0xFFFFFFFF)),
         (MalformedImageError, lambda: qcow2(size=(1 << 64) - 1)),
         (MalformedImageError, lambda: qcow2(l1_table_offset=3 * CLUSTER + 8)),
-        (TruncatedError, lambda: qcow2(l1_table_offset=1 << 63)),
+        (MalformedImageError, lambda: qcow2(l1_table_offset=1 << 63)),
+        (MalformedImageError, lambda: qcow2(l1_table_offset=CLUSTER)),  # over the refcount table
+        (MalformedImageError, lambda: b"QFI\xfc" + qcow2()[4:]),
+        (TruncatedError, lambda: qcow2(l1_table_offset=1 << 62)),
         (TruncatedError, lambda: qcow2()[:50]),
         (TruncatedError, lambda: qcow2()[:90]),
         (TruncatedError, lambda: qcow2()[: 3 * CLUSTER]),

@@ -1,12 +1,11 @@
 """QCOW2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt): zlib and zstd, subclusters, zero clusters.
 
 The tables are read as they are needed, and only the last few are kept. The header is read and judged by
-:mod:`tintype.disks.qcow2_header`. Internal snapshots are not looked at: the disk is the active one.
+:mod:`tintype.inspect.tables.qcow2_header`. Internal snapshots are not looked at: the disk is the active one.
 """
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterator
 from enum import Enum, auto
@@ -15,10 +14,11 @@ from tintype.disks.byte_file import ByteFile, OnFile
 from tintype.disks.decompression import decompress_zstd, inflate
 from tintype.disks.disk import Disk, Extent
 from tintype.disks.opening import Reader
-from tintype.disks.qcow2_header import Qcow2Header, read_header
 from tintype.disks.table_cache import TableCache
-from tintype.domain.errors import MalformedImageError, TruncatedError
+from tintype.domain.errors import MalformedImageError, TruncatedError, UnsupportedImageError
 from tintype.domain.values import DiskFormat
+from tintype.inspect.stream import integers
+from tintype.inspect.tables.qcow2_header import Qcow2Header, check_tables, read_header
 
 _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00  # bits 9-55 of an L1 or a standard L2 entry
 _COMPRESSED = 1 << 62
@@ -54,11 +54,10 @@ class Qcow2Disk(OnFile):
             RefusedContentError: this image is not to be read.
         """
         super().__init__(file)
-        self._header = header = read_header(file)
+        self._header = header = _read_header(file)
         self._cluster_size = header.cluster_size
-        l1_bytes = header.l1_entries * 8
-        if header.size and header.l1_offset + l1_bytes > file.size:
-            raise TruncatedError(f"the qcow2 L1 table should reach to byte {header.l1_offset + l1_bytes}")
+        if header.size and header.l1_end > file.size:
+            raise TruncatedError(f"the qcow2 L1 table should reach to byte {header.l1_end}")
         # Bits of a compressed entry that are its offset; above them is its length in sectors.
         self._offset_bits = 62 - (header.cluster_bits - 8)
         self._l1_pages = TableCache(self._load_l1_page, table_bytes=_L1_PAGE_ENTRIES * 8, max_bytes=1024 * 1024)
@@ -82,7 +81,7 @@ class Qcow2Disk(OnFile):
         begin = position = 0
         is_zero = True
         for mapped_zero, length in self._mapped(allowance):
-            if mapped_zero != is_zero or (not is_zero and position - begin >= self._header.table_covers):
+            if mapped_zero != is_zero or (not is_zero and position - begin >= self._header.bytes_per_l1_entry):
                 if position > begin:
                     yield Extent(begin, position - begin, is_zero)
                 begin, is_zero = position, mapped_zero
@@ -92,7 +91,7 @@ class Qcow2Disk(OnFile):
 
     def _mapped(self, allowance: _Allowance) -> Iterator[tuple[bool, int]]:
         """Whether zeros, and how many bytes: of the whole disk in order."""
-        covers = self._header.table_covers
+        covers = self._header.bytes_per_l1_entry
         tables = -(-self.size // covers)
         for page_number in range(-(-tables // _L1_PAGE_ENTRIES)):
             first = page_number * _L1_PAGE_ENTRIES
@@ -153,7 +152,7 @@ class Qcow2Disk(OnFile):
 
     def _runs(self, offset: int, end: int) -> Iterator[tuple[_Kind, int, int, int]]:
         """What covers the disk from ``offset`` to ``end``: kind, bytes to skip at its begin, length, place."""
-        covers, cluster_size = self._header.table_covers, self._cluster_size
+        covers, cluster_size = self._header.bytes_per_l1_entry, self._cluster_size
         while offset < end:
             index, within = divmod(offset, covers)
             first, skip = divmod(within, cluster_size)
@@ -234,8 +233,9 @@ class Qcow2Disk(OnFile):
 
     def _load_l1_page(self, number: int) -> array[int]:
         first = number * _L1_PAGE_ENTRIES
-        count = min(_L1_PAGE_ENTRIES, self._header.l1_entries - first)
-        return _integers(self._file.read_exactly(self._header.l1_offset + first * 8, count * 8, "the qcow2 L1 table"))
+        count = min(_L1_PAGE_ENTRIES, self._header.l1_size - first)
+        offset = self._header.l1_table_offset + first * 8
+        return _entries(self._file.read_exactly(offset, count * 8, "the qcow2 L1 table"))
 
     def _l2_offset(self, index: int) -> int:
         page, within = divmod(index, _L1_PAGE_ENTRIES)
@@ -245,7 +245,7 @@ class Qcow2Disk(OnFile):
         offset = self._l2_offset(index)
         if offset % self._cluster_size:
             raise MalformedImageError("a qcow2 L2 table lies between two clusters")
-        return _integers(self._file.read_exactly(offset, self._cluster_size, "a qcow2 L2 table"))
+        return _entries(self._file.read_exactly(offset, self._cluster_size, "a qcow2 L2 table"))
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
@@ -306,12 +306,16 @@ class _Allowance:
                 raise MalformedImageError("the qcow2 tables name more data than the file can hold")
 
 
-def _integers(data: bytes) -> array[int]:
-    """Big-endian integers of 64 bits."""
-    values = array("Q", data)
-    if sys.byteorder == "little":
-        values.byteswap()
-    return values
+def _entries(table: bytes) -> array[int]:
+    return integers(table, "Q", big_endian=True)
+
+
+def _read_header(file: ByteFile) -> Qcow2Header:
+    header = read_header(file.read_exactly)
+    check_tables(header)
+    if header.crypt_method:
+        raise UnsupportedImageError("the disk in the qcow2 image is encrypted")
+    return header
 
 
 def _open(file: ByteFile) -> Disk:

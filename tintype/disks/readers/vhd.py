@@ -3,43 +3,29 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
-from tintype.disks.block_disk import PIECE_ENTRIES, BlockDisk, BlockLayout, EntryTable, whole_sectors
+from tintype.disks.block_disk import PIECE_ENTRIES, BlockDisk, BlockLayout, EntryTable
 from tintype.disks.byte_file import ByteFile, OnFile
 from tintype.disks.disk import SECTOR_SIZE, Disk, Extent
 from tintype.disks.opening import Reader
-from tintype.domain.errors import DifferencingDiskError, MalformedImageError, TruncatedError
+from tintype.domain.errors import MalformedImageError, TruncatedError
 from tintype.domain.values import DiskFormat
-from tintype.inspect.tables.vhd_geometry import vhd_disk_size
+from tintype.inspect.tables.vhd_header import (
+    COOKIE,
+    DYNAMIC,
+    DYNAMIC_HEADER_SIZE,
+    FIXED,
+    FOOTER_SIZE,
+    UNUSED,
+    VhdFooter,
+    parse_dynamic_header,
+    parse_footer,
+)
 
-_COOKIE = b"conectix"
-_FOOTER = struct.Struct(">8sIIQI4sI4sQQIII")
-_FOOTER_SIZE = 512
-_CHECKSUM_OFFSET = 64
-_FIXED, _DYNAMIC, _DIFFERENCING = 2, 3, 4
-
-_SPARSE_COOKIE = b"cxsparse"
-_SPARSE = struct.Struct(">8sQQIII")
-_SPARSE_SIZE = 1024
-_SPARSE_CHECKSUM_OFFSET = 36
-_UNUSED = 0xFFFF_FFFF
-_MAX_BLOCK_SIZE = 1 << 28
-_MAX_SIZE = 2040 * 1024**3
 _KEPT_BITMAPS = 16
 _UNUSED_SECTORS = re.compile("0+")
-
-
-@dataclass(frozen=True, slots=True)
-class _Footer:
-    data_offset: int
-    disk_type: int
-    disk_size: int
-    """What the guest sees, in bytes: not more than what is stored."""
-    current_size: int
 
 
 class FixedVhd(OnFile):
@@ -105,55 +91,33 @@ def _unused_ranges(bitmap: bytes, begin: int, end: int) -> Iterator[tuple[int, i
 
 
 def _open(file: ByteFile) -> Disk:
-    head = file.read(0, _FOOTER_SIZE)
-    if head.startswith(_COOKIE):
-        return _open_dynamic(file, _parse_footer(head))
-    tail = file.read_exactly(max(0, file.size - _FOOTER_SIZE), _FOOTER_SIZE, "the VHD footer")
-    footer = _parse_footer(tail)
-    if footer.disk_type != _FIXED:
+    head = file.read(0, FOOTER_SIZE)
+    if head.startswith(COOKIE):
+        return _open_dynamic(file, parse_footer(head))
+    tail = file.read_exactly(max(0, file.size - FOOTER_SIZE), FOOTER_SIZE, "the VHD footer")
+    footer = parse_footer(tail)
+    if footer.disk_type != FIXED:
         raise MalformedImageError("the VHD's footer is that of a dynamic disk, but its beginning is missing")
-    if footer.current_size + _FOOTER_SIZE > file.size:
+    if footer.current_size + FOOTER_SIZE > file.size:
         raise TruncatedError(f"the fixed VHD holds a disk of {footer.current_size} bytes, and the file {file.size}")
     return FixedVhd(file, footer.disk_size)
 
 
-def _parse_footer(data: bytes) -> _Footer:
-    if not data.startswith(_COOKIE) or not _is_intact(data, _CHECKSUM_OFFSET):
-        raise MalformedImageError("the VHD's footer is damaged")
-    _, _, _, data_offset, _, creator, _, _, _, current_size, geometry, disk_type, _ = _FOOTER.unpack_from(data)
-    if disk_type == _DIFFERENCING:
-        raise DifferencingDiskError("the VHD holds the difference to another disk only")
-    if current_size % SECTOR_SIZE or not 0 < current_size <= _MAX_SIZE:
-        raise MalformedImageError(f"the VHD's disk has {current_size} bytes")
-    return _Footer(data_offset, disk_type, vhd_disk_size(creator, geometry, current_size), current_size)
-
-
-def _open_dynamic(file: ByteFile, footer: _Footer) -> Disk:
-    if footer.disk_type != _DYNAMIC:
+def _open_dynamic(file: ByteFile, footer: VhdFooter) -> Disk:
+    if footer.disk_type != DYNAMIC:
         raise MalformedImageError(f"a VHD of type {footer.disk_type} does not begin with a footer")
-    header = file.read_exactly(footer.data_offset, _SPARSE_SIZE, "the VHD's dynamic header")
-    if not header.startswith(_SPARSE_COOKIE) or not _is_intact(header, _SPARSE_CHECKSUM_OFFSET):
-        raise MalformedImageError("the VHD's dynamic header is damaged")
-    _, _, table_offset, _, entries, block_size = _SPARSE.unpack_from(header)
-    if not SECTOR_SIZE <= block_size <= _MAX_BLOCK_SIZE or block_size & (block_size - 1):
-        raise MalformedImageError(f"the VHD's block size is {block_size} bytes")
-    if entries * block_size < footer.current_size:
-        raise MalformedImageError(f"{entries} VHD blocks do not fit a disk of {footer.current_size} bytes")
-    table = EntryTable(file, table_offset, entries, "I", "the VHD block table", frozenset({_UNUSED}), big_endian=True)
-    # One bit for each sector, padded to a sector.
-    bitmap_size = whole_sectors(-(-block_size // (8 * SECTOR_SIZE)))
+    data = file.read_exactly(footer.data_offset, DYNAMIC_HEADER_SIZE, "the VHD's dynamic header")
+    header = parse_dynamic_header(data, footer)
+    table = EntryTable(
+        file, header.table_offset, header.entries, "I", "the VHD block table", frozenset({UNUSED}), big_endian=True
+    )
 
     def locate(piece: int) -> Sequence[int]:
         sectors = table.read(piece * PIECE_ENTRIES, PIECE_ENTRIES)
-        return [0 if sector == _UNUSED else sector * SECTOR_SIZE + bitmap_size for sector in sectors]
+        return [0 if sector == UNUSED else sector * SECTOR_SIZE + header.bitmap_size for sector in sectors]
 
-    return DynamicVhd(file, BlockLayout(footer.disk_size, block_size, PIECE_ENTRIES, locate), bitmap_size)
-
-
-def _is_intact(structure: bytes, checksum_offset: int) -> bool:
-    """One's complement of the sum of all bytes but the checksum's own."""
-    stored = structure[checksum_offset : checksum_offset + 4]
-    return ~(sum(structure) - sum(stored)) & 0xFFFF_FFFF == int.from_bytes(stored, "big")
+    layout = BlockLayout(footer.disk_size, header.block_size, PIECE_ENTRIES, locate)
+    return DynamicVhd(file, layout, header.bitmap_size)
 
 
 READER = Reader(DiskFormat.VHD, _open)

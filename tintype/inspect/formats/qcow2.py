@@ -23,10 +23,10 @@ from tintype.inspect.tables.qcow2_header import (
     COMPRESSION_TYPES,
     DIRTY,
     ENCRYPTION_METHODS,
-    EXTENDED_L2,
     LAZY_REFCOUNTS,
     MAGIC,
-    Header,
+    Qcow2Header,
+    check_tables,
     read_header,
     read_luks_offset,
 )
@@ -38,7 +38,9 @@ def _in_head(head: bytes) -> bool:
 
 
 def _parse(stream: Stream) -> Parsing:
-    header = read_header(stream)
+    header = read_header(stream.head_exactly)
+    stream.require_admissible(header.size)
+    check_tables(header)
     tables = TableReader(header, read_luks_offset(header, stream.head), stream)
     yield from tables.read()
     yield from stream.end()
@@ -46,12 +48,12 @@ def _parse(stream: Stream) -> Parsing:
     return Findings(header.size, _facts(header, tables.found))
 
 
-def _facts(header: Header, found: Tables) -> dict[str, PropertyValue]:
+def _facts(header: Qcow2Header, found: Tables) -> dict[str, PropertyValue]:
     facts: dict[str, PropertyValue] = {
         "qcow2_version": header.version,
         "qcow2_cluster_size_bytes": header.cluster_size,
         "qcow2_compression_type": COMPRESSION_TYPES[header.compression_type],
-        "qcow2_extended_l2": bool(header.incompatible & EXTENDED_L2),
+        "qcow2_extended_l2": header.has_subclusters,
         "qcow2_dirty": bool(header.incompatible & DIRTY),
         "qcow2_lazy_refcounts": bool(header.compatible & LAZY_REFCOUNTS),
         "qcow2_refcount_bits": 1 << header.refcount_order,

@@ -33,8 +33,16 @@ from tintype.inspect.tables.vmdk_descriptor import (
     is_descriptor,
     parse_descriptor,
 )
-from tintype.inspect.tables.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, check_header, parse_header
-from tintype.inspect.tables.vmdk_stream import MarkerWalk, read_footer
+from tintype.inspect.tables.vmdk_header import (
+    GD_AT_END,
+    HEADER,
+    MAGIC,
+    SECTOR_SIZE,
+    VmdkHeader,
+    parse_footer,
+    parse_header,
+)
+from tintype.inspect.tables.vmdk_stream import MarkerWalk
 
 _ESX_MAGIC = b"COWD"
 
@@ -61,7 +69,6 @@ def _parse(stream: Stream) -> Parsing:
     if not stream.head.startswith(MAGIC):
         raise UnsafeExtentError("a VMDK descriptor alone holds no disk: its extents are in other files")
     header = parse_header(stream.head_exactly(0, HEADER.size, "the VMDK header"))
-    check_header(header)
     stream.require_admissible(header.capacity * SECTOR_SIZE)
     # Other programs do not look where the header says, nor do they stop where it says: both places must be clean.
     check_no_parent_hint(stream.head[QEMU_DESCRIPTOR_OFFSET:][:QEMU_DESCRIPTOR_SIZE])
@@ -73,7 +80,7 @@ def _parse(stream: Stream) -> Parsing:
     return Findings(header.capacity * SECTOR_SIZE, _facts(header, descriptor))
 
 
-def _read_descriptor(header: Header, stream: Stream) -> Generator[Wish, bytes, Descriptor]:
+def _read_descriptor(header: VmdkHeader, stream: Stream) -> Generator[Wish, bytes, Descriptor]:
     size = header.descriptor_size * SECTOR_SIZE
     if size > MAX_DESCRIPTOR_SIZE:
         raise MalformedImageError(f"the VMDK descriptor has {size} bytes")
@@ -82,12 +89,14 @@ def _read_descriptor(header: Header, stream: Stream) -> Generator[Wish, bytes, D
     return parse_descriptor(data)
 
 
-def _follow_tables(header: Header, stream: Stream) -> Generator[Wish, bytes, None]:
+def _follow_tables(header: VmdkHeader, stream: Stream) -> Generator[Wish, bytes, None]:
     if header.directory_offset == GD_AT_END:
         walk = MarkerWalk(header)
         yield from walk.run(stream)
         yield from stream.end()
-        walk.check_directory(read_footer(header, stream))
+        footer = parse_footer(stream.tail, header)
+        stream.require_size(footer.directory_offset * SECTOR_SIZE + footer.directory_bytes, "the VMDK grain directory")
+        walk.check_directory(footer)
         return
     allocation = Allocation("VMDK grains")
     reach = yield from read_tables(header, stream, allocation)
@@ -96,7 +105,7 @@ def _follow_tables(header: Header, stream: Stream) -> Generator[Wish, bytes, Non
     allocation.require_backed(stream.size)
 
 
-def _facts(header: Header, descriptor: Descriptor) -> dict[str, PropertyValue]:
+def _facts(header: VmdkHeader, descriptor: Descriptor) -> dict[str, PropertyValue]:
     values = descriptor.values
     create_type = values.get("createtype", "")
     texts = {

@@ -15,7 +15,7 @@ from itertools import chain
 from tintype.domain.errors import DecompressionBombError, MalformedImageError
 from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
 from tintype.inspect.tables.allocation import PIECE_SIZE, Allocation, least_deflated, least_zstd
-from tintype.inspect.tables.qcow2_header import COMPRESSION_TYPES, MAX_L1_BYTES, Header
+from tintype.inspect.tables.qcow2_header import MAX_L1_BYTES, Qcow2Header
 
 _OFFSET_MASK = 0x00FF_FFFF_FFFF_FE00  # bits 9-55 of an L1 or a standard L2 entry
 _COMPRESSED = 1 << 62
@@ -51,7 +51,7 @@ class Tables:
 class TableReader:
     """Reads the tables of one image, in the order of the file. :attr:`found` is whole once :meth:`read` is through."""
 
-    def __init__(self, header: Header, luks_offset: int | None, stream: Stream) -> None:
+    def __init__(self, header: Qcow2Header, luks_offset: int | None, stream: Stream) -> None:
         """``luks_offset`` is where the header of the LUKS encryption lies."""
         self.found = Tables()
         self._header = header
@@ -59,8 +59,7 @@ class TableReader:
         self._stream = stream
         self._allocation = Allocation("qcow2 L2 entries")
         self._no_entries = bytes(min(PIECE_SIZE, header.cluster_size))
-        is_zstd = COMPRESSION_TYPES[header.compression_type] == "zstd"
-        self._least_compressed = (least_zstd if is_zstd else least_deflated)(header.cluster_size)
+        self._least_compressed = (least_zstd if header.is_zstd else least_deflated)(header.cluster_size)
         # The offset takes the lower bits, then the count of further sectors (spec: "Compressed Clusters Descriptor").
         self._compressed_offset_bits = 62 - (header.cluster_bits - 8)
 

@@ -1,4 +1,8 @@
-"""The header of QCOW2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt): its reading, and what may stand in it."""
+"""The header of QCOW2, versions 2 and 3 (QEMU, docs/interop/qcow2.txt): its reading, and what may stand in it.
+
+The inspector judges a file by it as the bytes come; a reader of disks goes by it later, and judges again, since nobody
+vouches that it is the same file.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +17,15 @@ from tintype.domain.errors import (
     UnsafeDataFileError,
     UnsupportedImageError,
 )
-from tintype.inspect.stream import Stream
+from tintype.inspect.stream import ReadExactly
 
 MAGIC = b"QFI\xfb"
 _V2 = struct.Struct(">4sIQIIQIIQQIIQ")
 _V3 = struct.Struct(">QQQII")
 
 # Incompatible features: https://www.qemu.org/docs/master/interop/qcow2.html, header bytes 72-79
-DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, EXTENDED_L2 = (1 << bit for bit in range(5))
-_KNOWN_INCOMPATIBLE = DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | EXTENDED_L2
+DIRTY, _CORRUPT, _DATA_FILE, _COMPRESSION, _EXTENDED_L2 = (1 << bit for bit in range(5))
+_KNOWN_INCOMPATIBLE = DIRTY | _CORRUPT | _DATA_FILE | _COMPRESSION | _EXTENDED_L2
 LAZY_REFCOUNTS = 1
 
 _EXTENSION_END = 0
@@ -40,7 +44,7 @@ _MAX_VM_STATE_L1_ENTRIES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class Qcow2Header:
     """The header's fields under their specified names; sizes and offsets in bytes."""
 
     version: int
@@ -67,9 +71,19 @@ class Header:
         return 1 << self.cluster_bits
 
     @property
+    def has_subclusters(self) -> bool:
+        """Whether L2 entries are extended: by a bitmap of a cluster's parts."""
+        return bool(self.incompatible & _EXTENDED_L2)
+
+    @property
+    def is_zstd(self) -> bool:
+        """Whether compressed clusters are zstd frames; they are deflate streams otherwise."""
+        return COMPRESSION_TYPES[self.compression_type] == "zstd"
+
+    @property
     def l2_stride(self) -> int:
         """Integers of 64 bits that make one L2 entry."""
-        return 2 if self.incompatible & EXTENDED_L2 else 1
+        return 2 if self.has_subclusters else 1
 
     @property
     def l2_entries(self) -> int:
@@ -97,26 +111,32 @@ class Header:
         return self.refcount_table_offset + self.refcount_table_clusters * self.cluster_size
 
 
-def read_header(stream: Stream) -> Header:
-    """Read the header, and refuse what need not be read further.
+def read_header(read_exactly: ReadExactly) -> Qcow2Header:
+    """Read the header, and refuse a disk that is not in this file alone, or of a kind that is not known.
 
     Raises:
         TruncatedError: the file ends in the header.
         UnsafeBackingFileError, UnsafeDataFileError: the disk is not in this file alone.
         UnsupportedImageError: version 1.
         MalformedImageError: an unknown version, or what the specification does not know.
-        VirtualSizeTooLargeError: the disk is larger than the site takes.
     """
-    header = _unpack(stream)
+    header = _unpack(read_exactly)
     _check_references(header)
     _check_features(header)
-    stream.require_admissible(header.size)
-    _check_tables(header)
-    _check_layout(header)
     return header
 
 
-def read_luks_offset(header: Header, head: bytes) -> int | None:
+def check_tables(header: Qcow2Header) -> None:
+    """Check sizes and places of all tables.
+
+    Raises:
+        MalformedImageError: a table does not fit the disk, or lies over another.
+    """
+    _check_sizes(header)
+    _check_layout(header)
+
+
+def read_luks_offset(header: Qcow2Header, head: bytes) -> int | None:
     """Walk through the header's extensions: where the header of the LUKS encryption lies, ``None`` if nowhere.
 
     Raises:
@@ -136,24 +156,26 @@ def read_luks_offset(header: Header, head: bytes) -> int | None:
     return found
 
 
-def _unpack(stream: Stream) -> Header:
-    fields = _V2.unpack(stream.head_exactly(0, _V2.size, "the qcow2 header"))[1:]
+def _unpack(read_exactly: ReadExactly) -> Qcow2Header:
+    magic, *fields = _V2.unpack(read_exactly(0, _V2.size, "the qcow2 header"))
+    if magic != MAGIC:
+        raise MalformedImageError("the file is no qcow2 image")
     if fields[0] == 1:
         raise UnsupportedImageError("qcow version 1 is not taken; version 2 or 3 is")
     if fields[0] == 2:
-        return Header(*fields)
+        return Qcow2Header(*fields)
     if fields[0] != 3:
         raise MalformedImageError(f"qcow2 version {fields[0]} is not known")
     incompatible, compatible, _, refcount_order, header_length = _V3.unpack(
-        stream.head_exactly(_V2.size, _V3.size, "the qcow2 header")
+        read_exactly(_V2.size, _V3.size, "the qcow2 header")
     )
     if header_length < _V2.size + _V3.size or header_length % 8:
         raise MalformedImageError(f"the qcow2 header's length is {header_length}")
-    compression_type = stream.head_exactly(104, 1, "the qcow2 header")[0] if header_length > 104 else 0
-    return Header(*(*fields, incompatible, compatible, refcount_order, header_length, compression_type))
+    compression_type = read_exactly(104, 1, "the qcow2 header")[0] if header_length > 104 else 0
+    return Qcow2Header(*(*fields, incompatible, compatible, refcount_order, header_length, compression_type))
 
 
-def _check_references(header: Header) -> None:
+def _check_references(header: Qcow2Header) -> None:
     """Nothing outside of the file may be needed: the host would open it (CVE-2024-32498)."""
     if header.backing_file_offset or header.backing_file_size:
         raise UnsafeBackingFileError("the qcow2 header names a backing file")
@@ -161,7 +183,7 @@ def _check_references(header: Header) -> None:
         raise UnsafeDataFileError("the qcow2 image keeps its data in an external file")
 
 
-def _check_features(header: Header) -> None:
+def _check_features(header: Qcow2Header) -> None:
     unknown = header.incompatible & ~_KNOWN_INCOMPATIBLE
     if unknown:
         raise MalformedImageError(f"the qcow2 header asks for unknown incompatible features {unknown:#x}")
@@ -175,10 +197,10 @@ def _check_features(header: Header) -> None:
         raise MalformedImageError("the qcow2 compression type and its feature bit contradict each other")
 
 
-def _check_tables(header: Header) -> None:
+def _check_sizes(header: Qcow2Header) -> None:
     """Every size is one that a disk can need; QEMU allocates by some of them."""
     # Subclusters are 1/32 of a cluster, and at least a sector.
-    least_bits = 14 if header.incompatible & EXTENDED_L2 else 9
+    least_bits = 14 if header.has_subclusters else 9
     if not least_bits <= header.cluster_bits <= 21:
         raise MalformedImageError(f"the qcow2 cluster size is 2^{header.cluster_bits} bytes")
     if header.header_length > header.cluster_size:
@@ -200,7 +222,7 @@ def _check_tables(header: Header) -> None:
             raise MalformedImageError(f"a qcow2 table lies at offset {offset}, between two clusters")
 
 
-def _check_layout(header: Header) -> None:
+def _check_layout(header: Qcow2Header) -> None:
     """No table lies over the header or over another: programs would take the same bytes for different things."""
     tables = [(0, header.cluster_size), (header.refcount_table_offset, header.refcount_table_end)]
     if header.l1_size:
@@ -212,7 +234,7 @@ def _check_layout(header: Header) -> None:
             raise MalformedImageError(f"two tables of the qcow2 overlap at offset {after[0]}")
 
 
-def _extensions(header: Header, head: bytes) -> Iterator[tuple[int, bytes]]:
+def _extensions(header: Qcow2Header, head: bytes) -> Iterator[tuple[int, bytes]]:
     """All header extensions, by type; they end with the first cluster at the latest."""
     offset, end = header.header_length, min(header.cluster_size, len(head))
     while offset + 8 <= end:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Generator
 
 from tintype.domain.errors import DecompressionBombError
 from tintype.inspect.stream import MAX_REGION_SIZE, Stream, Wish, integers
 from tintype.inspect.tables.allocation import Allocation, least_deflated
-from tintype.inspect.tables.vmdk_header import SECTOR_SIZE, Header
+from tintype.inspect.tables.vmdk_header import GRAIN_MARKER, SECTOR_SIZE, VmdkHeader
 
-_GRAIN_MARKER = struct.Struct("<QI")
 _MAX_TABLES = 1 << 15
 """Grain tables that are read, which bounds the time: a disk of 1 TiB, by usual grains of 64 KiB."""
 _FIRST_GRAIN = 2
@@ -35,7 +33,7 @@ def directory_entries(directory: bytes) -> list[int]:
     return tables
 
 
-def read_tables(header: Header, stream: Stream, allocation: Allocation) -> Generator[Wish, bytes, int]:
+def read_tables(header: VmdkHeader, stream: Stream, allocation: Allocation) -> Generator[Wish, bytes, int]:
     """Read what passes, count the grains' claims, and return how many bytes the file has at least.
 
     Raises:
@@ -48,7 +46,7 @@ def read_tables(header: Header, stream: Stream, allocation: Allocation) -> Gener
     if tables:
         reach = max(reach, tables[-1] * SECTOR_SIZE + header.table_bytes)
     # A compressed grain begins with a marker.
-    least = _GRAIN_MARKER.size + least_deflated(header.grain_bytes) if header.compression else header.grain_bytes
+    least = GRAIN_MARKER.size + least_deflated(header.grain_bytes) if header.compression else header.grain_bytes
     for sector in tables[:_MAX_TABLES]:
         table = yield from stream.read(sector * SECTOR_SIZE, header.table_bytes)
         allocation.claim(stored_grains(table or b""), least)
@@ -57,10 +55,10 @@ def read_tables(header: Header, stream: Stream, allocation: Allocation) -> Gener
     return max(reach, (yield from _end_of_grain(header, stream, allocation.highest * SECTOR_SIZE)))
 
 
-def _end_of_grain(header: Header, stream: Stream, offset: int) -> Generator[Wish, bytes, int]:
+def _end_of_grain(header: VmdkHeader, stream: Stream, offset: int) -> Generator[Wish, bytes, int]:
     """How far a stored grain reaches: a compressed one tells its size, a plain one may be short at the file's end."""
     if header.compression:
-        marker = yield from stream.read(offset, _GRAIN_MARKER.size)
-        if marker is not None and len(marker) == _GRAIN_MARKER.size:
-            return offset + _GRAIN_MARKER.size + int(_GRAIN_MARKER.unpack(marker)[1])
+        marker = yield from stream.read(offset, GRAIN_MARKER.size)
+        if marker is not None and len(marker) == GRAIN_MARKER.size:
+            return offset + GRAIN_MARKER.size + int(GRAIN_MARKER.unpack(marker)[1])
     return offset + 1

@@ -6,18 +6,15 @@ the markers are followed on the way, and the directory must be one that was met.
 
 from __future__ import annotations
 
-import struct
 from array import array
 from collections.abc import Generator
 
-from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError
+from tintype.domain.errors import DecompressionBombError, MalformedImageError
 from tintype.inspect.stream import MAX_REGION_SIZE, Passage, Stream, Wish
 from tintype.inspect.tables.vmdk import directory_entries, stored_grains
-from tintype.inspect.tables.vmdk_header import GD_AT_END, HEADER, MAGIC, SECTOR_SIZE, Header, parse_header
+from tintype.inspect.tables.vmdk_header import FOOTER_MARKER, GRAIN_MARKER, MARKER, SECTOR_SIZE, VmdkHeader
 
-_MARKER = struct.Struct("<QII")
-_GRAIN_MARKER_SIZE = 12
-_END, _GRAIN_TABLE, _GRAIN_DIRECTORY, _FOOTER, _PROGRESS = range(5)
+_END, _GRAIN_TABLE, _GRAIN_DIRECTORY, _PROGRESS = 0, 1, 2, 4
 _MAX_EMPTY_SECTORS = 4096
 """Sectors of zeros that may stand where a marker is due: an end marker, and padding."""
 _WHOLE_STREAM = 1 << 62
@@ -31,10 +28,10 @@ class MarkerWalk:
         "_reading", "_tables",
     )  # fmt: skip
 
-    def __init__(self, header: Header) -> None:
+    def __init__(self, header: VmdkHeader) -> None:
         self._header = header
         self._position = self._at = header.overhead * SECTOR_SIZE
-        self._length = _MARKER.size
+        self._length = MARKER.size
         self._reading = _END  # what is captured: a marker, or the table behind one
         self._captured = bytearray()
         self._grains = self._named = self._empty_sectors = 0
@@ -70,7 +67,7 @@ class MarkerWalk:
             else:
                 self._read_table(data)
 
-    def check_directory(self, footer: Header) -> None:
+    def check_directory(self, footer: VmdkHeader) -> None:
         """Check that the directory which counts was met on the way, and so were all tables in it.
 
         Raises:
@@ -84,18 +81,18 @@ class MarkerWalk:
             raise MalformedImageError("the VMDK's grain directory names a table that has no marker")
 
     def _follow(self, data: bytes) -> None:
-        value, size, kind = _MARKER.unpack(data)
+        value, size, kind = MARKER.unpack(data)
         if size:
             # Deflate makes nothing twice as large.
             if value >= self._header.capacity or size > 2 * self._header.grain_bytes:
                 raise MalformedImageError(f"a VMDK grain of {size} bytes lies at sector {value} of the disk")
             self._grains += 1
-            self._go(_GRAIN_MARKER_SIZE + size)
+            self._go(GRAIN_MARKER.size + size)
         elif kind == _GRAIN_TABLE:
             self._expect(kind, value, self._header.table_bytes)
         elif kind == _GRAIN_DIRECTORY:
             self._expect(kind, value, self._header.directory_bytes)
-        elif kind == _FOOTER and value == 1:
+        elif kind == FOOTER_MARKER and value == 1:
             self._go(2 * SECTOR_SIZE)
         elif kind == _PROGRESS or (kind == _END and not value):
             self._empty_sectors += 1
@@ -108,7 +105,7 @@ class MarkerWalk:
     def _go(self, length: int) -> None:
         """Look for the next marker behind ``length`` bytes, at a sector's begin."""
         self._at += -(-length // SECTOR_SIZE) * SECTOR_SIZE
-        self._length, self._reading = _MARKER.size, _END
+        self._length, self._reading = MARKER.size, _END
 
     def _expect(self, kind: int, sectors: int, length: int) -> None:
         if sectors != -(-length // SECTOR_SIZE):
@@ -129,27 +126,3 @@ class MarkerWalk:
             raise DecompressionBombError(f"the VMDK's tables name {self._named} grains, and it has {self._grains}")
         self._tables.append(sector)
         self._go(self._header.table_bytes)
-
-
-def read_footer(header: Header, stream: Stream) -> Header:
-    """The footer, once the stream has ended: a marker, a second header that knows the directory, and an end marker.
-
-    Raises:
-        TruncatedError: it is missing, or the directory lies beyond the end.
-        MalformedImageError: it contradicts the header.
-    """
-    if len(stream.tail) < 3 * SECTOR_SIZE:
-        raise TruncatedError("the VMDK ends before its footer")
-    marker, copy, end = (stream.tail[-n * SECTOR_SIZE :][:SECTOR_SIZE] for n in (3, 2, 1))
-    if _MARKER.unpack_from(marker) != (1, 0, _FOOTER) or not copy.startswith(MAGIC) or any(end):
-        raise TruncatedError("the VMDK's footer is missing: the file is not complete")
-    footer = parse_header(copy[: HEADER.size])
-    for name in (
-        "version", "capacity", "grain_size", "entries_per_table", "descriptor_offset", "descriptor_size", "compression",
-    ):  # fmt: skip
-        if getattr(footer, name) != getattr(header, name):
-            raise MalformedImageError(f"the VMDK's header and footer contradict each other on {name}")
-    if footer.directory_offset == GD_AT_END:
-        raise MalformedImageError("the VMDK's footer does not say where the grain directory is")
-    stream.require_size(footer.directory_offset * SECTOR_SIZE + footer.directory_bytes, "the VMDK grain directory")
-    return footer
