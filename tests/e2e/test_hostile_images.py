@@ -108,7 +108,7 @@ def test_every_refusal_that_bytes_can_meet_is_sent_to_the_stack() -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_import_is_refused_by_its_rule(stack: Stack, client: Client, tmp_path: Path, name: str) -> None:
     reason, disk_format, make = HOSTILE[name]
-    image = await client.images.create(name=name, **formats(disk_format))
+    image = await client.images.create(name=name, disk_format=disk_format, container_format="bare")
     (tmp_path / "file").write_bytes(make(tmp_path))
     with web_source(tmp_path) as url:
         operation = await client.images.import_(image.id, method=ImportMethod.WEB_DOWNLOAD, uri=f"{url}/file")
@@ -124,16 +124,11 @@ async def test_hostile_import_is_refused_by_its_rule(stack: Stack, client: Clien
 @pytest.mark.parametrize("name", BY_UPLOAD)
 async def test_hostile_upload_is_refused_by_its_rule(stack: Stack, client: Client, tmp_path: Path, name: str) -> None:
     reason, disk_format, make = HOSTILE[name]
-    image = await client.images.create(name=name, **formats(disk_format))
+    image = await client.images.create(name=name, disk_format=disk_format, container_format="bare")
     with pytest.raises(ContentError) as refused:
         await client.images.upload(image.id, io.BytesIO(make(tmp_path)))
     assert refused.value.reason == reason
     await is_queued_and_empty(stack, client, image.id, None)
-
-
-def formats(disk_format: str) -> dict[str, str]:
-    """As a user declares it."""
-    return {"disk_format": disk_format, "container_format": "bare"}
 
 
 async def is_queued_and_empty(stack: Stack, client: Client, image_id: str, failure: Failure | None) -> None:
