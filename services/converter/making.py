@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
 import tintype
 from services.converter.converting import Converting
 from services.converter.examining import guest_digest
-from services.converter.plan import Convert, SourceDisk, Tool
+from services.converter.plan import Convert, SourceDisk, Tool, VhdSizeRule
 from services.converter.qemu_img import convert
 from services.converter.root_disk import make_root_disk
 from services.converter.watched import Tell, both, watched
 from tintype.disks.opening import open_disk
+from tintype.disks.readers.vhd import is_sized_by_geometry
 from tintype.disks.to_raw import write_raw
 from tintype.domain.errors import ConversionFailedError, InternalError
 from tintype.domain.values import Blob, DiskFormat, Fact, GuestDigest
@@ -87,7 +89,7 @@ async def _write_raw(plan: Convert, source: Source, output: Path, on_progress: T
 async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
     if converting.sandbox is None:
         raise InternalError("a conversion was planned, and the converter has no sandbox to do it in")
-    disk, disk_bytes = _disk(source), source.disk_bytes
+    disk, disk_bytes = await _as_it_is_read(source.path, _disk(source)), source.disk_bytes
     result, digest = await both(
         convert(
             source.path,
@@ -104,6 +106,14 @@ async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting:
         _known_or_read(source, disk),
     )
     return Made(result.tool, result.version, result.arguments, digest)
+
+
+async def _as_it_is_read(path: Path, disk: SourceDisk) -> SourceDisk:
+    """With what qemu-img must be told to read the same disk as we do."""
+    if disk.disk_format is not DiskFormat.VHD:
+        return disk
+    by_geometry = await asyncio.to_thread(is_sized_by_geometry, path, offset=disk.offset, length=disk.length)
+    return replace(disk, vhd_size_rule=VhdSizeRule.GEOMETRY if by_geometry else VhdSizeRule.CURRENT_SIZE)
 
 
 async def _known_or_read(source: Source, disk: SourceDisk) -> GuestDigest:

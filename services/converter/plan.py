@@ -70,13 +70,24 @@ class Skip:
     why: SkipReason
 
 
+class VhdSizeRule(StrEnum):
+    """qemu-img's names for the two sizes that a VHD's footer tells (QEMU, block/vpc.c: ``force_size_calc``)."""
+
+    GEOMETRY = "chs"
+    CURRENT_SIZE = "current_size"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceDisk:
-    """Where in an image's bytes its disk is, and in which format: all of them, but for an archive's."""
+    """Where in an image's bytes its disk is, and in which format: all of them, but for an archive's.
+
+    ``vhd_size_rule`` is which of a VHD's two sizes qemu-img is to go by: left alone it cuts the disks of some programs.
+    """
 
     disk_format: DiskFormat
     offset: int = 0
     length: int | None = None
+    vhd_size_rule: VhdSizeRule | None = None
 
 
 def plan_conversion(
@@ -175,4 +186,6 @@ def _image_options(source: SourceDisk, filename: str) -> str:
         beneath = {f"file.{key}": value for key, value in file.items()}
         file = {"driver": "raw", "offset": str(source.offset), "size": str(source.length), **beneath}
     options = {"driver": _QEMU_NAMES[source.disk_format], **{f"file.{key}": value for key, value in file.items()}}
+    if source.vhd_size_rule is not None:
+        options["force_size_calc"] = source.vhd_size_rule
     return ",".join(f"{key}={value.replace(',', ',,')}" for key, value in options.items())

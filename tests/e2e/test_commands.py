@@ -120,9 +120,14 @@ def test_an_image_is_changed_and_deleted(tintype: Run) -> None:
 def test_a_failed_import_says_why_and_what_to_do(tintype: Run, disks: Path) -> None:
     web = ["--import-method", "web-download"]
     with web_source(disks) as url:
-        failed = tintype(*IMPORT, "--name", f"bad-{uuid.uuid4()}", *web, "--uri", f"{url}/disk.raw", "--wait", code=5)
+        name = f"bad-{uuid.uuid4()}"
+        failed = tintype(*IMPORT, "--name", name, *web, "--uri", f"{url}/disk.raw", "--wait", code=5)
     assert "[FORMAT_MISMATCH]" in failed.stderr
     assert "declare" in failed.stderr.lower()
+    image = answer(tintype, "image", "show", name)
+    assert (image["status"], image["failure"]["reason"]) == ("queued", "FORMAT_MISMATCH")
+    assert answer(tintype, "operation", "show", image["operation_id"])["failure"] == image["failure"]
+    assert answer(tintype, "image", "history", name)[-1]["step_failed"]["failure"]["reason"] == "FORMAT_MISMATCH"
 
 
 def test_the_log_is_whole_and_the_tables_can_be_built_anew(tintype: Run) -> None:

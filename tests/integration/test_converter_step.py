@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from services.converter import steps
 from services.converter.converting import Converting
-from services.converter.plan import Preference
+from services.converter.making import Made, Source, make_output
+from services.converter.plan import Convert, Preference
 from services.converter.qemu_img import qemu_img_version
 from services.converter.steps import Converter
 from tintype.adapters.filesystem.store import FileImageStore
@@ -237,6 +241,49 @@ async def test_failed_conversion_leaves_nothing_but_what_was_staged(bench: Bench
     outcome = await bench.convert(damaged)
     assert isinstance(outcome, ImageStepFailed)
     assert outcome.failure.reason == "UNSAFE_EXTENT"
+    assert await bench.keys() == [STAGED_KEY]
+    assert list(bench.scratch.iterdir()) == []
+
+
+def one_flipped_byte(made: Callable[..., Awaitable[Made]]) -> Callable[..., Awaitable[Made]]:
+    """The same, but for one byte in the middle of its output."""
+
+    async def erring(plan: Convert, source: Source, output: Path, *rest: Any) -> Made:
+        result = await made(plan, source, output, *rest)
+        with output.open("r+b") as file:
+            file.seek(DISK_BYTES // 2)
+            byte = file.read(1)
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte[0] ^ 1]))
+        return result
+
+    return erring
+
+
+async def test_tool_that_changes_the_disk_fails_the_import_and_leaves_nothing(
+    bench: Bench, disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "make_output", one_flipped_byte(make_output))
+    blob = await bench.stage(make_image(disk, "qcow2-v3", tmp_path / "image"), DiskFormat.QCOW2)
+    outcome = await bench.convert(blob)
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "CONVERSION_CHANGED_DISK"
+    assert str(guest_digest_of(disk)) in outcome.failure.message
+    assert await bench.keys() == [STAGED_KEY]
+    assert list(bench.scratch.iterdir()) == []
+
+
+async def test_reader_that_errs_is_found_out_by_the_digest_that_was_taken_of_the_source(
+    bench: Bench, disk: Path
+) -> None:
+    """qemu-img reads what was staged, and another disk is what the log says of it."""
+    blob = await bench.stage(disk, DiskFormat.RAW)
+    other = make_disk(bench.scratch / "other", size_bytes=DISK_BYTES, seed=1)
+    staged = replace(blob, guest_digest=guest_digest_of(other))
+    other.unlink()
+    outcome = await bench.convert(staged, DiskFormat.QCOW2)
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "CONVERSION_CHANGED_DISK"
     assert await bench.keys() == [STAGED_KEY]
     assert list(bench.scratch.iterdir()) == []
 

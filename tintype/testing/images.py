@@ -56,6 +56,19 @@ def make_image(disk: Path, subformat: str, path: Path) -> Path:
     return path
 
 
+def set_vhd_creator(path: Path, creator: bytes, geometry: int | None = None) -> None:
+    """Have another program made a VHD, and another geometry in it, if any is given: cylinders, heads, sectors."""
+    image = bytearray(path.read_bytes())
+    for footer in {0, len(image) - 512} if image.startswith(b"conectix") else {len(image) - 512}:
+        image[footer + 28 : footer + 32] = creator
+        if geometry is not None:
+            image[footer + 56 : footer + 60] = geometry.to_bytes(4, "big")
+        image[footer + 64 : footer + 68] = bytes(4)
+        checksum = ~sum(image[footer : footer + 512]) & 0xFFFF_FFFF
+        image[footer + 64 : footer + 68] = checksum.to_bytes(4, "big")
+    path.write_bytes(image)
+
+
 def run_qemu_img(*arguments: str) -> None:
     """Run qemu-img on files of our own making: it is not confined."""
     subprocess.run(

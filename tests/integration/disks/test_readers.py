@@ -17,7 +17,7 @@ from tintype.disks.opening import open_disk
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
 from tintype.inspect.tables.vhd_geometry import has_geometry_size
-from tintype.testing.images import QEMU_IMG, SUBFORMATS, run_qemu_img
+from tintype.testing.images import QEMU_IMG, SUBFORMATS, run_qemu_img, set_vhd_creator
 
 pytestmark = [pytest.mark.qemu]
 
@@ -152,14 +152,7 @@ def test_vhdx_of_several_chunks_finds_its_blocks(block_size: str, tmp_path: Path
 def make_vhd_by(creator: bytes, kind: str, tmp_path: Path) -> Path:
     """A VHD of 5 MiB and a little more, whose geometry says 1.3 MiB."""
     path = make(kind, make_raw(tmp_path / "raw", "odd sectors"), tmp_path / "image")
-    image = bytearray(path.read_bytes())
-    for footer in {0, len(image) - 512} if kind == "vhd-dynamic" else {len(image) - 512}:
-        image[footer + 28 : footer + 32] = creator
-        image[footer + 56 : footer + 60] = GEOMETRY.to_bytes(4, "big")
-        image[footer + 64 : footer + 68] = bytes(4)
-        checksum = ~sum(image[footer : footer + 512]) & 0xFFFF_FFFF
-        image[footer + 64 : footer + 68] = checksum.to_bytes(4, "big")
-    path.write_bytes(image)
+    set_vhd_creator(path, creator, GEOMETRY)
     return path
 
 

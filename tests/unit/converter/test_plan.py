@@ -14,6 +14,7 @@ from services.converter.plan import (
     Skip,
     SourceDisk,
     Tool,
+    VhdSizeRule,
     plan_conversion,
     qemu_img_arguments,
     readable_disk,
@@ -79,6 +80,12 @@ def test_disk_inside_an_archive_is_read_in_its_place() -> None:
     assert arguments[-1] == (
         "driver=vmdk,file.driver=raw,file.offset=1536,file.size=65536,file.file.driver=file,file.file.filename=/a"
     )
+
+
+def test_qemu_img_is_told_which_size_of_a_vhd_counts() -> None:
+    source = SourceDisk(DiskFormat.VHD, vhd_size_rule=VhdSizeRule.GEOMETRY)
+    options = qemu_img_arguments(source, DiskFormat.QCOW2, "/a")[-1]
+    assert options == "driver=vpc,file.driver=file,file.filename=/a,force_size_calc=chs"
 
 
 def test_raw_is_written_by_our_own_readers_and_all_else_by_qemu_img() -> None:

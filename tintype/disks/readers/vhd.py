@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from tintype.disks.block_disk import PIECE_ENTRIES, BlockDisk, BlockLayout, EntryTable
 from tintype.disks.byte_file import ByteFile, OnFile
@@ -88,6 +89,20 @@ def _unused_ranges(bitmap: bytes, begin: int, end: int) -> Iterator[tuple[int, i
         run_begin, run_end = ((first * 8 + bit) * SECTOR_SIZE for bit in run.span())
         if run_begin < end and run_end > begin:
             yield run_begin, run_end
+
+
+def is_sized_by_geometry(path: Path, *, offset: int = 0, length: int | None = None) -> bool:
+    """Whether the disk of the VHD in a file, or in a window of it, is as large as its footer's geometry says.
+
+    Another program may have to be told, to read the same disk.
+
+    Raises:
+        RefusedContentError: it is no VHD.
+        StoreUnavailableError: the file cannot be read.
+    """
+    with ByteFile(path, offset=offset, length=length) as file:
+        footer = _parse_footer(file.read_exactly(max(0, file.size - _FOOTER_SIZE), _FOOTER_SIZE, "the VHD footer"))
+        return footer.disk_size != footer.current_size
 
 
 def _open(file: ByteFile) -> Disk:
