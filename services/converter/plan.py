@@ -21,6 +21,9 @@ _QEMU_NAMES = {
 }
 """The formats of which a disk is read, and qemu-img's names for them."""
 
+_GEOMETRY_COUNTS = frozenset({"vpc", "qemu"})
+"""Programs that make a VHD as large as its geometry (:mod:`tintype.inspect.tables.vhd_geometry`)."""
+
 _HOLDS_A_DISK = frozenset({*_QEMU_NAMES, DiskFormat.OVA})
 
 OUTPUT_FORMATS = frozenset({DiskFormat.RAW, DiskFormat.QCOW2, DiskFormat.VMDK})
@@ -71,11 +74,15 @@ class Skip:
 
 @dataclass(frozen=True, slots=True)
 class SourceDisk:
-    """Where in an image's bytes its disk is, and in which format: all of them, but for an archive's."""
+    """Where in an image's bytes its disk is, and in which format: all of them, but for an archive's.
+
+    ``has_geometry_size`` is for a VHD: whether its geometry says how large it is.
+    """
 
     disk_format: DiskFormat
     offset: int = 0
     length: int | None = None
+    has_geometry_size: bool = False
 
 
 def plan_conversion(
@@ -119,7 +126,7 @@ def readable_disk(staged: Blob) -> SourceDisk | None:
         return _disk_of_appliance(staged)
     if found not in _QEMU_NAMES or (encryption_of(staged.facts) and found is not DiskFormat.RAW):
         return None
-    return SourceDisk(found)
+    return SourceDisk(found, has_geometry_size=_has_geometry_size(staged))
 
 
 def _disk_of_appliance(staged: Blob) -> SourceDisk | None:
@@ -129,9 +136,14 @@ def _disk_of_appliance(staged: Blob) -> SourceDisk | None:
     found = [staged.facts[name].value for name in names if name in staged.facts]
     match found:
         case [str(disk_format), int(offset), int(length)]:
-            return SourceDisk(DiskFormat(disk_format), offset, length)
+            return SourceDisk(DiskFormat(disk_format), offset, length, _has_geometry_size(staged))
         case _:
             raise InternalError("the inspection of an appliance did not tell where its disk is")
+
+
+def _has_geometry_size(staged: Blob) -> bool:
+    creator = staged.facts.get("vhd_creator")
+    return creator is not None and creator.value in _GEOMETRY_COUNTS
 
 
 def qemu_img_arguments(
@@ -174,5 +186,9 @@ def _image_options(source: SourceDisk, filename: str) -> str:
     if source.length is not None:
         beneath = {f"file.{key}": value for key, value in file.items()}
         file = {"driver": "raw", "offset": str(source.offset), "size": str(source.length), **beneath}
-    options = {"driver": _QEMU_NAMES[source.disk_format], **{f"file.{key}": value for key, value in file.items()}}
+    driver = {"driver": _QEMU_NAMES[source.disk_format]}
+    if source.disk_format is DiskFormat.VHD:
+        # By itself qemu-img takes the geometry of whatever program it does not know, such as VirtualBox.
+        driver["force_size_calc"] = "chs" if source.has_geometry_size else "current_size"
+    options = {**driver, **{f"file.{key}": value for key, value in file.items()}}
     return ",".join(f"{key}={value.replace(',', ',,')}" for key, value in options.items())
