@@ -24,7 +24,7 @@ MAX_SYMLINKS = 40
 
 MAX_DEPTH = 256
 MAX_PATH_BYTES = 2048
-"""Of every name from the root on: programs on the way have buffers for less than this machine's limit, which is 4096."""
+"""Of every name from the root on: Linux ends at 4096, and programs on the way have buffers for little more."""
 MAX_LINKS = 60_000
 """Names of one file; file systems end at 65,000."""
 MAX_SEARCHES = 2_500_000_000
