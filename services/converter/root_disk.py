@@ -152,8 +152,8 @@ def _apply(tree: RootTree, archive: Path, layer: Layer, contents: _Contents, unp
                 file = members.extractfile(member) if member.isreg() else None
                 tree.apply(member, contents.keep(file) if file else None)
                 # It would keep all of them, and copy what global headers say into each.
-                members.members.clear()
-                members.pax_headers.clear()
+                members.members.clear()  # type: ignore[attr-defined]  # typeshed leaves both out
+                members.pax_headers.clear()  # type: ignore[attr-defined]
     unpacked.unlink()
 
 

@@ -32,6 +32,10 @@ class PluginState:
     description: str
 
 
+_NEEDED = (ENCRYPTION, "ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes", "vhd_creator")
+"""Facts that the converter reads the disk by (:func:`services.converter.plan.readable_disk`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImportPlugins:
     """Which are on. ``injected`` properties are added to what is imported; administrators' images are exempt or not."""
@@ -58,8 +62,8 @@ class ImportPlugins:
         return self.injected
 
     def kept(self, facts: Mapping[str, Fact]) -> Mapping[str, Fact]:
-        """The facts that an image is to have; that its disk is encrypted is no matter of taste."""
-        return facts if self.introspection else {key: facts[key] for key in (ENCRYPTION,) if key in facts}
+        """The facts that an image is to have; what its conversion goes by is no matter of taste."""
+        return facts if self.introspection else {key: facts[key] for key in _NEEDED if key in facts}
 
     def states(self) -> tuple[PluginState, ...]:
         """All plugins, for those who ask what this deployment does."""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from services.converter.plan import SourceDisk, qemu_img_arguments, readable_disk
 from tintype.disks.opening import open_disk
@@ -209,7 +210,7 @@ def _vmdk_tables(image: bytes) -> Iterator[int]:
 def _change(metadata: bytearray, choice: random.Random) -> None:
     width = choice.choice((1, 2, 4, 4, 4, 8, 8, 8))
     at = choice.randrange(0, max(1, len(metadata) - width)) // width * width
-    order = choice.choice(("big", "little"))
+    order: Literal["big", "little"] = choice.choice(("big", "little"))
     old = int.from_bytes(metadata[at : at + width], order)
     other = choice.randrange(0, max(1, len(metadata) - width)) // width * width
     limit = 1 << 8 * width
