@@ -24,7 +24,8 @@ async def new_file(directory: Path) -> AsyncIterator[Path]:
         StoreFullError, StoreUnavailableError: it cannot be made.
     """
     with _translated():
-        descriptor, name = await asyncio.to_thread(tempfile.mkstemp, prefix="tintype-", dir=directory)
+        # Not in a thread: if this were cancelled meanwhile the file would stay.
+        descriptor, name = tempfile.mkstemp(prefix="tintype-", dir=directory)
         os.close(descriptor)
     path = Path(name)
     try:

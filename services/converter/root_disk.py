@@ -14,7 +14,7 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ MAX_CONTENT_BYTES = 64 * 1024**3
 
 _PIECE_BYTES = 1024 * 1024
 _MIB = 1024 * 1024
+_SCRIPT = "debugfs"
 _LEAST_DISK_BYTES = 64 * _MIB
 _BYTES_PER_NODE = 4096 + 256
 _SPECIAL = {Kind.CHARACTER_DEVICE: b"c", Kind.BLOCK_DEVICE: b"b", Kind.FIFO: b"p"}
@@ -69,12 +70,11 @@ async def make_root_disk(
         StoreFullError: there is no room.
     """
     async with _scratch(scratch_dir) as scratch:
-        tree, size = await watched(lambda tell: _lay_out(archive, scratch, tell), on_progress)
-        arguments = _mke2fs_arguments(size, sum(1 for _ in tree.walk()))
-        script = scratch / "debugfs"
-        await asyncio.to_thread(script.write_bytes, b"".join(_debugfs_script(tree, scratch)))
+        names, size = await watched(lambda tell: _lay_out(archive, scratch, tell), on_progress)
+        arguments = _mke2fs_arguments(names)
+        script = scratch / _SCRIPT
         made = await run_jailed(
-            [str(MKE2FS), *arguments, "-d", str(scratch / "root"), str(output), f"{_disk_bytes(size, tree) // 1024}k"],
+            [str(MKE2FS), *arguments, "-d", str(scratch / "root"), str(output), f"{_disk_bytes(size, names) // 1024}k"],
             read_only=[scratch / "root"], writable=[output], limits=limits, on_stdout_line=None, sandbox=sandbox,
         )  # fmt: skip
         _check(made, "mke2fs")
@@ -83,20 +83,31 @@ async def make_root_disk(
             read_only=[scratch], writable=[output], limits=limits, on_stdout_line=None, sandbox=sandbox,
         )  # fmt: skip
         _check(set_up, "debugfs")
+        if set_up.stderr.strip().count("\n"):  # behind its version, only what failed: it goes on, and ends well
+            raise ConversionFailedError("debugfs could not give all files their owners and permissions")
     match = _VERSION.search(made.stderr)
     return RootDisk("mke2fs", match[1] if match else "", arguments)
 
 
-def _lay_out(archive: Path, scratch: Path, tell: Tell) -> tuple[RootTree, int]:
-    """Merge the layers, and put the result below ``scratch / "root"``; the second value is the bytes of its files."""
+def _lay_out(archive: Path, scratch: Path, tell: Tell) -> tuple[int, int]:
+    """Merge the layers, put the result below ``scratch / "root"``, and write debugfs' script.
+
+    The values are the number of all names, and the bytes of all files.
+    """
     (scratch / "contents").mkdir()
     tree = RootTree()
     with _told():
         contents = _Contents(scratch / "contents", tell)
         for layer in layers_of(archive):
             _apply(tree, archive, layer, contents, scratch / "layer")
+        names = tree.check()
         (scratch / "root").mkdir()
-        return tree, _place(tree, scratch)
+        size = _place(tree, scratch, contents.tell)
+        with (scratch / _SCRIPT).open("xb") as script:
+            for commands in _debugfs_script(tree, scratch):
+                contents.tell()
+                script.write(commands)
+        return names, size
 
 
 class _Contents:
@@ -108,9 +119,13 @@ class _Contents:
         self._count = 0
         self._total = 0
 
-    def spool(self, tar: IO[bytes], piece: memoryview) -> None:
-        """Write a piece of an unpacked layer; this is where cancelled work ends."""
+    def tell(self) -> None:
+        """Tell how far this is; here cancelled work ends."""
         self._tell(self._total)
+
+    def spool(self, tar: IO[bytes], piece: memoryview) -> None:
+        """Write a piece of an unpacked layer."""
+        self.tell()
         tar.write(piece)
 
     def keep(self, file: IO[bytes]) -> int:
@@ -122,7 +137,7 @@ class _Contents:
                 if self._total > MAX_CONTENT_BYTES:
                     raise DecompressionBombError(f"the layers have more than {MAX_CONTENT_BYTES} bytes of files")
                 kept.write(piece)
-                self._tell(self._total)
+                self.tell()
         return self._count
 
 
@@ -132,9 +147,13 @@ def _apply(tree: RootTree, archive: Path, layer: Layer, contents: _Contents, unp
         pass_layer(archive, layer, lambda piece: contents.spool(tar, piece))
         tar.seek(0)
         with tarfile.open(fileobj=tar, mode="r:", errorlevel=2) as members:
-            for member in members:
+            while (member := members.next()) is not None:
+                contents.tell()
                 file = members.extractfile(member) if member.isreg() else None
                 tree.apply(member, contents.keep(file) if file else None)
+                # It would keep all of them, and copy what global headers say into each.
+                members.members.clear()  # type: ignore[attr-defined]  # typeshed leaves both out
+                members.pax_headers.clear()  # type: ignore[attr-defined]
     unpacked.unlink()
 
 
@@ -146,11 +165,12 @@ def _told() -> Iterator[None]:
         raise MalformedImageError(f"a layer cannot be unpacked ({type(exc).__name__})") from exc
 
 
-def _place(tree: RootTree, scratch: Path) -> int:
+def _place(tree: RootTree, scratch: Path, tell: Callable[[], None]) -> int:
     """Make the tree of real files, with permissions that let mke2fs read them; the bytes that they have together."""
     placed: dict[int, str] = {}
     total = 0
     for path, node in tree.walk():
+        tell()
         where = f"{scratch}/root{path}"
         match node.kind:
             case Kind.DIRECTORY:
@@ -166,56 +186,58 @@ def _place(tree: RootTree, scratch: Path) -> int:
     return total
 
 
-def _mke2fs_arguments(content_bytes: int, nodes: int) -> tuple[str, ...]:
-    inodes = nodes + nodes // 4 + 1024
+def _mke2fs_arguments(names: int) -> tuple[str, ...]:
+    inodes = names + names // 4 + 1024
     return ("-t", "ext4", "-F", "-L", "root", "-m", "1", "-b", "4096", "-N", str(inodes), "-E", "root_owner=0:0")
 
 
-def _disk_bytes(content_bytes: int, tree: RootTree) -> int:
-    nodes = sum(1 for _ in tree.walk())
-    wanted = _LEAST_DISK_BYTES + (content_bytes + nodes * _BYTES_PER_NODE) * 5 // 4
+def _disk_bytes(content_bytes: int, names: int) -> int:
+    wanted = _LEAST_DISK_BYTES + (content_bytes + names * _BYTES_PER_NODE) * 5 // 4
     return -(-wanted // _MIB) * _MIB
 
 
 def _debugfs_script(tree: RootTree, scratch: Path) -> Iterator[bytes]:
-    """Commands that give every file its owner, its permissions and its time, and that make the devices."""
-    yield _described("/", tree.root)
+    """Commands that give every file its owner, its permissions and its time, and that make the devices.
+
+    Each directory is gone into once, and its files are named without a path: debugfs reads lines of up to 8 KiB, takes
+    the rest for the next command, and looks every component up anew.
+    """
+    yield _described(b'"/"', tree.root)
     values = scratch / "xattrs"
     values.mkdir()
+    inside = ""
     for number, (path, node) in enumerate(tree.walk()):
-        name = _quoted(path)
+        directory, _, last = path.rpartition("/")
+        if directory != inside:
+            yield b"cd %s\n" % _quoted(directory)
+            inside = directory
         if node.kind in _SPECIAL:
-            # mknod takes a name in the working directory only.
-            directory, _, last = path.rpartition("/")
             device = b" %d %d" % node.device if node.kind is not Kind.FIFO else b""
-            yield b"cd %s\nmknod %s %s%s\ncd /\n" % (
-                _quoted(directory or "/"),
-                _quoted(last),
-                _SPECIAL[node.kind],
-                device,
-            )
-        yield _described(path, node)
+            yield b"mknod %s %s%s\n" % (_quoted(last), _SPECIAL[node.kind], device)
+        name = _quoted(f"./{last}")  # lest "<12>" be the inode of that number
+        yield _described(name, node)
         for key, value in node.xattrs.items():
             file = values / str(number)
             file.write_bytes(value)
             yield b"ea_set -f %s %s %s\n" % (_quoted(str(file)), name, key.encode())
 
 
-def _described(path: str, node: Node) -> bytes:
-    name, mode = _quoted(path), f"0{node.kind.value | node.mode:o}"
+def _described(name: bytes, node: Node) -> bytes:
+    mode = f"0{node.kind.value | node.mode:o}"
     fields = {"mode": mode, "uid": str(node.uid), "gid": str(node.gid), "mtime": f"@{node.mtime_s}"}
     return b"".join(b"sif %s %s %s\n" % (name, key.encode(), value.encode()) for key, value in fields.items())
 
 
 def _quoted(path: str) -> bytes:
     """A path as debugfs reads it; it has no control characters."""
-    return b'"%s"' % path.encode("utf-8", "surrogateescape").replace(b'"', b'""')
+    return b'"%s"' % os.fsencode(path).replace(b'"', b'""')
 
 
 @asynccontextmanager
 async def _scratch(directory: Path) -> AsyncIterator[Path]:
     try:
-        path = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="tintype-", dir=directory))
+        # Not in a thread: if this were cancelled meanwhile the directory would stay.
+        path = Path(tempfile.mkdtemp(prefix="tintype-", dir=directory))
         try:
             yield path
         finally:

@@ -32,6 +32,7 @@ from tintype.domain.events import ImportPlugin
 from tintype.domain.image import Image, Operation, OperationKind
 from tintype.domain.values import Blob, BlobRef, ContainerFormat, Fact, GuestDigest
 from tintype.inspect import encryption_of
+from tintype.inspect.fact_bounds import bounded
 from tintype.ports.image_store import BlobWriter, ImageStore
 from tintype.runtime.worker import StepRun
 
@@ -131,7 +132,7 @@ class Converter:
             tool=made.tool,
             size_bytes=blob.size,
         )
-        blob = replace(blob, facts={**surviving_facts(source.staged.facts), **blob.facts, **facts})
+        blob = replace(blob, facts=bounded({**surviving_facts(source.staged.facts), **blob.facts, **facts}))
         return RecordConverted(operation.id, blob, made.tool, made.version, made.arguments, made.source_digest)
 
     async def _make(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import subprocess
 import tarfile
@@ -12,10 +13,11 @@ import pytest
 
 from services.converter.root_disk import make_root_disk
 from tintype.disks.contents_jail import examine_contents
+from tintype.disks.root_tree import MAX_LINKS
 from tintype.domain.errors import ArchiveContentError, ArchiveTraversalError
 from tintype.domain.values import DiskFormat
 from tintype.runtime.jail import JailLimits, Sandbox, detect_sandbox
-from tintype.testing.handmade_archives import docker_archive, oci_archive
+from tintype.testing.handmade_archives import docker_archive, member, oci_archive, pax, tar
 
 pytestmark = pytest.mark.sandbox
 
@@ -150,3 +152,94 @@ async def test_hostile_layers_are_refused_and_leave_nothing(tmp_path: Path, sand
     (tmp_path / "second").mkdir()
     with pytest.raises(ArchiveContentError):
         await build(docker_archive(layers=[under_a_file]), tmp_path / "second", sandbox)
+
+
+def long_way(levels: int, last: str) -> str:
+    return "/".join(['"' * 255] * levels + [last])
+
+
+async def test_name_cannot_command_what_sets_the_permissions(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Lines for debugfs end at 8 KiB, and what begins with an exclamation mark is a command for a shell."""
+    names = [f"{'a' * length}!touch x" for length in range(100)]
+    layer = LayerTar()
+    for name in names:
+        layer.add(long_way(16, name), type=tarfile.FIFOTYPE)
+    with pytest.raises(ArchiveContentError, match="2048 bytes"):
+        await build(docker_archive(layers=[layer.done()]), tmp_path, sandbox)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_strange_names_are_only_names(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar()
+    names = ["<12>", "-f", "!id", "#", '"', '""', '" mode 0 "', "a b", "\\n", "$(id)", "ü", "%s", "'", "..."]
+    for number, name in enumerate(names, start=1):
+        layer.add(f"files/{name}", b"x", mode=0o640, uid=number)
+        layer.add(f"<8>/{name}", type=tarfile.FIFOTYPE, mode=0o640, uid=number)
+        layer.add(f"devices {name}/{name}", type=tarfile.CHRTYPE, devmajor=1, devminor=number, uid=number)
+    disk = await build(docker_archive(layers=[layer.done()]), tmp_path, sandbox)
+    assert subprocess.run(["/sbin/e2fsck", "-fn", str(disk)], capture_output=True, check=False).returncode == 0
+    for number, name in enumerate(names, start=1):
+        quoted = name.replace('"', '""')
+        assert f"User: {number:5} " in debugfs(disk, f'stat "/files/{quoted}"')
+        assert "Type: FIFO" in debugfs(disk, f'stat "/<8>/{quoted}"')
+        assert f"User: {number:5} " in debugfs(disk, f'stat "/devices {quoted}/{quoted}"')
+
+
+async def test_long_paths_keep_their_owners(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar().add(long_way(7, "file"), b"x", mode=0o640, uid=77).done()
+    disk = await build(docker_archive(layers=[layer]), tmp_path, sandbox)
+    quoted = long_way(7, "file").replace('"', '""')
+    assert "User:    77" in debugfs(disk, f'stat "/{quoted}"')
+
+
+@pytest.mark.parametrize("mtime", ["nan", "inf", "-inf", "1e400", "-1"])
+async def test_time_that_is_none_is_no_hindrance(mtime: str, tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = tar(pax({"mtime": mtime}), member("file", b"x"))
+    disk = await build(docker_archive(layers=[layer]), tmp_path, sandbox)
+    assert "Type: regular" in debugfs(disk, "stat /file")
+
+
+async def test_device_that_no_system_has_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar().add("d", type=tarfile.BLKTYPE, devmajor=1 << 12, devminor=0).done()
+    with pytest.raises(ArchiveContentError, match="device"):
+        await build(docker_archive(layers=[layer]), tmp_path, sandbox)
+
+
+async def test_file_may_not_have_more_names_than_file_systems_let_it(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar().add("a", b"x")
+    for number in range(MAX_LINKS):
+        layer.add(f"d{number % 64}/{number}", type=tarfile.LNKTYPE, linkname="a")
+    with pytest.raises(ArchiveContentError, match="names"):
+        await build(docker_archive(layers=[layer.done()]), tmp_path, sandbox)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_directory_that_would_be_searched_without_end_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar()
+    for number in range(50_001):
+        layer.add(f"d/{number}", type=tarfile.SYMTYPE, linkname="x")
+    with pytest.raises(ArchiveContentError, match="entries"):
+        await build(docker_archive(layers=[layer.done()]), tmp_path, sandbox)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_cancelled_work_leaves_nothing(tmp_path: Path, sandbox: Sandbox) -> None:
+    layer = LayerTar()
+    for number in range(2000):
+        layer.add(f"d{number % 7}/{number}", b"content")
+    (tmp_path / "archive.tar").write_bytes(docker_archive(layers=[layer.done()]))
+    scratch, output = tmp_path / "scratch", tmp_path / "output"
+    scratch.mkdir()
+    output.touch()
+    begun = asyncio.Event()
+    making = asyncio.create_task(
+        make_root_disk(
+            tmp_path / "archive.tar", output, limits=LIMITS, sandbox=sandbox, scratch_dir=scratch,
+            on_progress=lambda _: begun.set(),
+        )
+    )  # fmt: skip
+    await begun.wait()
+    making.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await making
+    assert list(scratch.iterdir()) == []

@@ -96,7 +96,7 @@ def _readable(file: Path) -> Path:
     Raises:
         OSError: it is not there, or nothing that has its bytes at hand.
     """
-    path = file.resolve(strict=True)
+    path = Path(os.path.realpath(file, strict=True))  # pathlib's resolve would raise RuntimeError for links in a circle
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
         raise OSError(None, "neither a file nor a block device", str(file))

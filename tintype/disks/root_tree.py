@@ -6,13 +6,15 @@ links, nothing of it is followed on this machine. How it becomes a disk is the m
 
 from __future__ import annotations
 
+import math
+import os
 import stat
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tintype.domain.errors import ArchiveContentError, ArchiveTraversalError
+from tintype.domain.errors import ArchiveContentError, ArchiveTraversalError, DecompressionBombError
 
 MAX_NODES = 1_000_000
 MAX_NAME_BYTES = 255
@@ -21,8 +23,19 @@ MAX_SYMLINKS = 40
 """How many links a path may lead through, as in Linux."""
 
 MAX_DEPTH = 256
+MAX_PATH_BYTES = 2048
+"""Of every name from the root on: Linux ends at 4096, and programs on the way have buffers for little more."""
+MAX_LINKS = 60_000
+"""Names of one file; file systems end at 65,000."""
+MAX_SEARCHES = 2_500_000_000
+"""The squares of the directories' entries, all together: the programs that make the disk search directories from their
+beginning for every name, which takes minutes where one has 50,000 entries."""
+_MAX_STEPS = 50_000_000
+"""Components of names that are looked up, links followed, which bounds the time."""
 _MAX_ID = 2**32 - 1
 _MAX_TIME = 2**33
+_MAX_DEVICE = 2**12 - 1, 2**20 - 1
+"""The greatest numbers of a device on Linux."""
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _XATTR = "SCHILY.xattr."
@@ -65,6 +78,7 @@ class Node:
     content: int | None = None
     target: str = ""
     device: tuple[int, int] = (0, 0)
+    links: int = 0
     xattrs: dict[str, bytes] = field(default_factory=dict)
     children: dict[str, Node] = field(default_factory=dict)
 
@@ -74,7 +88,7 @@ class RootTree:
 
     def __init__(self) -> None:
         self.root = Node(Kind.DIRECTORY)
-        self._nodes = 0
+        self._nodes = self._steps = 0
 
     def apply(self, member: tarfile.TarInfo, content: int | None) -> None:
         """Apply one member of a layer; ``content`` is the number under which a file's content was kept.
@@ -96,14 +110,35 @@ class RootTree:
             self._put(directory, name, member, content)
 
     def walk(self) -> Iterator[tuple[str, Node]]:
-        """Every name below the root with its node, a directory before what is in it."""
+        """Every name below the root with its node, a directory before what is in it, and that without a break.
+
+        Raises:
+            ArchiveContentError: a path is too long.
+        """
         pending = [("", self.root)]
         while pending:
             path, directory = pending.pop()
+            room = MAX_PATH_BYTES - len(os.fsencode(path))
             for name, node in sorted(directory.children.items()):
+                if len(os.fsencode(name)) >= room:
+                    raise ArchiveContentError(f"a path in the layers has more than {MAX_PATH_BYTES} bytes")
                 yield f"{path}/{name}", node
                 if node.kind is Kind.DIRECTORY:
                     pending.append((f"{path}/{name}", node))
+
+    def check(self) -> int:
+        """Count the names below the root, once all layers were applied, and check that a disk can be made of them.
+
+        Raises:
+            ArchiveContentError: a path is too long, or directories are too large.
+        """
+        names, searches = 0, len(self.root.children) ** 2
+        for _, node in self.walk():
+            names += 1
+            searches += len(node.children) ** 2
+            if searches > MAX_SEARCHES:
+                raise ArchiveContentError("the layers' directories have too many entries")
+        return names
 
     def _put(self, directory: Node, name: str, member: tarfile.TarInfo, content: int | None) -> None:
         self._nodes += 1
@@ -119,7 +154,7 @@ class RootTree:
         if kind is Kind.DIRECTORY and before is not None and before.kind is Kind.DIRECTORY:
             _describe(before, member)  # what is in it stays
             return
-        node = Node(kind, content=content, size=member.size, device=(member.devmajor, member.devminor))
+        node = Node(kind, content=content, size=member.size, device=_checked_device(member, kind))
         if kind is Kind.SYMLINK:
             node.target = _checked_target(member)
         _describe(node, member)
@@ -130,6 +165,9 @@ class RootTree:
         node = self._directory(parents).children.get(name)
         if node is None or node.kind is Kind.DIRECTORY:
             raise ArchiveContentError(f"{member.name[:80]!r} in a layer is a link to what is not there")
+        node.links += 1
+        if node.links >= MAX_LINKS:
+            raise ArchiveContentError(f"a file in the layers has more than {MAX_LINKS} names")
         return node
 
     def _directory(self, parts: list[str]) -> Node:
@@ -139,6 +177,9 @@ class RootTree:
         pending = list(reversed(parts))
         while pending:
             name = pending.pop()
+            self._steps += 1
+            if self._steps > _MAX_STEPS:
+                raise DecompressionBombError("the layers have too many links to follow")
             if name == "..":
                 path = path[:-1] or [self.root]
                 continue
@@ -179,10 +220,24 @@ def _checked_target(member: tarfile.TarInfo) -> str:
     return target
 
 
+def _checked_device(member: tarfile.TarInfo, kind: Kind) -> tuple[int, int]:
+    if kind not in (Kind.CHARACTER_DEVICE, Kind.BLOCK_DEVICE):
+        return 0, 0
+    device = member.devmajor, member.devminor
+    if not all(0 <= number <= limit for number, limit in zip(device, _MAX_DEVICE, strict=True)):
+        raise ArchiveContentError(f"{member.name[:80]!r} in a layer is a device that no system has")
+    return device
+
+
+def _time_s(member: tarfile.TarInfo) -> int:
+    """Its time; a pax header may give a number that is none, or has no end."""
+    return 0 if math.isnan(member.mtime) else int(min(max(member.mtime, 0), _MAX_TIME))
+
+
 def _describe(node: Node, member: tarfile.TarInfo) -> None:
     node.mode = member.mode & 0o7777
     node.uid, node.gid = (min(max(value, 0), _MAX_ID) for value in (member.uid, member.gid))
-    node.mtime_s = min(max(int(member.mtime), 0), _MAX_TIME)
+    node.mtime_s = _time_s(member)
     for key, value in member.pax_headers.items():
         name = key.removeprefix(_XATTR)
         if key.startswith(_XATTR) and name in _KEPT_XATTRS:

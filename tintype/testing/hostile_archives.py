@@ -250,6 +250,8 @@ def _tar_extensions() -> _Rows:
     yield "two long names", ArchiveContentError, _member_first(long_name("a"), long_name("b"), member("c"))
     yield "pax and long name", ArchiveContentError, _member_first(long_name("a"), pax({"path": "b"}), member("c"))
     yield "global pax name", ArchiveContentError, _member_first(pax({"path": "a"}, kind=b"g"), member("c"))
+    long_number = {"comment": "1" * 1_000_000}
+    yield "pax number of many digits", ArchiveContentError, _member_first(pax(long_number), member("c"))
     yield "zero byte in a name", ArchiveContentError, _member_first(pax({"path": "a\0b"}), member("c"))
     yield "pax size beyond the end", TruncatedError, _member_first(pax({"size": "99999999999"}), member("c"))
     yield "pax size that is no number", MalformedImageError, _member_first(pax({"size": "-1"}), member("c"))

@@ -156,7 +156,7 @@ def test_an_image_that_is_refused_is_refused_inside_of_a_compressed_file(tintype
     assert tintype_inspect("-o", "json").code == ExitCode.UNSAFE_REFERENCE
 
 
-@pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo])
+@pytest.mark.parametrize("make", [None, Path.mkdir, os.mkfifo, lambda path: path.symlink_to(path)])
 def test_what_is_no_file_cannot_be_read(
     tintype_inspect: Inspect, image: Path, make: Callable[[Path], None] | None
 ) -> None:

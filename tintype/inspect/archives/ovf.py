@@ -31,7 +31,7 @@ _FORMATS = (
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DISK_RESOURCE = re.compile(r"(?:ovf:)?/?/?disk/(.{1,256})")
-_UNITS = re.compile(r"byte\s*(?:\*\s*(2\s*\^\s*(\d{1,2})|\d{1,19}))?\s*")
+_UNITS = re.compile(r"byte\s*+(?:\*\s*+(2\s*+\^\s*+(\d{1,2})|\d{1,19}))?+\s*+")
 _OLD_UNITS = {"kilobytes": 1 << 10, "megabytes": 1 << 20, "gigabytes": 1 << 30, "terabytes": 1 << 40}
 _CPU, _MEMORY, _NIC, _DISK = "3", "4", "10", "17"
 _MIB = 1 << 20

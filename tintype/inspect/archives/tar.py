@@ -33,6 +33,8 @@ _ZEROS = bytes(BLOCK_SIZE)
 _CHECKSUM = slice(148, 156)
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 _SIGNED = struct.Struct("512b")
+_DIGITS = re.compile(rb"[0-9]+")
+_MAX_DIGITS = 128
 _MAX_SIZE = 1 << 62
 
 
@@ -247,6 +249,9 @@ def _extend(overrides: _Overrides, kind: bytes, payload: bytes) -> None:
 
 def _pax_records(payload: bytes) -> dict[bytes, bytes]:
     """The records that say where a member goes and how long it is (pax: ``length key=value newline``)."""
+    if any(len(digits) > _MAX_DIGITS for digits in _DIGITS.findall(payload)):
+        # Some readers take time that grows with the square of such a number's length (CVE-2024-6232).
+        raise ArchiveContentError("the tar archive has a pax header with an absurdly long number")
     found: dict[bytes, bytes] = {}
     begin = 0
     while begin < len(payload):

@@ -40,7 +40,8 @@ def _parse(stream: Stream) -> Parsing:
     stored = max(header.allocated, allocation.highest + 1)
     stream.require_size(header.data_offset + stored * header.block_size, "the VDI's last block")
     allocation.require_backed(stream.size)
-    return Findings(header.disk_size, _facts(header))
+    # VBoxManage makes disks of any number of bytes; a guest sees whole sectors (QEMU, block/vdi.c: vdi_open).
+    return Findings(-(-header.disk_size // header.sector_size) * header.sector_size, _facts(header))
 
 
 def _stored(entries: array[int]) -> list[int]:

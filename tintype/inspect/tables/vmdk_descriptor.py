@@ -19,8 +19,9 @@ QEMU_DESCRIPTOR_SIZE = 20 * 512
 _SIGNATURE = b"# Disk DescriptorFile"
 _PARENT_HINT = b"parentfilenamehint"
 _NO_PARENT = "ffffffff"
-_ASSIGNMENT = re.compile(r'\s*([A-Za-z][A-Za-z0-9_.]*)\s*=\s*"?([^"]*)"?\s*')
-_EXTENT = re.compile(r'\s*(RW|RDONLY|NOACCESS)\s+(\d{1,19})\s+([A-Z0-9]+)\s+"([^"]*)"\s*(\d{1,19})?\s*')
+# Possessive throughout, so that no line takes time that grows with more than its length.
+_ASSIGNMENT = re.compile(r'\s*+([A-Za-z][A-Za-z0-9_.]*+)\s*+=\s*+"?+([^"]*+)"?+\s*+')
+_EXTENT = re.compile(r'\s*+(RW|RDONLY|NOACCESS)\s++(\d{1,19}+)\s++([A-Z0-9]++)\s++"([^"]*+)"\s*+(\d{1,19}+)?+\s*+')
 _EXTENT_BEGIN = re.compile(r"\s*(RW|RDONLY|NOACCESS)\b", re.IGNORECASE)
 
 
