@@ -228,7 +228,7 @@ def container_layers() -> _Rows:
     yield "many small bombs", DecompressionBombError, _many_bombs
     yield "gzip layer that ends early", TruncatedError, lambda: _single(gzip.compress(LAYER)[:-9])
     yield "zstd layer that ends early", TruncatedError, lambda: _single(_cut_zstd())
-    yield "zstd layer that asks for memory", MalformedImageError, lambda: _single(_wide_zstd())
+    yield "zstd layer that asks for memory", UnsupportedImageError, lambda: _single(_wide_zstd())
 
 
 def _single(layer: bytes) -> bytes:
