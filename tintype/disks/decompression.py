@@ -1,4 +1,4 @@
-"""Decompressing one block of a disk: to exactly its size, never more, and outside of the interpreter's lock."""
+"""Decompressing one block of a disk: to its size, never more, and outside of the interpreter's lock."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from isal import isal_zlib
 
 from tintype.domain.errors import MalformedImageError
 
-RAW_DEFLATE = -15
-"""``window_bits`` of a stream without zlib's header."""
-
-ZLIB = 15
-"""``window_bits`` of a stream with zlib's header."""
+_RAW_DEFLATE, _ZLIB = -15, 15  # window_bits, as zlib has them
 
 _MAX_ZSTD_WINDOW = 8 * 1024 * 1024
 """What every decoder should take (RFC 8878, section 3.1.1.1.2)."""
@@ -22,17 +18,37 @@ _UNKNOWN_SIZE = (1 << 64) - 1
 _of_thread = threading.local()
 
 
-def inflate(data: bytes | memoryview, size: int, what: str, *, window_bits: int = RAW_DEFLATE) -> bytes:
-    """Decode a deflate stream that must hold ``size`` bytes; bytes behind its end are ignored.
+def inflate(data: bytes | memoryview, size: int, what: str) -> bytes:
+    """Decode a raw deflate stream that must hold ``size`` bytes; bytes behind its end are ignored.
 
     Raises:
         MalformedImageError: it holds fewer or more, or is damaged; ``what`` names it.
     """
+    plain, _ = _inflated(data, size + 1, what, _RAW_DEFLATE)
+    return _exactly(plain, size, what)
+
+
+def inflate_whole(data: bytes, most: int, what: str) -> bytes:
+    """Decode a zlib stream that must end, its checksum being right, and hold at most ``most`` bytes.
+
+    Raises:
+        MalformedImageError: it does not; ``what`` names it.
+    """
+    plain, is_whole = _inflated(data, most + 1, what, _ZLIB)
+    if len(plain) > most:
+        raise MalformedImageError(f"{what} holds more than {most} bytes")
+    if not is_whole:
+        raise MalformedImageError(f"{what} goes on beyond its end")
+    return plain
+
+
+def _inflated(data: bytes | memoryview, limit: int, what: str, window_bits: int) -> tuple[bytes, bool]:
+    """Up to ``limit`` bytes of a stream, and whether it ended there."""
+    inflater = isal_zlib.decompressobj(window_bits)
     try:
-        plain: bytes = isal_zlib.decompressobj(window_bits).decompress(data, size + 1)
+        return inflater.decompress(data, limit), inflater.eof
     except isal_zlib.error as exc:  # type: ignore[misc]  # isal's stub says that it is an instance
         raise MalformedImageError(f"{what} cannot be decompressed") from exc
-    return _exactly(plain, size, what)
 
 
 def decompress_zstd(data: bytes | memoryview, size: int, what: str) -> bytes:

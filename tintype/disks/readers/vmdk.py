@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from isal import isal_zlib
-
 from tintype.disks.block_disk import PIECE_ENTRIES, BlockDisk, BlockLayout, EntryTable
 from tintype.disks.byte_file import ByteFile
+from tintype.disks.decompression import inflate_whole
 from tintype.disks.disk import SECTOR_SIZE, Disk
 from tintype.disks.opening import Reader
 from tintype.domain.errors import MalformedImageError, UnsupportedImageError
@@ -57,22 +56,11 @@ class StreamOptimizedVmdk(BlockDisk):
             raise MalformedImageError(f"{what} says that it is that of sector {sector}")
         if not 0 < size <= 2 * grain_size:
             raise MalformedImageError(f"{what} has {size} bytes")
-        data = _inflate(self._file.read_exactly(place + GRAIN_MARKER.size, size, what), grain_size + 1)
+        data = inflate_whole(self._file.read_exactly(place + GRAIN_MARKER.size, size, what), grain_size, what)
         # The last one need not go beyond the end of the disk.
-        if not min(grain_size, self.size - block * grain_size) <= len(data) <= grain_size:
+        if len(data) < min(grain_size, self.size - block * grain_size):
             raise MalformedImageError(f"{what} does not inflate to the size of a grain")
         return data
-
-
-def _inflate(data: bytes, limit: int) -> bytes:
-    inflater = isal_zlib.decompressobj()
-    try:
-        inflated: bytes = inflater.decompress(data, limit)
-    except isal_zlib.error as exc:  # type: ignore[misc]  # isal's stub says that it is an instance
-        raise MalformedImageError("a grain of the VMDK cannot be inflated") from exc
-    if not inflater.eof:
-        raise MalformedImageError("a grain of the VMDK goes on beyond its end")
-    return inflated
 
 
 def _open(file: ByteFile) -> Disk:

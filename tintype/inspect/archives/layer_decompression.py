@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Protocol
 
-from isal import isal_zlib
-
-from tintype.domain.errors import DecompressionBombError, MalformedImageError, TruncatedError
-from tintype.inspect.compression.decoders import pieces_of, zstd_decoder
+from tintype.domain.errors import DecompressionBombError, TruncatedError
+from tintype.inspect.compression.decoders import Decoder, gzip_decoder, pieces_of, zstd_decoder
 
 MAX_RATIO = 200
 """How many times as large as the bytes that came what they stand for may be; text compresses by 3 to 20."""
@@ -19,10 +18,9 @@ FREE_SIZE = 64 * 1024 * 1024
 MAX_WINDOW_SIZE = 32 * 1024 * 1024
 """Bytes of memory that a zstd frame may ask for: four times what ``zstd -19`` does."""
 MAX_STREAMS = 1 << 20
-"""A seekable file (eStargz, zstd:chunked) has a gzip member, or a zstd frame, for each file in it."""
+"""Layers that can be read in any order (eStargz, zstd:chunked) have a stream for each file in them."""
 
 _SLICE_SIZE = 64 * 1024
-_PIECE_SIZE = 256 * 1024
 
 Sink = Callable[[memoryview], None]
 
@@ -55,6 +53,7 @@ class Decompression(Protocol):
 
         Raises:
             MalformedImageError: they are not so compressed.
+            UnsupportedImageError: to decompress them takes too much memory.
             DecompressionBombError: they grow too much.
         """
 
@@ -95,9 +94,10 @@ def decompression(kind: Compression, sink: Sink, growth: Growth) -> Decompressio
     meter = _Meter(sink, growth)
     match kind:
         case Compression.GZIP:
-            return _Gzip(meter)
+            # Zeros follow the last member where a tape was padded.
+            return _Streams(meter, gzip_decoder, padding=b"\0")
         case Compression.ZSTD:
-            return _Zstd(meter)
+            return _Streams(meter, partial(zstd_decoder, MAX_WINDOW_SIZE))
         case Compression.NONE:
             return _Plain(meter)
 
@@ -137,13 +137,16 @@ class _Plain:
         """Nothing can be missing."""
 
 
-class _Gzip:
-    """One gzip member after the other (RFC 1952, 2.2), and zeros behind the last, as tapes have them."""
+class _Streams:
+    """One compressed stream after the other: gzip members (RFC 1952, 2.2), or zstd frames (RFC 8878, 3)."""
 
-    def __init__(self, meter: _Meter) -> None:
+    def __init__(self, meter: _Meter, make_decoder: Callable[[], Decoder], *, padding: bytes = b"") -> None:
+        """``padding`` is a byte that may fill the space behind a stream."""
         self._meter = meter
-        self._member = isal_zlib.decompressobj(31)
-        self._members = 1
+        self._make_decoder = make_decoder
+        self._padding = padding
+        self._decoder = make_decoder()
+        self._streams = 1
         self._is_between = False
 
     @property
@@ -155,69 +158,27 @@ class _Gzip:
             piece = bytes(data[begin : begin + _SLICE_SIZE])
             self._meter.take(len(piece))
             while piece:
-                piece = self._feed_member(piece)
+                piece = self._feed_stream(piece)
 
     def finish(self) -> None:
         if not self._is_between:
-            raise TruncatedError("the gzip file ends within its data")
+            raise TruncatedError("the layer ends within its compressed data")
 
-    def _feed_member(self, data: bytes) -> bytes:
-        """Take a slice, as far as the member goes; what is behind it."""
+    def _feed_stream(self, data: bytes) -> bytes:
+        """Take a slice, as far as the stream goes; what is behind it."""
         if self._is_between:
-            data = data.lstrip(b"\0")
+            data = data.lstrip(self._padding) if self._padding else data
             if not data:
                 return data
-            self._begin_member()
-        while True:
-            try:
-                piece = self._member.decompress(data, _PIECE_SIZE)
-            except isal_zlib.error as exc:  # type: ignore[misc]  # the stub says that it is an instance
-                raise MalformedImageError(f"the gzip file cannot be read: {exc}") from exc
+            self._begin_stream()
+        for piece in pieces_of(self._decoder, data):
             self._meter.write(piece)
-            if self._member.eof:
-                self._is_between = True
-                return bytes(self._member.unused_data)
-            data = self._member.unconsumed_tail
-            if not data and len(piece) < _PIECE_SIZE:
-                return b""
+        self._is_between = self._decoder.eof
+        return self._decoder.unused_data
 
-    def _begin_member(self) -> None:
-        self._members += 1
-        if self._members > MAX_STREAMS:
-            raise DecompressionBombError(f"the gzip file has more than {MAX_STREAMS} members")
-        self._member = isal_zlib.decompressobj(31)
+    def _begin_stream(self) -> None:
+        self._streams += 1
+        if self._streams > MAX_STREAMS:
+            raise DecompressionBombError(f"a layer consists of more than {MAX_STREAMS} compressed streams")
+        self._decoder = self._make_decoder()
         self._is_between = False
-
-
-class _Zstd:
-    """One zstd frame after the other; whether the last is whole is for what is inside to tell."""
-
-    def __init__(self, meter: _Meter) -> None:
-        self._meter = meter
-        self._frame = zstd_decoder(MAX_WINDOW_SIZE)
-        self._frames = 1
-
-    @property
-    def produced(self) -> int:
-        return self._meter.produced
-
-    def feed(self, data: memoryview) -> None:
-        for begin in range(0, len(data), _SLICE_SIZE):
-            piece = bytes(data[begin : begin + _SLICE_SIZE])
-            self._meter.take(len(piece))
-            while piece:
-                piece = self._feed_frame(piece)
-
-    def finish(self) -> None:
-        """Nothing that could be asked of the library."""
-
-    def _feed_frame(self, data: bytes) -> bytes:
-        """Take a slice, as far as the frame goes; what is behind it."""
-        if self._frame.eof:
-            self._frames += 1
-            if self._frames > MAX_STREAMS:
-                raise DecompressionBombError(f"the zstd file has more than {MAX_STREAMS} frames")
-            self._frame = zstd_decoder(MAX_WINDOW_SIZE)
-        for piece in pieces_of(self._frame, data):
-            self._meter.write(piece)
-        return self._frame.unused_data if self._frame.eof else b""

@@ -67,7 +67,7 @@ def xz_decoder() -> Decoder:
 
 
 def zstd_decoder(max_window_size: int = MAX_WINDOW_SIZE) -> Decoder:
-    """For one frame of a zstd file; a checksum is verified where there is one."""
+    """For one frame of a zstd file; a checksum is verified where there is one. The window's bound is a power of two."""
     bits = max_window_size.bit_length() - 1
     return zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: bits})
 
@@ -97,5 +97,5 @@ def pieces_of(decoder: Decoder, data: bytes) -> Iterator[bytes]:
 
 def _refusal_of(error: Exception) -> RefusedContentError:
     if "emory" in str(error):  # "Memory usage limit was exceeded", "Frame requires too much memory for decoding"
-        return UnsupportedImageError("to decompress the image takes more memory than this site allows")
+        return UnsupportedImageError("to decompress it takes more memory than this site allows")
     return MalformedImageError("the compressed bytes are damaged, or other bytes follow them")
