@@ -84,7 +84,7 @@ class Converter:
 
     async def _contents(self, operation: Operation, path: Path, disk: SourceDisk | None) -> Mapping[str, Fact]:
         """What can be read of the guest's disk in a file."""
-        if disk is None or ImportPlugin.INTROSPECTION in operation.switched_off:
+        if disk is None or not _is_introspected(operation):
             return {}
         return await examine_contents(
             path, disk.disk_format, sandbox=self._converting.sandbox, offset=disk.offset, length=disk.length
@@ -169,7 +169,7 @@ class Converter:
             {algorithm: examined.digest_hex},
             plan.output_format,
             examined.inspection.virtual_size,
-            {**examined.inspection.facts, **contents},
+            {**examined.inspection.facts, **contents} if _is_introspected(operation) else {},
             examined.guest_digest,
         )
 
@@ -202,6 +202,10 @@ class Converter:
         else:
             async with new_file(self._converting.scratch_dir) as path:
                 yield path
+
+
+def _is_introspected(operation: Operation) -> bool:
+    return ImportPlugin.INTROSPECTION not in operation.switched_off
 
 
 def _is_compressed(image: Image) -> bool:
