@@ -17,7 +17,7 @@ from services.converter.converting import Converting
 from services.converter.examining import examine, guest_digest
 from services.converter.files import append_file, copy_of, new_file
 from services.converter.making import Made, Source, make_output, surviving_facts
-from services.converter.plan import Convert, Skip, plan_conversion, readable_disk
+from services.converter.plan import Convert, Skip, SourceDisk, plan_conversion, readable_disk
 from tintype.adapters.stores import Stores
 from tintype.disks.contents_jail import examine_contents
 from tintype.domain.blob_keys import BlobKey
@@ -68,7 +68,7 @@ class Converter:
         store = self._stores.named(staged.ref.store)
         async with self._source(store, staged) as path:
             source = Source(path, staged, disk)
-            facts = await self._contents(operation, source)
+            facts = await self._contents(operation, path, disk)
             if isinstance(plan, Skip):
                 digest = await self._digest_of_skipped(source, run)
                 return RecordConversionSkipped(operation.id, plan.why, facts, digest)
@@ -83,13 +83,12 @@ class Converter:
             is_off=ImportPlugin.CONVERSION in operation.switched_off or _is_compressed(image),
         )
 
-    async def _contents(self, operation: Operation, source: Source) -> Mapping[str, Fact]:
-        """What can be read of the guest's disk."""
-        if source.disk is None or ImportPlugin.INTROSPECTION in operation.switched_off:
+    async def _contents(self, operation: Operation, path: Path, disk: SourceDisk | None) -> Mapping[str, Fact]:
+        """What can be read of the guest's disk in a file."""
+        if disk is None or not _is_introspected(operation):
             return {}
-        disk = source.disk
         return await examine_contents(
-            source.path, disk.disk_format, sandbox=self._converting.sandbox, offset=disk.offset, length=disk.length
+            path, disk.disk_format, sandbox=self._converting.sandbox, offset=disk.offset, length=disk.length
         )
 
     async def _digest_of_skipped(self, source: Source, run: StepRun) -> GuestDigest | None:
@@ -114,7 +113,7 @@ class Converter:
         run.on_discard(lambda: store.delete(key))
         writer = await store.open_write(key)
         try:
-            made, blob = await self._make(plan, source, store, writer, run)
+            made, blob = await self._make(plan, source, store, writer, operation, run)
             if made.source_digest and made.source_digest != blob.guest_digest:
                 raise ConversionChangedDiskError(
                     f"the disk was {made.source_digest} before the conversion, and is {blob.guest_digest} now"
@@ -136,7 +135,13 @@ class Converter:
         return RecordConverted(operation.id, blob, made.tool, made.version, made.arguments, made.source_digest)
 
     async def _make(
-        self, plan: Convert, source: Source, store: ImageStore, writer: BlobWriter, run: StepRun
+        self,
+        plan: Convert,
+        source: Source,
+        store: ImageStore,
+        writer: BlobWriter,
+        operation: Operation,
+        run: StepRun,
     ) -> tuple[Made, Blob]:
         algorithm = _site_algorithm(run.image, source.staged)
         disk_bytes = source.disk_bytes
@@ -154,6 +159,9 @@ class Converter:
                     algorithm,
                     lambda done, total: run.tell_progress(disk_bytes + disk_bytes * done // total, 2 * disk_bytes),
                 )
+            # Where there was no disk before, such as in a container archive, its contents can be read only now.
+            made_disk = SourceDisk(plan.output_format) if source.disk is None else None
+            contents = await self._contents(operation, output, made_disk)
             if writer.local_path is None:
                 await append_file(writer, output)
         return made, Blob(
@@ -162,7 +170,7 @@ class Converter:
             {algorithm: examined.digest_hex},
             plan.output_format,
             examined.inspection.virtual_size,
-            examined.inspection.facts,
+            {**examined.inspection.facts, **contents} if _is_introspected(operation) else {},
             examined.guest_digest,
         )
 
@@ -195,6 +203,10 @@ class Converter:
         else:
             async with new_file(self._converting.scratch_dir) as path:
                 yield path
+
+
+def _is_introspected(operation: Operation) -> bool:
+    return ImportPlugin.INTROSPECTION not in operation.switched_off
 
 
 def _is_compressed(image: Image) -> bool:

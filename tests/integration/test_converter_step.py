@@ -33,6 +33,7 @@ from tintype.domain.events import (
     ImageStepFailed,
     ImageVerified,
     ImportMethod,
+    ImportPlugin,
     ImportSource,
     SkipReason,
     StagePurpose,
@@ -121,9 +122,10 @@ class Bench:
         *,
         purpose: StagePurpose = StagePurpose.IMPORT,
         limits: JailLimits = LIMITS,
+        switched_off: tuple[ImportPlugin, ...] = (),
     ) -> Outcome:
         """How the step ends."""
-        await self.prepare(blob, purpose)
+        await self.prepare(blob, purpose, switched_off)
         version = await qemu_img_version(self.sandbox)
         converting = Converting(Preference(preferred), limits, self.scratch, self.sandbox, version)
         worker = Worker(
@@ -153,7 +155,7 @@ class Bench:
         """Committed bytes."""
         return b"".join([piece async for piece in self.store.read(key)])
 
-    async def prepare(self, blob: Blob, purpose: StagePurpose) -> None:
+    async def prepare(self, blob: Blob, purpose: StagePurpose, switched_off: tuple[ImportPlugin, ...] = ()) -> None:
         """Write the image's history up to where the step begins."""
         attributes = replace(ATTRIBUTES, disk_format=blob.disk_format, properties={})
         source = ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.org/disk")
@@ -161,7 +163,7 @@ class Bench:
         commands: tuple[Command, ...] = (
             CreateImage(attributes),
             *request,
-            RecordStaged(OPERATION, purpose, blob),
+            RecordStaged(OPERATION, purpose, blob, switched_off=switched_off),
             RecordVerified(OPERATION, Verification(Verdict.UNSIGNED)),
         )
         for number, command in enumerate(commands):
@@ -203,6 +205,14 @@ async def test_output_is_inspected_in_its_own_format(bench: Bench, disk: Path) -
     assert outcome.blob.facts["qcow2_version"].value == 3
     assert (outcome.tool, outcome.arguments[0]) == ("qemu-img", "convert")
     assert outcome.source_guest_digest == outcome.blob.guest_digest == guest_digest_of(disk)
+
+
+async def test_nothing_is_told_of_the_output_where_introspection_is_switched_off(bench: Bench, disk: Path) -> None:
+    blob = replace(await bench.stage(disk, DiskFormat.RAW), facts={})
+    outcome = await bench.convert(blob, DiskFormat.QCOW2, switched_off=(ImportPlugin.INTROSPECTION,))
+    assert isinstance(outcome, ImageConverted)
+    assert dict(outcome.blob.facts) == {}
+    assert outcome.blob.guest_digest == guest_digest_of(disk)
 
 
 async def test_digest_is_of_the_sites_algorithm_not_of_the_expected_digests(
