@@ -17,9 +17,9 @@ from services.converter.converting import Converting
 from services.converter.examining import examine, guest_digest
 from services.converter.files import append_file, copy_of, new_file
 from services.converter.making import Made, Source, make_output, surviving_facts
-from services.converter.plan import Convert, Skip, plan_conversion, readable_disk
+from services.converter.plan import Convert, Skip, SourceDisk, plan_conversion, readable_disk
 from tintype.adapters.stores import Stores
-from tintype.disks.contents_jail import examine_contents
+from tintype.disks.contents_jail import BARE_CONTENTS, examine_contents
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordConversionSkipped, RecordConverted
 from tintype.domain.errors import (
@@ -62,7 +62,8 @@ class Converter:
         operation, staged = _staged(image)
         plan = self._plan(image, operation, staged)
         disk = None if _is_compressed(image) else readable_disk(staged)
-        if isinstance(plan, Skip) and disk is None:
+        is_bare = staged.disk_format in BARE_CONTENTS and not _is_compressed(image)
+        if isinstance(plan, Skip) and disk is None and not is_bare:
             return RecordConversionSkipped(operation.id, plan.why)
         store = self._stores.named(staged.ref.store)
         async with self._source(store, staged) as path:
@@ -84,9 +85,11 @@ class Converter:
 
     async def _contents(self, operation: Operation, source: Source) -> Mapping[str, Fact]:
         """What can be read of the guest's disk."""
-        if source.disk is None or ImportPlugin.INTROSPECTION in operation.switched_off:
-            return {}
         disk = source.disk
+        if disk is None and source.staged.disk_format in BARE_CONTENTS:
+            disk = SourceDisk(source.staged.disk_format)
+        if disk is None or ImportPlugin.INTROSPECTION in operation.switched_off:
+            return {}
         return await examine_contents(
             source.path, disk.disk_format, sandbox=self._converting.sandbox, offset=disk.offset, length=disk.length
         )
