@@ -19,7 +19,7 @@ from services.converter.files import append_file, copy_of, new_file
 from services.converter.making import Made, Source, make_output, surviving_facts
 from services.converter.plan import Convert, Skip, SourceDisk, plan_conversion, readable_disk
 from tintype.adapters.stores import Stores
-from tintype.disks.contents_jail import examine_contents
+from tintype.disks.contents_jail import BARE_CONTENTS, examine_contents
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordConversionSkipped, RecordConverted
 from tintype.domain.errors import (
@@ -63,12 +63,13 @@ class Converter:
         operation, staged = _staged(image)
         plan = self._plan(image, operation, staged)
         disk = None if _is_compressed(image) else readable_disk(staged)
-        if isinstance(plan, Skip) and disk is None:
+        seen = disk or _bare_contents(image, staged)
+        if isinstance(plan, Skip) and seen is None:
             return RecordConversionSkipped(operation.id, plan.why)
         store = self._stores.named(staged.ref.store)
         async with self._source(store, staged) as path:
             source = Source(path, staged, disk)
-            facts = await self._contents(operation, path, disk)
+            facts = await self._contents(operation, path, seen)
             if isinstance(plan, Skip):
                 digest = await self._digest_of_skipped(source, run)
                 return RecordConversionSkipped(operation.id, plan.why, facts, digest)
@@ -207,6 +208,12 @@ class Converter:
 
 def _is_introspected(operation: Operation) -> bool:
     return ImportPlugin.INTROSPECTION not in operation.switched_off
+
+
+def _bare_contents(image: Image, staged: Blob) -> SourceDisk | None:
+    """What may be looked into though it is no disk that is converted or digested: a file system by itself."""
+    is_bare = staged.disk_format in BARE_CONTENTS and not _is_compressed(image)
+    return SourceDisk(staged.disk_format) if is_bare else None
 
 
 def _is_compressed(image: Image) -> bool:

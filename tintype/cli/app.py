@@ -52,8 +52,11 @@ def _globals(
         Path | None, typer.Option(help="The client's configuration. Default: $TINTYPE_CONFIG, or the usual places.")
     ] = None,
     project: Annotated[str | None, typer.Option(help="The project on whose behalf to act.")] = None,
+    admin: Annotated[
+        bool, typer.Option("--admin", help="Speak as an administrator: see every project's images, set overrides.")
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version, and exit.")
     ] = False,
 ) -> None:
-    ctx.obj = GlobalOptions(output, config, project)
+    ctx.obj = GlobalOptions(output, config, project, admin)

@@ -43,10 +43,16 @@ OperationArgument = Annotated[str, typer.Argument(metavar="OPERATION", help="The
 IdOption = Annotated[str, typer.Option("--id", help="A UUID of your choice for the new image.")]
 NameOption = Annotated[str | None, typer.Option("--name", help="The image's name.")]
 DiskFormatOption = Annotated[
-    DiskFormat | None, typer.Option("--disk-format", help="How the bytes encode the disk.", case_sensitive=False)
+    DiskFormat | None,
+    typer.Option("--disk-format", help="The format of the bytes, as `tintype inspect` tells it.", case_sensitive=False),
 ]
 ContainerFormatOption = Annotated[
-    ContainerFormat | None, typer.Option("--container-format", help="What wraps the disk.", case_sensitive=False)
+    ContainerFormat | None,
+    typer.Option(
+        "--container-format",
+        help="bare for a plain disk or ISO; ova, docker, aki, ari, ami, or compressed.",
+        case_sensitive=False,
+    ),
 ]
 VisibilityOption = Annotated[
     Visibility | None, typer.Option("--visibility", help="Who else may see it.", case_sensitive=False)

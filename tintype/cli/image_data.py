@@ -34,6 +34,7 @@ from tintype.cli.bars import byte_bar
 from tintype.cli.operation import follow_to_end
 from tintype.cli.session import Session, command, usage_error
 from tintype.domain.events import ImportMethod
+from tintype.domain.values import ContainerFormat, DiskFormat
 
 if TYPE_CHECKING:
     from tintype.client import Operation, Upload
@@ -73,6 +74,8 @@ async def upload(
     if image is not None and any((*given, properties)):
         raise usage_error("--image uploads to an image that exists: change it with `tintype image set`")
     _require_file(file)
+    if image is None:
+        _require_formats(disk_format, container_format)
     if image is not None:
         target = await session.image_id(image)
     else:
@@ -121,6 +124,7 @@ async def create_via_import(
 ) -> None:
     """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
     method = _method(import_method, uri, file)
+    _require_formats(disk_format, container_format)
     if positional_name is not None and name is not None:
         raise usage_error("give the name once: as an argument, or with --name")
     if file is not None:
@@ -176,6 +180,12 @@ def _method(chosen: ImportMethod | None, uri: str, file: str | None) -> ImportMe
     if method is ImportMethod.GLANCE_DIRECT and (file is None or uri):
         raise usage_error("glance-direct takes a --file, and no --uri")
     return method
+
+
+def _require_formats(disk_format: DiskFormat | None, container_format: ContainerFormat | None) -> None:
+    """Find out that bytes cannot come before an image is made for them."""
+    if disk_format is None or container_format is None:
+        raise usage_error("bytes need a --disk-format and a --container-format; for a plain disk that is bare")
 
 
 def _require_file(file: str) -> None:

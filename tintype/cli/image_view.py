@@ -1,60 +1,76 @@
-"""An image as a person reads it: the properties that count, and beside each where it comes from."""
+"""An image as a person reads it: its fields, and of each property what counts and where that comes from."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tintype.cli.plain import cell, plain
+from tintype.cli.plain import Plain, cell, is_empty, natural_order, plain, sized_cell
 
 if TYPE_CHECKING:
     from tintype.client import Image
 
-_MERGED = ("read_facts", "overrides", "effective_properties")
-"""Fields that are told with the properties."""
+_PROPERTIES = ("properties", "read_facts", "overrides", "effective_properties")
+"""Fields that have a table of their own."""
 
 _SIZES = ("min_disk", "min_ram")
 """Attributes that facts and overrides of the same name stand for."""
 
 
 def image_fields(image: Image) -> list[tuple[str, str]]:
-    """The rows of a table: a field and its value, ``properties.KEY`` for each property that counts."""
+    """The rows of a table: each field that has a value."""
     data = plain(image)
     rows: list[tuple[str, str]] = []
     for name, value in data.items() if isinstance(data, dict) else ():
-        if name == "properties":
-            rows += [(f"properties.{key}", _property(image, key)) for key in _keys(image)]
-        elif name in _SIZES:
-            rows.append((name, _with_note(cell(value), _origin(image, name))))
-        elif name not in _MERGED:
-            rows.append((name, cell(value)))
+        if name in _PROPERTIES or is_empty(value):
+            continue
+        if name in _SIZES:
+            origin = _origin(image, name)
+            rows.append((name, f"{cell(value)} ({origin})" if origin else cell(value)))
+        elif name == "verification":
+            rows.append((name, _verification(value)))
+        elif name == "failure":
+            rows += _failure(value)
+        else:
+            rows.append((name, sized_cell(name, value)))
     return rows
 
 
-def _keys(image: Image) -> list[str]:
+def property_rows(image: Image) -> list[tuple[str, str, str]]:
+    """The rows of a second table: the key of each property, the value that counts, and where it comes from."""
     known = {*image.effective_properties, *image.properties, *image.overrides, *image.read_facts}
-    return sorted(known - set(_SIZES) | set(image.properties))
+    keys = sorted(known - set(_SIZES) | set(image.properties), key=natural_order)
+    return [(key, sized_cell(key, plain(_effective(image, key))), _origin(image, key) or "the owner") for key in keys]
 
 
-def _property(image: Image, key: str) -> str:
+def _effective(image: Image, key: str) -> object:
     read = {name: fact.value for name, fact in image.read_facts.items()}
     # In the order in which they count; a service from before there were overrides tells no effective properties.
     said = (image.effective_properties, image.overrides, image.properties, read)
-    return _with_note(cell(plain(next(values[key] for values in said if key in values))), _origin(image, key))
+    return next(values[key] for values in said if key in values)
 
 
-def _origin(image: Image, key: str) -> list[str]:
-    """Where a value comes from, and what it stands in for; nothing where only its owner says it."""
+def _origin(image: Image, key: str) -> str:
+    """Where a value comes from, and what it stands in for; empty where only its owner says it."""
     fact = image.read_facts.get(key)
-    read = f"{cell(plain(fact.value))}, from {fact.source or 'the bytes'}" if fact else ""
+    source = (fact.source or "the bytes") if fact else ""
+    read = [f"{cell(plain(fact.value))} was read from {source}"] if fact else []
     if key in image.overrides:
-        owners = [f"the owner's: {cell(plain(image.properties[key]))}"] if key in image.properties else []
-        return ["overridden", *owners, *([f"read: {read}"] if fact else [])]
+        owners = [f"the owner says {cell(plain(image.properties[key]))}"] if key in image.properties else []
+        return "; ".join(["overridden", *owners, *read])
     if not fact:
-        return []
+        return ""
     if key in image.properties or (key in _SIZES and getattr(image, key) != fact.value):
-        return ["the owner's", f"read: {read}"]
-    return [f"read from {fact.source or 'the bytes'}"]
+        return "; ".join(["the owner", *read])
+    return f"read from {source}" if key in _SIZES else source
 
 
-def _with_note(text: str, notes: list[str]) -> str:
-    return f"{text} ({'; '.join(notes)})" if notes else text
+def _verification(value: Plain) -> str:
+    """The verdict in words, with what is known of the certificate."""
+    told = value if isinstance(value, dict) else {}
+    verdict, *details = (str(item) for key, item in told.items() if item and key != "digest")
+    return f"{verdict} ({', '.join(details)})" if details else verdict
+
+
+def _failure(value: Plain) -> list[tuple[str, str]]:
+    hint = value.get("hint") if isinstance(value, dict) else None
+    return [("failure", cell(value)), *([("hint", str(hint))] if hint else [])]

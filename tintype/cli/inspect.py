@@ -34,7 +34,12 @@ def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The image; a block device will do.")],
     declared: Annotated[
         DiskFormat | None,
-        typer.Option("--format", help="The format that it should be of; another is refused.", case_sensitive=False),
+        typer.Option(
+            "--format",
+            help="The format that it should be of; another is refused. Kernels, ramdisks and machine images are looked "
+            "for only where aki, ari or ami is given.",
+            case_sensitive=False,
+        ),
     ] = None,
     guest_digest: Annotated[
         bool,
@@ -85,6 +90,8 @@ def inspect(
         except StoreUnavailableError as exc:
             raise OSError(None, exc.message) from exc
         _print(printer, report)
+        if declared is None and report.is_anything:
+            printer.note("note: a kernel or ramdisk looks like this too: see with --format aki, or --format ari")
         return report.exit_code
 
     raise typer.Exit(ended(printer, work))
@@ -106,5 +113,7 @@ def _readable(file: Path) -> Path:
 def _print(printer: Printer, report: Report) -> None:
     if printer.is_table:
         printer.table(("Field", "Value"), report.rows())
+        if rows := report.fact_rows():
+            printer.table(("Fact", "Value", "Read from"), rows)
     else:
         printer.one(report.fields())

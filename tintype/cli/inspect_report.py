@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tintype.cli.bars import ReportBytes, byte_bar
 from tintype.cli.exit_codes import ExitCode, refusal_code
-from tintype.cli.plain import Plain, cell, plain
+from tintype.cli.plain import Plain, is_empty, natural_order, plain, sized_cell
 from tintype.disks.byte_file import ByteFile
 from tintype.disks.contents_jail import examine_contents
 from tintype.disks.disk import Disk
@@ -74,6 +74,12 @@ class Report:
         """0 for a safe image, and one for each class of refusal."""
         return ExitCode.OK if self.refusal is None else refusal_code(self.refusal)
 
+    @property
+    def is_anything(self) -> bool:
+        """Whether it is taken for a raw disk for want of a header, and nothing was found on it either."""
+        is_told = {"encryption", "file_system", "partition_1_type"} & set(self.facts)
+        return self.refusal is None and self.disk_format is DiskFormat.RAW and not is_told
+
     def fields(self) -> dict[str, Plain]:
         """The report in plain values; null where there is nothing to tell."""
         refusal = self.refusal
@@ -91,12 +97,14 @@ class Report:
         return {key: plain(value) for key, value in {**values, "facts": self.facts}.items()}
 
     def rows(self) -> list[tuple[str, str]]:
-        """The report as a table: a fact with where it was read, and nothing that is not there."""
-        told = [(key, cell(value)) for key, value in self.fields().items() if key != "facts" and value is not None]
-        return told + [
-            (f"facts.{key}", f"{cell(fact.value)} (read from {fact.source})" if fact.source else cell(fact.value))
-            for key, fact in sorted(self.facts.items())
-        ]
+        """The report as a table: nothing that is not there, and nothing of the facts."""
+        told = self.fields().items()
+        return [(key, sized_cell(key, value)) for key, value in told if key != "facts" and not is_empty(value)]
+
+    def fact_rows(self) -> list[tuple[str, str, str]]:
+        """The facts as a table: key, value, and where it was read."""
+        keys = sorted(self.facts, key=natural_order)
+        return [(key, sized_cell(key, plain(self.facts[key].value)), self.facts[key].source) for key in keys]
 
 
 def inspected(
@@ -118,7 +126,7 @@ def inspected(
         return report
     if report.is_compressed:
         if wants_digest:
-            note("no guest digest: the image is compressed")
+            note("no guest digest: decompress the image first")
         return report
     place = _Place.of(path, report.disk_format, report.facts)
     try:

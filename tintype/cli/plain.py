@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
+_KIB = 1024
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_SIZES = ("size", "virtual_size")
+"""Sizes in bytes, besides the keys that say so."""
+
 # Control characters, and those that turn the direction of writing: a terminal obeys them.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
@@ -67,8 +72,36 @@ def cell(value: Plain) -> str:
             return ", ".join(str(item) for item in value)
         case {"reason": str(reason), "message": str(message)}:
             return f"{message} [{reason}]"
+        case dict() if all(isinstance(item, str) for item in value.values()):
+            return ", ".join(f"{key}:{item}" for key, item in value.items())
         case _:
             return to_json(value)
+
+
+def is_empty(value: Plain) -> bool:
+    """Whether there is nothing to tell: zero and false are something."""
+    return value is None or value in ("", [], {})
+
+
+def sized_cell(key: str, value: Plain) -> str:
+    """The cell of a field; a size in bytes is told in larger units too."""
+    is_size = key in _SIZES or key.endswith("_size_bytes")
+    if not is_size or type(value) is not int or value < _KIB:
+        return cell(value)
+    return f"{value} ({size_text(value)})"
+
+
+def size_text(size_bytes: int) -> str:
+    """A size as a person reads it."""
+    value, unit = float(size_bytes), 0
+    while value >= _KIB and unit < len(_UNITS) - 1:
+        value, unit = value / _KIB, unit + 1
+    return f"{size_bytes} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+
+
+def natural_order(key: str) -> list[tuple[bool, int, str]]:
+    """Sorts numbers inside of keys as numbers: ``partition_2`` before ``partition_10``."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"([0-9]+)", key)]
 
 
 def to_json(value: Plain, *, indent: int | None = None) -> str:

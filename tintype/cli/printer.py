@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
-from tintype.cli.image_view import image_fields
-from tintype.cli.plain import Plain, cell, escaped, plain, to_json
+from tintype.cli.image_view import image_fields, property_rows
+from tintype.cli.plain import Plain, cell, escaped, plain, size_text, to_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 _PIPE_WIDTH = 10_000
 """A table that goes to a program is never cut."""
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_KEY_WIDTH = 36
+"""The first column is not folded for the others' sake below this: an id, or nearly every property's key."""
 
 
 class OutputFormat(StrEnum):
@@ -52,6 +53,8 @@ class Printer:
         """Print an image; a person is shown the properties that count, and where each comes from."""
         if self.is_table:
             self.table(("Field", "Value"), image_fields(image))
+            if rows := property_rows(image):
+                self.table(("Property", "Value", "Where from"), rows)
         else:
             self._data(plain(image))
 
@@ -71,6 +74,8 @@ class Printer:
         table = Table(*columns, box=ASCII)
         for column in table.columns:
             column.overflow = "fold"
+        # What a row is about is read at a glance: the columns beside it are folded first.
+        table.columns[0].min_width = min(_KEY_WIDTH, max((len(escaped(row[0])) for row in rows), default=0))
         for row in rows:
             table.add_row(*(Text(escaped(cell)) for cell in row))
         _console(sys.stdout).print(table)
@@ -158,7 +163,7 @@ def detail(event: ImageEvent) -> str:
             return _text(values, "attributes", "name")
         case "updated":
             changed = values["changed"]
-            return ", ".join(str(name) for name in changed) if isinstance(changed, list) else ""
+            return ", ".join(_change(str(name), values) for name in changed) if isinstance(changed, list) else ""
         case "import_requested":
             return f"{_text(values, 'source', 'method')} {_text(values, 'source', 'uri')}".strip()
         case "staged" | "converted" | "published":
@@ -176,12 +181,13 @@ def detail(event: ImageEvent) -> str:
             return ""
 
 
-def size_text(size_bytes: int) -> str:
-    """A size as a person reads it."""
-    value, unit = float(size_bytes), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{size_bytes} B" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+def _change(name: str, values: dict[str, Plain]) -> str:
+    """A field that was changed; of overrides, which few have and which win over all else, what they are now."""
+    attributes = values.get("attributes")
+    now = attributes.get(name) if isinstance(attributes, dict) else None
+    if name != "overrides" or not isinstance(now, dict):
+        return name
+    return f"{name}: {', '.join(f'{key}={cell(value)}' for key, value in now.items()) or 'none'}"
 
 
 def _sentence(change: ImageEvent | Progress) -> str:

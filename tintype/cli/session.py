@@ -10,7 +10,7 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
@@ -34,6 +34,7 @@ class GlobalOptions:
     output: OutputFormat = OutputFormat.TABLE
     config: Path | None = None
     project: str | None = None
+    admin: bool = False
 
 
 class Session:
@@ -95,8 +96,10 @@ def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]
 
     def run(ctx: typer.Context, **given: Any) -> None:
         first: GlobalOptions = ctx.find_root().obj or GlobalOptions()
-        output, config, project = (given.pop(name) for name in _SHARED)
-        options = GlobalOptions(output or first.output, config or first.config, project or first.project)
+        output, config, project, admin = (given.pop(name) for name in _SHARED)
+        options = GlobalOptions(
+            output or first.output, config or first.config, project or first.project, admin or first.admin
+        )
         raise typer.Exit(_execute(options, lambda session: body(session, **given)))
 
     run.__doc__ = body.__doc__
@@ -110,17 +113,19 @@ _SHARED = {
     "output": Annotated[OutputFormat | None, typer.Option("--output", "-o", help="How to print answers.")],
     "config": Annotated[Path | None, typer.Option("--config", help="The client's configuration.")],
     "project": Annotated[str | None, typer.Option("--project", help="The project on whose behalf to act.")],
+    "admin": Annotated[bool | None, typer.Option("--admin", help="Speak as an administrator.")],
 }
 
 
 def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]]) -> int:
     """Run a command's body; every expected error becomes a message and an exit code."""
-    from tintype.client import ClientError, connect
+    from tintype.client import ClientError, connect, load_config
 
     printer = Printer(options.output)
 
     async def run() -> None:
-        async with connect(options.config, project=options.project) as client:
+        config = load_config(options.config, project=options.project)
+        async with connect(replace(config, admin=config.admin or options.admin)) as client:
             await body(Session(client, printer))
 
     def work() -> int:

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,8 +30,8 @@ LIMITS = JailLimits(
 )
 """What looking for an operating system may use up, unless told otherwise."""
 
-_AS_RAW = frozenset({DiskFormat.AMI, DiskFormat.ISO})
-"""Formats that are a disk's bytes under another name."""
+BARE_CONTENTS = frozenset({DiskFormat.AMI, DiskFormat.ISO})
+"""Formats that are a disk's bytes under another name: no disk to convert, and yet it can be told what is on it."""
 
 _LIBRARY = "pytsk3"
 _MODULES = (_LIBRARY, "isal", "zstandard")
@@ -63,12 +64,15 @@ async def examine_contents(
         RefusedContentError: the image's own tables are not sound, so that the disk cannot be read.
         StoreUnavailableError: the file cannot be read.
     """
-    if disk_format in _AS_RAW:
+    is_optical = disk_format is DiskFormat.ISO
+    if disk_format in BARE_CONTENTS:
         disk_format = DiskFormat.RAW
     try:
         found = await asyncio.to_thread(_survey, path, disk_format, offset, length)
     except UnsupportedImageError:
         return {}
+    if is_optical:  # which firmware boots it is told by its boot catalog, and not by what it is as a hard disk
+        found = replace(found, facts={key: fact for key, fact in found.facts.items() if key != "hw_firmware_type"})
     task = _task(path, disk_format, offset, length, found)
     if not task.volumes:
         return found.facts

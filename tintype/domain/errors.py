@@ -344,21 +344,24 @@ class FormatMismatchError(RefusedContentError):
     """The bytes are of another format than was declared."""
 
     reason = "FORMAT_MISMATCH"
-    hint = "Declare the format that the bytes are in; `tintype inspect FILE` tells."
+    hint = (
+        "Declare the format that the bytes are in: `tintype inspect FILE` tells. "
+        "A disk in a format that is not taken has to be converted first."
+    )
 
 
 class TruncatedError(RefusedContentError):
     """The format's own tables point beyond the end of the bytes."""
 
     reason = "TRUNCATED"
-    hint = "Get the file again: its end is missing. `qemu-img check` tells whether the copy that you have is whole."
+    hint = "Get the file again: its end is missing, or was never written where it was made."
 
 
 class MalformedImageError(RefusedContentError):
     """The format's header contradicts itself, or uses what is not known to be safe."""
 
     reason = "MALFORMED_IMAGE"
-    hint = "Make the image anew with `qemu-img convert`, from a source that you trust."
+    hint = "Get the file again; if it stays so, have it made anew: a disk by `qemu-img convert`."
 
 
 class UnsafeBackingFileError(RefusedContentError):
@@ -421,7 +424,7 @@ class UnsupportedImageError(RefusedContentError):
     """The image is sound as far as can be told, and in a state or a variant that is not taken."""
 
     reason = "UNSUPPORTED_IMAGE"
-    hint = "Make the image anew with `qemu-img convert`, from a source that you trust."
+    hint = "Make it anew without what the message names: a disk by `qemu-img convert`."
 
 
 class ArchiveTraversalError(RefusedContentError):
@@ -598,7 +601,7 @@ class NotPermittedError(TintypeError):
     """The caller may not do this."""
 
     reason = "NOT_PERMITTED"
-    hint = "Ask the project that owns the image, or an administrator."
+    hint = "Ask the project that owns the image, or an administrator, who says `tintype --admin`."
 
 
 class ExhaustedError(TintypeError):

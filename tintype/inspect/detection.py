@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from tintype.domain.errors import FormatMismatchError
 from tintype.domain.values import DiskFormat
+from tintype.inspect.compression.kinds import compression_of
 from tintype.inspect.registry import Format, known_formats
 
 
@@ -63,7 +64,9 @@ def reconcile(declared: DiskFormat | None, found: DiskFormat, head: bytes) -> Di
         return declared
     if found is DiskFormat.RAW and needing_declaration(declared):
         return declared
-    raise FormatMismatchError(f"the image was declared as {declared}, but its bytes are {found}")
+    kind = compression_of(head) if found is DiskFormat.RAW else None
+    its_bytes = f"compressed ({kind})" if kind else str(found)
+    raise FormatMismatchError(f"the image was declared as {declared}, but its bytes are {its_bytes}")
 
 
 def needing_declaration(declared: DiskFormat | None) -> Format | None:

@@ -13,6 +13,7 @@ from tests.unit.cli.conftest import Tintype
 from tests.unit.client.fake_services import FakeServices, operation
 from tests.unit.client.test_images import event
 from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
 from tintype.api.types.v1 import types_pb2
 from tintype.cli.exit_codes import MEANINGS, ExitCode, exit_code
@@ -22,6 +23,7 @@ from tintype.domain import errors
 from tintype.domain.values import Fact, PropertyValue
 
 DISK = b"disk" * 1000
+FORMATS = "--disk-format raw --container-format bare"
 ABSENT = str(uuid.uuid4())
 
 
@@ -199,20 +201,78 @@ def with_facts(services: FakeServices) -> None:
 def test_a_person_is_shown_what_counts_and_where_it_comes_from(tintype: Tintype, services: FakeServices) -> None:
     with_facts(services)
 
-    table = [line.split("|") for line in tintype("image", "show", "x").out.splitlines() if "|" in line]
-    shown = {cells[1].strip(): cells[2].strip() for cells in table}
+    shown = {key: told for key, *told in rows_of(tintype("image", "show", "x").out)}
 
-    assert {key: value for key, value in shown.items() if key.startswith("properties.")} == {
-        "properties.a": "read (read from the header)",
-        "properties.b": "owner (the owner's; read: read, from the header)",
-        "properties.c": "admin (overridden; the owner's: owner; read: read, from the header)",
-        "properties.d": "owner",
-        "properties.e": "true (overridden)",
+    assert {key: shown[key] for key in "abcde"} == {
+        "a": ["read", "the header"],
+        "b": ["owner", "the owner; read was read from the header"],
+        "c": ["admin", "overridden; the owner says owner; read was read from the header"],
+        "d": ["owner", "the owner"],
+        "e": ["true", "overridden"],
     }
-    assert shown["min_disk"] == "4 (read from the header)"
-    assert shown["min_ram"] == "512 (overridden)"
-    assert shown["guest_digest"] == "guest-disk-v1:00"
+    assert shown["min_disk"] == ["4 (read from the header)"]
+    assert shown["min_ram"] == ["512 (overridden)"]
+    assert shown["guest_digest"] == ["guest-disk-v1:00"]
     assert not {"read_facts", "overrides", "effective_properties", "properties"} & set(shown)
+
+
+def test_a_person_is_not_shown_what_is_empty_and_reads_sizes_and_hints(
+    tintype: Tintype, services: FakeServices
+) -> None:
+    image = services.add_image("x")
+    image.size = 3 * 1024**3
+    image.failure.CopyFrom(types_pb2.Failure(reason="TRUNCATED", message="it ends early", hint="Get it again."))
+    for number in (10, 2):
+        image.properties[f"partition_{number}"].string_value = "p"
+
+    shown = rows_of(tintype("image", "show", "x").out)
+
+    assert ["size", "3221225472 (3.0 GiB)"] in shown
+    failure = shown.index(["failure", "it ends early [TRUNCATED]"])
+    assert shown[failure + 1] == ["hint", "Get it again."]
+    assert not {"virtual_size", "tags", "verification", "digests"} & {key for key, *_ in shown}
+    assert [key for key, *_ in shown if key.startswith("partition_")] == ["partition_2", "partition_10"]
+
+
+def rows_of(out: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines() if line.startswith("| ")]
+
+
+def test_the_history_tells_which_overrides_there_are(tintype: Tintype, services: FakeServices) -> None:
+    image = services.add_image("x")
+    updated = events_pb2.ImageUpdated(changed=["overrides", "name"])
+    for key, value in (("min_disk", "20"), ("os_distro", "debian")):
+        updated.attributes.overrides[key].string_value = value
+    told = event(image.id, 1)
+    told.updated.CopyFrom(updated)
+    services.events = [told]
+
+    assert "overrides: min_disk=20, os_distro=debian, name" in tintype("image", "history", image.id).out
+
+
+@pytest.mark.parametrize("words", ["--admin image show x", "image show x --admin"])
+def test_an_administrator_says_so_before_or_behind_the_command(
+    tintype: Tintype, services: FakeServices, words: str
+) -> None:
+    services.add_image("x")
+
+    assert tintype(*split(words)).code == ExitCode.OK
+    assert services.metadata["tintype-admin"] == "true"
+    assert tintype("image", "show", "x").code == ExitCode.OK
+    assert "tintype-admin" not in services.metadata
+
+
+@pytest.mark.parametrize(
+    "words", ["image upload disk --name x --disk-format raw", "image create-via-import --file disk"]
+)
+def test_without_formats_no_image_is_made_for_the_bytes(tintype: Tintype, services: FakeServices, words: str) -> None:
+    Path("disk").write_bytes(DISK)
+
+    outcome = tintype(*split(words))
+
+    assert outcome.code == ExitCode.USAGE
+    assert "--disk-format and a --container-format" in outcome.err
+    assert services.images == {}
 
 
 def test_a_program_is_told_facts_overrides_and_what_counts(tintype: Tintype, services: FakeServices) -> None:
@@ -292,7 +352,7 @@ def test_import_prints_the_id_at_once(tintype: Tintype, services: FakeServices) 
 def test_a_direct_import_stages_its_file(tintype: Tintype, services: FakeServices, tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(DISK)
 
-    assert tintype(*split("image create-via-import N --import-method glance-direct --file disk")).code == 0
+    assert tintype(*split(f"image create-via-import N --import-method glance-direct --file disk {FORMATS}")).code == 0
 
     purposes = [
         request.purpose for request in services.requests if isinstance(request, importer_pb2.StartUploadRequest)
@@ -315,7 +375,7 @@ def test_wait_ends_as_the_operation_does(
     finish(services, image_id, state)
 
     outcome = tintype(
-        *split(f"image create-via-import --id {image_id} --name N --uri http://example.org/disk --wait -o json")
+        *split(f"image create-via-import --id {image_id} --uri http://example.org/disk --wait {FORMATS} -o json")
     )
 
     assert outcome.code == code

@@ -84,11 +84,20 @@ def test_a_safe_image_is_told_with_its_facts_and_where_they_were_read(tintype_in
 def test_a_person_reads_a_table(tintype_inspect: Inspect, image: Path) -> None:
     image.write_bytes(qcow2())
 
-    shown = tintype_inspect().out
+    shown = [[cell.strip() for cell in line.split("|")[1:-1]] for line in tintype_inspect().out.splitlines()]
 
-    assert "facts.qcow2_version" in shown
-    assert "3 (read from qcow2 header, bytes 4-7)" in shown
-    assert "reason" not in shown
+    assert ["qcow2_version", "3", "qcow2 header, bytes 4-7"] in shown
+    assert ["qcow2_cluster_size_bytes", "4096 (4.0 KiB)", "qcow2 header, bytes 20-23"] in shown
+    assert "reason" not in [row[0] for row in shown if row]
+
+
+def test_who_may_hold_a_kernel_is_told_how_to_look_for_one(tintype_inspect: Inspect, image: Path) -> None:
+    image.write_bytes(bytes(4096))
+    assert "--format aki" in tintype_inspect("--no-contents").err
+    assert tintype_inspect("--format", "raw").err == ""
+
+    image.write_bytes(qcow2())
+    assert tintype_inspect().err == ""
 
 
 def test_a_refusal_is_an_answer_and_no_error(tintype_inspect: Inspect, image: Path) -> None:
@@ -137,7 +146,7 @@ def test_the_image_inside_of_a_compressed_file_is_told(tintype_inspect: Inspect,
     assert outcome.code == ExitCode.OK
     assert (outcome.answer["format"], outcome.answer["guest_digest"]) == ("qcow2", None)
     assert outcome.answer["facts"]["compression"]["value"] == "gzip"  # type: ignore[index]
-    assert outcome.err == "no guest digest: the image is compressed\n"
+    assert outcome.err == "no guest digest: decompress the image first\n"
 
 
 def test_what_no_import_decompresses_is_refused_for_what_it_is(tintype_inspect: Inspect, image: Path) -> None:

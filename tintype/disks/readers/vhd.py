@@ -101,7 +101,7 @@ def is_sized_by_geometry(path: Path, *, offset: int = 0, length: int | None = No
         StoreUnavailableError: the file cannot be read.
     """
     with ByteFile(path, offset=offset, length=length) as file:
-        footer = _parse_footer(file.read_exactly(max(0, file.size - _FOOTER_SIZE), _FOOTER_SIZE, "the VHD footer"))
+        footer = parse_footer(file.read_exactly(max(0, file.size - FOOTER_SIZE), FOOTER_SIZE, "the VHD footer"))
         return footer.disk_size != footer.current_size
 
 
