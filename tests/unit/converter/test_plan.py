@@ -70,18 +70,9 @@ def test_encrypted_disk_cannot_be_converted() -> None:
 @pytest.mark.parametrize("preferred", sorted(OUTPUT_FORMATS))
 def test_source_format_is_always_given_to_qemu_img(found: DiskFormat, preferred: DiskFormat) -> None:
     arguments = qemu_img_arguments(SourceDisk(found), preferred, "/a,b")
-    vhd = "vpc,force_size_calc=current_size"
-    name = {DiskFormat.VHD: vhd, DiskFormat.PLOOP: "parallels"}.get(found, str(found))
+    name = {DiskFormat.VHD: "vpc", DiskFormat.PLOOP: "parallels"}.get(found, str(found))
     assert arguments[:4] == ("convert", "-p", "-O", str(preferred))
     assert arguments[-2:] == ("--image-opts", f"driver={name},file.driver=file,file.filename=/a,,b")
-
-
-@pytest.mark.parametrize(("creator", "size"), [("vpc", "chs"), ("qemu", "chs"), ("vbox", "current_size")])
-def test_size_of_a_vhd_is_the_one_that_its_inspection_goes_by(creator: str, size: str) -> None:
-    facts = {"vhd_creator": Fact(creator, "the footer")}
-    disk = readable_disk(Blob(BlobRef("main", "key"), 1024, {}, DiskFormat.VHD, 512, facts))
-    assert disk is not None
-    assert qemu_img_arguments(disk, DiskFormat.RAW, "/a")[-1].startswith(f"driver=vpc,force_size_calc={size},")
 
 
 def test_disk_inside_an_archive_is_read_in_its_place() -> None:
