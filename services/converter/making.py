@@ -89,7 +89,8 @@ async def _write_raw(plan: Convert, source: Source, output: Path, on_progress: T
 async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
     if converting.sandbox is None:
         raise InternalError("a conversion was planned, and the converter has no sandbox to do it in")
-    disk, disk_bytes = await _as_it_is_read(source.path, _disk(source)), source.disk_bytes
+    disk = await asyncio.to_thread(as_we_read_it, source.path, _disk(source))
+    disk_bytes = source.disk_bytes
     result, digest = await both(
         convert(
             source.path,
@@ -108,11 +109,11 @@ async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting:
     return Made(result.tool, result.version, result.arguments, digest)
 
 
-async def _as_it_is_read(path: Path, disk: SourceDisk) -> SourceDisk:
-    """With what qemu-img must be told to read the same disk as we do."""
+def as_we_read_it(path: Path, disk: SourceDisk) -> SourceDisk:
+    """With what qemu-img must be told to read the same disk as we do. Blocks."""
     if disk.disk_format is not DiskFormat.VHD:
         return disk
-    by_geometry = await asyncio.to_thread(is_sized_by_geometry, path, offset=disk.offset, length=disk.length)
+    by_geometry = is_sized_by_geometry(path, offset=disk.offset, length=disk.length)
     return replace(disk, vhd_size_rule=VhdSizeRule.GEOMETRY if by_geometry else VhdSizeRule.CURRENT_SIZE)
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from services.converter.making import as_we_read_it
 from services.converter.plan import SourceDisk, qemu_img_arguments, readable_disk
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import RefusedContentError
@@ -88,7 +89,7 @@ def difference(path: Path, disk_format: DiskFormat) -> Difference | None:
     blob = Blob(BlobRef("main", "key"), path.stat().st_size, {}, disk_format, inspection.virtual_size, inspection.facts)
     source = readable_disk(blob)
     assert source is not None
-    ours, theirs = _ours(path, disk_format), _theirs(path, source)
+    ours, theirs = _ours(path, disk_format), _theirs(path, as_we_read_it(path, source))
     if not ours.startswith(("refused", f"{inspection.virtual_size} ")):
         return Difference(f"{inspection.virtual_size}, it was inspected, and then {ours}", theirs)
     if ours == theirs or (ours.startswith("refused") and theirs.startswith("failed")):
