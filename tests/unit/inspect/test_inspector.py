@@ -96,7 +96,7 @@ def test_stumbling_parser_is_a_malformed_image_and_keeps_its_cause(monkeypatch: 
     def stumble(_: object) -> None:
         struct.unpack("<Q", b"short")
 
-    monkeypatch.setattr("tintype.inspect.formats.vhdx._check_header", stumble)
+    monkeypatch.setattr("tintype.inspect.formats.vhdx.check_header", stumble)
     inspector = Inspector(None)
     with pytest.raises(MalformedImageError) as refusal:
         inspector.feed(vhdx())
