@@ -13,15 +13,18 @@ import json
 import uuid
 from dataclasses import dataclass
 
+from tintype.domain.access import Caller
 from tintype.domain.blob_keys import BlobKey
-from tintype.domain.errors import TintypeError, UploadNotFoundError
+from tintype.domain.errors import InvalidIdentifierError, TintypeError, UploadNotFoundError
 from tintype.domain.events import StagePurpose
 from tintype.domain.values import Digest, ImageId, OperationId, image_id
 
 MAX_TOKEN_LENGTH = 1024
+MAX_REQUEST_ID_LENGTH = 128
 MAX_SIZE = 2**62
 _VERSION = 1
 _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
+_REQUEST_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 _PURPOSES = {"upload": StagePurpose.UPLOAD, "stage": StagePurpose.STAGE}
 
 
@@ -78,6 +81,19 @@ class UploadToken:
         if token is None or str(token) != text:
             raise UploadNotFoundError("no such upload")
         return token
+
+
+def nonce_of(caller: Caller, request_id: str) -> str:
+    """What tells an upload apart: the same for a project's same ``request_id``, and always another for none.
+
+    Raises:
+        InvalidIdentifierError: the request id is too long, or cannot be printed.
+    """
+    if len(request_id) > MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+        raise InvalidIdentifierError(f"a request id has at most {MAX_REQUEST_ID_LENGTH} printable characters")
+    if not request_id:
+        return str(uuid.uuid4())
+    return str(uuid.uuid5(_REQUEST_NAMESPACE, f"{caller.project}\0{request_id}"))
 
 
 def _decoded(text: str) -> UploadToken | None:

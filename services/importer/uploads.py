@@ -7,57 +7,45 @@ with it, also after a kill. The order is: commit the bytes, then append ImageSta
 from __future__ import annotations
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
 from services.importer.expectations import Expectations, SitePolicy
+from services.importer.pacing import paced
 from services.importer.sessions import Session, Sessions
-from services.importer.upload_tokens import UploadToken
+from services.importer.upload_record import UploadRecord
+from services.importer.upload_tokens import UploadToken, nonce_of
 from tintype.codec.framing import WriteFrame
 from tintype.domain.access import Caller, changeable
-from tintype.domain.commands import RecordStaged
 from tintype.domain.decide import require_bytes_allowed
 from tintype.domain.errors import (
     AbandonedError,
     BlobNotFoundError,
-    HistoryFullError,
     ImageTooLargeError,
     InvalidArgumentError,
-    InvalidIdentifierError,
-    InvalidPropertyError,
     InvalidSizeError,
-    NotFoundError,
-    PreconditionError,
-    RefusedContentError,
     UploadBusyError,
     UploadNotFoundError,
-    UploadStalledError,
     WrongOffsetError,
 )
-from tintype.domain.events import EventContext, ImageStaged, ImportPlugin, RecordedEvent, StagePurpose
+from tintype.domain.events import ImageStaged, RecordedEvent, StagePurpose
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
-from tintype.domain.values import Blob, CommandId, Digest, ImageId, OperationId, PropertyValue, Received
+from tintype.domain.values import Digest, ImageId, OperationId
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
-
-MAX_REQUEST_ID_LENGTH = 128
-MIN_PROGRESS_SIZE = 64 * 1024
-"""Bytes that have to come within one stall timeout, as from a web server: single ones would hold a place for ever."""
-
-_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
     """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once.
 
-    A stream holds one of those places: it has to bring :data:`MIN_PROGRESS_SIZE` bytes in ``stall_timeout_s`` seconds.
+    A stream holds one of those places: in ``stall_timeout_s`` seconds it has to bring
+    :data:`~services.importer.pacing.MIN_PROGRESS_SIZE` bytes.
     """
 
     idle_s: float = 30.0
@@ -95,6 +83,7 @@ class Uploads:
         self._store = store
         self._policy = policy
         self._limits = limits
+        self._record = UploadRecord(journal, store, policy.plugins)
         self._sessions = Sessions(store, most=limits.most, monotonic=monotonic)
 
     async def start(
@@ -118,12 +107,12 @@ class Uploads:
         if purpose not in (StagePurpose.UPLOAD, StagePurpose.STAGE):
             raise InvalidArgumentError("an upload's purpose is UPLOAD or STAGE")
         self._check_size(size)
-        token = UploadToken(image_id, _nonce(caller, request_id), purpose, size, digest)
+        token = UploadToken(image_id, nonce_of(caller, request_id), purpose, size, digest)
         state, image = await self._find(caller, token)
         if state.is_complete:
             return state
         require_bytes_allowed(image, purpose)
-        self._plugins_for(image, caller, purpose)
+        self._record.plugins_for(image, caller, purpose)
         expectations, decompresses = self._expectations(image, token)
         try:
             async with self._sessions.begun(token, expectations, decompresses=decompresses) as session:
@@ -142,7 +131,7 @@ class Uploads:
             RefusedContentError, ImageTooLargeError: the bytes are refused, and removed.
             StoreFullError, StoreUnavailableError: they cannot be kept.
         """
-        frames = _paced(frames, self._limits.stall_timeout_s)
+        frames = paced(frames, self._limits.stall_timeout_s)
         first = await anext(frames, None)
         if first is None:
             raise InvalidArgumentError("the stream has no message")
@@ -249,7 +238,7 @@ class Uploads:
     async def _commit_and_record(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
         blob = await session.one_pass.finish(self._store.name)
         self._sessions.forget(token.operation_id)
-        position = await self._record(caller, token, blob, session.one_pass.received)
+        position = await self._record.staged(caller, token, blob, session.one_pass.received)
         log.info(
             "upload was finished",
             image_id=token.image_id,
@@ -258,42 +247,6 @@ class Uploads:
             purpose=token.purpose,
         )
         return UploadState(token, session.one_pass.offset, position)
-
-    async def _record(self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None) -> int:
-        command = CommandId(f"{token.operation_id}:staged")
-        try:
-            executed = await self._journal.execute(
-                token.image_id,
-                await self._staged_command(caller, token, blob, received),
-                project=caller.project,
-                command_id=command,
-                context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
-            )
-        except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError):
-            for key in {token.key, blob.ref.key}:  # the image took another way meanwhile: nobody will want these bytes
-                await self._store.delete(key)
-            raise
-        return executed.event.position
-
-    async def _staged_command(
-        self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None
-    ) -> RecordStaged:
-        if token.purpose is StagePurpose.UPLOAD:
-            return RecordStaged(token.operation_id, token.purpose, blob)
-        image = changeable(await self._journal.load(token.image_id), caller)
-        injected, switched_off = self._plugins_for(image, caller, token.purpose)
-        kept = replace(blob, facts=self._policy.plugins.kept(blob.facts))
-        return RecordStaged(token.operation_id, token.purpose, kept, received, injected, switched_off)
-
-    def _plugins_for(
-        self, image: Image, caller: Caller, purpose: StagePurpose
-    ) -> tuple[Mapping[str, PropertyValue], tuple[ImportPlugin, ...]]:
-        """What is added to an image that is imported later, and what is not done with it."""
-        if purpose is StagePurpose.UPLOAD:
-            return {}, ()
-        plugins = self._policy.plugins
-        injected = plugins.injected_into(image, is_admin=caller.is_admin)
-        return injected, plugins.switched_off(is_admin=caller.is_admin)
 
     def _expectations(self, image: Image, token: UploadToken) -> tuple[Expectations, bool]:
         """What the bytes have to be, and whether they are decompressed: a plain upload is stored as it comes."""
@@ -307,33 +260,6 @@ class Uploads:
             raise InvalidSizeError(f"the expected size is {size}, and must not be negative")
         if size > self._policy.max_size:
             raise ImageTooLargeError(f"{size} bytes are announced; this site takes up to {self._policy.max_size}")
-
-
-async def _paced(frames: AsyncIterator[WriteFrame], stall_timeout_s: float) -> AsyncIterator[WriteFrame]:
-    """The frames, as long as they come fast enough; the time that the reader takes for each does not count."""
-    clock = asyncio.get_running_loop().time
-    patience_s, size = stall_timeout_s, 0
-    while True:
-        asked_at = clock()
-        try:
-            async with asyncio.timeout(patience_s):
-                frame = await anext(frames, None)
-        except TimeoutError:
-            raise UploadStalledError(f"fewer than {MIN_PROGRESS_SIZE} bytes came in {stall_timeout_s:g} s") from None
-        if frame is None:
-            return
-        patience_s, size = patience_s - (clock() - asked_at), size + len(frame.data)
-        if size >= MIN_PROGRESS_SIZE:
-            patience_s, size = stall_timeout_s, 0
-        yield frame
-
-
-def _nonce(caller: Caller, request_id: str) -> str:
-    if len(request_id) > MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
-        raise InvalidIdentifierError(f"a request id has at most {MAX_REQUEST_ID_LENGTH} printable characters")
-    if not request_id:
-        return str(uuid.uuid4())
-    return str(uuid.uuid5(_NAMESPACE, f"{caller.project}\0{request_id}"))
 
 
 def _require_offset(frame: WriteFrame, committed_size: int) -> None:
