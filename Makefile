@@ -1,10 +1,12 @@
 # Tintype's commands. `make help` lists them; CONTRIBUTING.md says when to use which.
 #   PYTHON=…       interpreter that .venv is made of (default: the newest of 3.11 to 3.13, else python3)
-#   PYTEST_ARGS=…  added to every pytest command, e.g. PYTEST_ARGS="-n 2 -k upload"
+#   PYTEST_ARGS=…  added to every pytest command, e.g. PYTEST_ARGS="-k upload"
+#   WORKERS=…      how many processes `make test` runs tests in (default: 2); 0 runs them one after the other
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+WORKERS ?= 2
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
@@ -47,8 +49,9 @@ integration: install system-packages ## Test single services against a real log 
 e2e: install system-packages ## Test the whole stack, killing parts of it
 	$(PYTEST) tests/e2e
 
+# What kills parts of a stack is one group, which one worker runs in order (tests/e2e/conftest.py).
 test: system-packages lint ## Check everything, then run every test
-	$(PYTEST)
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
 
 protos: install ## Generate tintype/api from protos/
 	$(BIN)/python tools/generate_protos.py
