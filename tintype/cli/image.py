@@ -15,7 +15,6 @@ from tintype.cli.arguments import (
     ContainerFormatOption,
     DiskFormatOption,
     HiddenOption,
-    IdOption,
     ImageArgument,
     MinDiskOption,
     MinRamOption,
@@ -27,8 +26,9 @@ from tintype.cli.arguments import (
     VisibilityOption,
     parse_pairs,
 )
+from tintype.cli.new_image import NewImage
 from tintype.cli.printer import EVENT_COLUMNS, IMAGE_COLUMNS, event_row, image_row
-from tintype.cli.session import Session, command, usage_error
+from tintype.cli.session import Session, command
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Visibility
 
@@ -40,36 +40,11 @@ _SET_ATTEMPTS = 5
 @command(app, "create")
 async def create(
     session: Session,
+    new: NewImage,
     positional_name: Annotated[str | None, typer.Argument(metavar="NAME", help="The image's name.")] = None,
-    name: NameOption = None,
-    image_id: IdOption = "",
-    disk_format: DiskFormatOption = None,
-    container_format: ContainerFormatOption = None,
-    visibility: VisibilityOption = None,
-    min_disk: MinDiskOption = None,
-    min_ram: MinRamOption = None,
-    protected: ProtectedOption = None,
-    hidden: HiddenOption = None,
-    tag: TagOption = None,
-    properties: PropertyOption = None,
 ) -> None:
     """Make an image without bytes: upload or import them later."""
-    if positional_name is not None and name is not None:
-        raise usage_error("give the name once: as an argument, or with --name")
-    image = await session.client.images.create(
-        positional_name or name or "",
-        image_id=image_id,
-        disk_format=disk_format,
-        container_format=container_format,
-        visibility=visibility,
-        min_disk=min_disk or 0,
-        min_ram=min_ram or 0,
-        protected=bool(protected),
-        hidden=bool(hidden),
-        tags=tag or (),
-        properties=parse_pairs(properties or ()),
-    )
-    session.printer.image(image)
+    session.printer.image(await new.create(session, positional_name))
 
 
 @command(app, "list")

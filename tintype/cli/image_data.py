@@ -13,28 +13,16 @@ import typer
 
 from tintype.cli.arguments import (
     MAX_INT64,
-    ContainerFormatOption,
-    DiskFormatOption,
     ExpectedDigestOption,
     ExpectedSizeOption,
-    HiddenOption,
-    IdOption,
     ImageArgument,
-    MinDiskOption,
-    MinRamOption,
-    NameOption,
-    PropertyOption,
-    ProtectedOption,
-    TagOption,
-    VisibilityOption,
     WaitOption,
-    parse_pairs,
 )
 from tintype.cli.bars import byte_bar
+from tintype.cli.new_image import NewImage
 from tintype.cli.operation import follow_to_end
 from tintype.cli.session import Session, command, usage_error
 from tintype.domain.events import ImportMethod
-from tintype.domain.values import ContainerFormat, DiskFormat
 
 if TYPE_CHECKING:
     from tintype.client import Operation, Upload
@@ -49,50 +37,23 @@ def register(app: typer.Typer) -> None:
 
 async def upload(
     session: Session,
+    new: NewImage,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The image's bytes; - is standard input.")],
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGE", help="Upload to this image, and make none.")
     ] = None,
-    name: NameOption = None,
-    image_id: IdOption = "",
-    disk_format: DiskFormatOption = None,
-    container_format: ContainerFormatOption = None,
-    visibility: VisibilityOption = None,
-    min_disk: MinDiskOption = None,
-    min_ram: MinRamOption = None,
-    protected: ProtectedOption = None,
-    hidden: HiddenOption = None,
-    tag: TagOption = None,
-    properties: PropertyOption = None,
     expected_digest: ExpectedDigestOption = "",
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until the image is active, which takes but a moment.")
     ] = True,
 ) -> None:
     """Make an image, and upload its bytes as they are."""
-    given = (name, image_id, disk_format, container_format, visibility, min_disk, min_ram, protected, hidden, tag)
-    if image is not None and any((*given, properties)):
+    if image is not None and new.is_given:
         raise usage_error("--image uploads to an image that exists: change it with `tintype image set`")
     _require_file(file)
     if image is None:
-        _require_formats(disk_format, container_format)
-    if image is not None:
-        target = await session.image_id(image)
-    else:
-        created = await session.client.images.create(
-            name or "",
-            image_id=image_id,
-            disk_format=disk_format,
-            container_format=container_format,
-            visibility=visibility,
-            min_disk=min_disk or 0,
-            min_ram=min_ram or 0,
-            protected=bool(protected),
-            hidden=bool(hidden),
-            tags=tag or (),
-            properties=parse_pairs(properties or ()),
-        )
-        target = created.id
+        new.require_formats()
+    target = await session.image_id(image) if image is not None else (await new.create(session)).id
     async with _named_on_failure(session, target):
         sent = await _send(session, target, file, expected_digest=expected_digest)
         await _finish(session, target, sent, wait=wait)
@@ -100,18 +61,8 @@ async def upload(
 
 async def create_via_import(
     session: Session,
+    new: NewImage,
     positional_name: Annotated[str | None, typer.Argument(metavar="NAME", help="The image's name.")] = None,
-    name: NameOption = None,
-    image_id: IdOption = "",
-    disk_format: DiskFormatOption = None,
-    container_format: ContainerFormatOption = None,
-    visibility: VisibilityOption = None,
-    min_disk: MinDiskOption = None,
-    min_ram: MinRamOption = None,
-    protected: ProtectedOption = None,
-    hidden: HiddenOption = None,
-    tag: TagOption = None,
-    properties: PropertyOption = None,
     import_method: Annotated[
         ImportMethod | None,
         typer.Option("--import-method", help="Default: what goes with --uri or --file.", case_sensitive=False),
@@ -124,24 +75,10 @@ async def create_via_import(
 ) -> None:
     """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
     method = _method(import_method, uri, file)
-    _require_formats(disk_format, container_format)
-    if positional_name is not None and name is not None:
-        raise usage_error("give the name once: as an argument, or with --name")
+    new.require_formats()
     if file is not None:
         _require_file(file)
-    image = await session.client.images.create(
-        positional_name or name or "",
-        image_id=image_id,
-        disk_format=disk_format,
-        container_format=container_format,
-        visibility=visibility,
-        min_disk=min_disk or 0,
-        min_ram=min_ram or 0,
-        protected=bool(protected),
-        hidden=bool(hidden),
-        tags=tag or (),
-        properties=parse_pairs(properties or ()),
-    )
+    image = await new.create(session, positional_name)
     async with _named_on_failure(session, image.id):
         if file is not None:
             await _send(session, image.id, file, stage=True, size=expected_size, expected_digest=expected_digest)
@@ -180,12 +117,6 @@ def _method(chosen: ImportMethod | None, uri: str, file: str | None) -> ImportMe
     if method is ImportMethod.GLANCE_DIRECT and (file is None or uri):
         raise usage_error("glance-direct takes a --file, and no --uri")
     return method
-
-
-def _require_formats(disk_format: DiskFormat | None, container_format: ContainerFormat | None) -> None:
-    """Find out that bytes cannot come before an image is made for them."""
-    if disk_format is None or container_format is None:
-        raise usage_error("bytes need a --disk-format and a --container-format; for a plain disk that is bare")
 
 
 def _require_file(file: str) -> None:

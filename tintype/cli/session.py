@@ -1,6 +1,7 @@
 """What every command does alike: the options that all have, the connection, errors and exit codes.
 
 A command's body is a coroutine over a :class:`Session`; :func:`command` makes a Typer command of it.
+Options that several commands have are a dataclass, which a body takes as one parameter.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import inspect
 import os
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
@@ -85,12 +86,11 @@ def usage_error(message: str) -> typer.BadParameter:
 
 
 def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    hints = get_type_hints(body, include_extras=True)
-    own = list(inspect.signature(body).parameters.values())[1:]
+    own, groups = _own_parameters(body)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter("ctx", keyword, annotation=typer.Context),
-        *(parameter.replace(kind=keyword, annotation=hints[parameter.name]) for parameter in own),
+        *own,
         *(inspect.Parameter(name, keyword, default=None, annotation=hint) for name, hint in _SHARED.items()),
     ]
 
@@ -100,6 +100,8 @@ def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]
         options = GlobalOptions(
             output or first.output, config or first.config, project or first.project, admin or first.admin
         )
+        for name, group in groups.items():
+            given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
         raise typer.Exit(_execute(options, lambda session: body(session, **given)))
 
     run.__doc__ = body.__doc__
@@ -107,6 +109,26 @@ def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return run
+
+
+def _own_parameters(body: Callable[..., Awaitable[None]]) -> tuple[list[inspect.Parameter], dict[str, type[Any]]]:
+    """A command's own arguments and options, and its parameters that are dataclasses of them."""
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    hints = get_type_hints(body, include_extras=True)
+    own: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for parameter in list(inspect.signature(body).parameters.values())[1:]:
+        hint = hints[parameter.name]
+        if not (isinstance(hint, type) and is_dataclass(hint)):
+            own.append(parameter.replace(kind=keyword, annotation=hint))
+            continue
+        groups[parameter.name] = hint
+        options = get_type_hints(hint, include_extras=True)
+        own += [
+            inspect.Parameter(field.name, keyword, default=field.default, annotation=options[field.name])
+            for field in fields(hint)
+        ]
+    return own, groups
 
 
 _SHARED = {
