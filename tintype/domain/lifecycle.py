@@ -85,11 +85,6 @@ def target(status: Status | None, event: Event) -> Status:
         raise LogCorruptError(f"{trigger(event)} cannot follow in status {status}") from None
 
 
-def allows(status: Status | None, event: Event) -> bool:
-    """Whether ``event`` may happen in ``status``."""
-    return (status, trigger(event)) in TRANSITIONS
-
-
 def next_step(image: Image) -> Step | None:
     """The one step that the image waits for, or ``None`` where it waits for its user or for nobody."""
     if image.status is Status.DELETED:

@@ -73,10 +73,6 @@ def container_files() -> _Rows:
     yield "many documents", ArchiveContentError, _many_documents
 
 
-def _with(*more: bytes) -> _Build:
-    return lambda: docker_archive(more=more)
-
-
 def _many_documents() -> bytes:
     document = b'"' + b" " * (1 << 20)
     return docker_archive(before=[member(f"{number}/json", b"[" + document[2:]) for number in range(9)])
