@@ -44,9 +44,8 @@ def test_who_waits_no_longer_is_told_which_import_goes_on(services: FakeServices
     image_id = str(uuid.uuid4())
     services.add_operation(operation(image_id, step=types_pb2.STEP_STAGE))
     process = start(
-        *split(
-            f"image create-via-import x --id {image_id} --uri https://example.org/disk --wait --disk-format raw --container-format bare"
-        )
+        *split(f"image create-via-import x --id {image_id} --uri https://example.org/disk --wait"),
+        *split("--disk-format raw --container-format bare"),
     )
     waits = pb.WaitOperationRequest
     outcome = interrupt_when(lambda: any(isinstance(request, waits) for request in services.requests), process)
