@@ -122,6 +122,10 @@ def import_and_compare(directory: Path, raw: Path, env: dict[str, str], url: str
         sys.exit(f"demo: the list should show one image, and shows {listed}")
     image = listed[0]
     checks = {"is active": image["status"] == "active", "was converted to raw": image["disk_format"] == "raw"}
+    source = answer("inspect", str(directory / "served/disk.qcow2"), "--guest-digest", env=env)
+    checks["has the guest digest that the qcow2 had"] = (
+        isinstance(source, dict) and source["guest_digest"] == image["guest_digest"] is not None
+    )
 
     say("Downloading it again")
     copy = directory / "copy.raw"

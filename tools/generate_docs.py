@@ -14,9 +14,11 @@ from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
+from tintype.disks.contents import CONTENT_FACTS
 from tintype.domain.errors import TintypeError, every_error
 from tintype.domain.lifecycle import TRANSITIONS
 from tintype.inspect.registry import FactSpec, known_formats
+from tintype.inspect.second_opinion import AGREEING
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings import describe
 
@@ -77,12 +79,29 @@ def _fact_row(where: str, spec: FactSpec) -> str:
     return f"| {where} | `{spec.key}` | {spec.type.__name__} | {spec.source} | {spec.meaning} |"
 
 
+def content_facts() -> str:
+    """What is read of every disk's contents, whatever its format."""
+    rows = ["| Fact | Type | Read from | Meaning |", "|---|---|---|---|"]
+    rows += [f"| `{spec.key}` | {spec.type.__name__} | {spec.source} | {spec.meaning} |" for spec in CONTENT_FACTS]
+    return "\n".join(rows)
+
+
+def second_opinions() -> str:
+    """Which answers of the second program agree with each format."""
+    rows = ["| Found | The second opinion may be |", "|---|---|"]
+    for disk_format, answers in sorted(AGREEING.items()):
+        rows.append(f"| {disk_format} | {', '.join(f'`{answer}`' for answer in sorted(answers))} |")
+    return "\n".join(rows)
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "state-diagram": state_diagram,
     "reasons": reasons,
     "settings": settings,
     "format-rules": format_rules,
     "format-facts": format_facts,
+    "content-facts": content_facts,
+    "second-opinion": second_opinions,
 }
 
 

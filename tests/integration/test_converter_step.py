@@ -49,6 +49,7 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.worker import StepRun, Worker, WorkerSettings
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import ATTRIBUTES, OPERATION, PROJECT, an_image_id
+from tintype.testing.handmade_iso import iso
 from tintype.testing.images import make_disk, make_image
 
 pytestmark = [
@@ -242,6 +243,18 @@ async def test_conversion_is_skipped_with_a_reason(
     assert outcome.guest_digest == guest_digest_of(disk)
     assert outcome.facts["partition_table"].value == "none"
     assert await bench.keys() == [STAGED_KEY]
+
+
+async def test_what_is_on_an_iso_is_told_though_it_is_no_disk_to_convert(bench: Bench, tmp_path: Path) -> None:
+    image = tmp_path / "image.iso"
+    image.write_bytes(iso(is_hybrid=True))
+
+    outcome = await bench.convert(await bench.stage(image, DiskFormat.ISO))
+
+    assert isinstance(outcome, ConversionSkipped)
+    assert (outcome.why, outcome.guest_digest) == (SkipReason.NOT_A_DISK, None)
+    assert outcome.facts["file_system"].value == "iso9660"
+    assert "hw_firmware_type" not in outcome.facts  # the boot catalog tells
 
 
 async def test_failed_conversion_leaves_nothing_but_what_was_staged(bench: Bench, disk: Path, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def inspect(
         except StoreUnavailableError as exc:
             raise OSError(None, exc.message) from exc
         _print(printer, report)
-        if declared is None and report.is_anything:
+        if printer.is_table and declared is None and report.is_anything:
             printer.note("note: a kernel or ramdisk looks like this too: see with --format aki, or --format ari")
         return report.exit_code
 

@@ -43,9 +43,10 @@ def interrupt_when(is_time: Callable[[], object], process: subprocess.Popen[byte
 def test_who_waits_no_longer_is_told_which_import_goes_on(services: FakeServices, config: Path) -> None:
     image_id = str(uuid.uuid4())
     services.add_operation(operation(image_id, step=types_pb2.STEP_STAGE))
-    formats = "--disk-format raw --container-format bare"
-    uri = "https://example.org/disk"
-    process = start(*split(f"image create-via-import x --id {image_id} --uri {uri} --wait {formats}"))
+    process = start(
+        *split(f"image create-via-import x --id {image_id} --uri https://example.org/disk --wait"),
+        *split("--disk-format raw --container-format bare"),
+    )
     waits = pb.WaitOperationRequest
     outcome = interrupt_when(lambda: any(isinstance(request, waits) for request in services.requests), process)
 

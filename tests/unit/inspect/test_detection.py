@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 
 import pytest
@@ -58,6 +59,11 @@ def test_declared_format_must_be_the_one_found(name: str, declared: DiskFormat) 
         inspect(build(), declared)
     assert f"declared as {declared}" in str(refusal.value)
     assert str(disk_format) in str(refusal.value)
+
+
+def test_a_compressed_file_is_told_as_such_whatever_was_declared() -> None:
+    with pytest.raises(FormatMismatchError, match=r"declared as qcow2, but its bytes are compressed \(gzip\)"):
+        inspect(gzip.compress(bytes(4096)), DiskFormat.QCOW2)
 
 
 def test_hybrid_iso_may_be_declared_raw_since_it_boots_as_a_disk() -> None:
