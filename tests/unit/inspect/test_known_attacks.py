@@ -10,7 +10,7 @@ from services.converter.plan import OUTPUT_FORMATS, SourceDisk, qemu_img_argumen
 from tintype.disks.opening import known_readers
 from tintype.domain.errors import RefusedContentError
 from tintype.domain.values import DiskFormat
-from tintype.testing.hostile import hostile_images
+from tintype.testing.hostile import HostileImage, hostile_images
 
 ATTACKS: dict[str, tuple[str, tuple[str, ...]]] = {
     "CVE-2022-47951": ("UNSAFE_EXTENT", ("vmdk: absolute path", "vmdk: flat extent", "vmdk: descriptor only")),
@@ -27,17 +27,21 @@ ATTACKS: dict[str, tuple[str, tuple[str, ...]]] = {
 SAMPLES = [(cve, name) for cve, (_, names) in ATTACKS.items() for name in names]
 
 
+def inspect(image: HostileImage) -> None:
+    inspector = image.inspector()
+    inspector.feed(image.build())
+    inspector.finish()
+
+
 @pytest.mark.parametrize(("cve", "name"), SAMPLES)
 def test_known_attack_is_refused(cve: str, name: str) -> None:
     image = hostile_images()[name]
     with pytest.raises(RefusedContentError) as refusal:
-        inspector = image.inspector()
-        inspector.feed(image.build())
-        inspector.finish()
+        inspect(image)
     assert refusal.value.reason == ATTACKS[cve][0]
 
 
-@pytest.mark.parametrize(("source", "output"), product(sorted(known_readers()), sorted(OUTPUT_FORMATS)))
+@pytest.mark.parametrize(("source", "output"), list(product(sorted(known_readers()), sorted(OUTPUT_FORMATS))))
 def test_qemu_img_never_probes(source: DiskFormat, output: DiskFormat) -> None:
     """CVE-2026-24708: without a format it believes the header that a guest has written to a raw disk."""
     *_, flag, options = qemu_img_arguments(SourceDisk(source), output, "/image")
