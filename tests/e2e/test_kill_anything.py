@@ -19,9 +19,14 @@ from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.stack import Stack, stored_files
 from tests.e2e.web_source import web_source
 from tintype.client import ImportMethod, Status
+from tintype.testing.boot_files import run_program
+from tintype.testing.handmade_archives import ONE_DISK, VMDK_URI, ova, ovf
 
 SEEDS = range(24)
 VICTIMS = ("catalog", "importer", "converter", "signer", "nats", "everything")
+ROADS = ("qcow2", "qcow2", "ova", "zstd")
+"""What is sent, one after the other: seeds that differ by six meet the same victim on another road."""
+
 IMPORT_TAKES_S = 1.6
 SETTLE_TIMEOUT_S = 60
 BYTES_PER_S = 40e6
@@ -36,18 +41,32 @@ def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.stop()
 
 
+@pytest.fixture(scope="module")
+def sources(disks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The disk as a qcow2, inside of an appliance, and compressed."""
+    directory = tmp_path_factory.mktemp("sources")
+    content = (disks / "disk.qcow2").read_bytes()
+    (directory / "qcow2").write_bytes(content)
+    inside = ONE_DISK.replace(VMDK_URI, "qcow2").replace('capacity="1"', 'capacity="48"')
+    (directory / "ova").write_bytes(ova(ovf(disks=inside), disk=content))
+    (directory / "zstd").write_bytes(run_program("zstd", "-q", "-c", "-1", stdin=content))
+    return directory
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_is_killed_the_image_arrives_or_fails_with_a_reason(
-    doomed: Stack, disks: Path, tmp_path: Path, seed: int
+    doomed: Stack, disks: Path, sources: Path, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)
     victim = VICTIMS[seed % len(VICTIMS)]
+    road = ROADS[seed // len(VICTIMS) % len(ROADS)]
+    formats = ("vmdk", "ova") if road == "ova" else ("qcow2", "bare")
     moment_s = chance.uniform(0, IMPORT_TAKES_S)
-    with web_source(disks, bytes_per_s=BYTES_PER_S) as url:
+    with web_source(sources, bytes_per_s=BYTES_PER_S) as url:
         async with tintype.client.connect(doomed.client_config) as client:
-            image = await client.images.create(name=f"seed-{seed}", disk_format="qcow2", container_format="bare")
-            await client.images.import_(image.id, method=ImportMethod.WEB_DOWNLOAD, uri=f"{url}/disk.qcow2")
+            image = await client.images.create(name=f"seed-{seed}", disk_format=formats[0], container_format=formats[1])
+            await client.images.import_(image.id, method=ImportMethod.WEB_DOWNLOAD, uri=f"{url}/{road}")
             await asyncio.sleep(moment_s)
             if victim == "everything":
                 await asyncio.to_thread(doomed.kill_everything)

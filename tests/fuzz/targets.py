@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz import compression, contents, disks, formats
+from tests.fuzz import archives, compression, contents, disks, formats
 from tests.fuzz.target import Target
 
 
 def targets() -> Mapping[str, Target]:
     """All targets by name."""
-    return {**formats.targets(), **compression.targets(), **disks.targets(), **contents.targets()}
+    return {**formats.targets(), **compression.targets(), **disks.targets(), **contents.targets(), **archives.targets()}

@@ -87,8 +87,7 @@ class Report:
             "format": self.disk_format,
             "safe": refusal is None,
             "reason": refusal and refusal.reason,
-            "message": refusal and refusal.message,
-            "hint": (refusal and refusal.hint) or None,
+            "explanation": refusal and _explanation(refusal),
             "opinions": self.opinions,
             "virtual_size": self.virtual_size,
         }
@@ -138,6 +137,11 @@ def inspected(
     except RefusedContentError as refusal:
         return replace(report, refusal=refusal)
     return report
+
+
+def _explanation(refusal: RefusedContentError) -> str:
+    """What is wrong with this image, and what to do about it."""
+    return f"{refusal.message.rstrip('.')}. {refusal.hint}" if refusal.hint else refusal.message
 
 
 def _verdict(path: Path, declared: DiskFormat | None, limits: Limits) -> Report:

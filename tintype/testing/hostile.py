@@ -74,6 +74,12 @@ def _qcow2_references() -> _Rows:
         UnsafeDataFileError,
         lambda: qcow2(extensions=qcow2_extension(0x44415441, b"/etc/passwd")),
     )
+    described = b'json:{"driver":"file","filename":"/etc/shadow"}'
+    yield (
+        "data file that is a JSON description",
+        UnsafeDataFileError,
+        lambda: qcow2(incompatible=4, extensions=qcow2_extension(0x44415441, described)),
+    )
     yield (
         "data file extension behind others",
         UnsafeDataFileError,

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from tintype.domain.values import DiskFormat
 from tintype.inspect.tables.crc32c import crc32c
-from tintype.testing.handmade import fixed_vhd, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade import fixed_vhd, qcow2, vdi, vhd, vhdx, vmdk
+from tintype.testing.handmade_qcow2 import CLUSTER, ZSTD, compressed, deflated, extended, zstd
 from tintype.testing.hostile_disks import ploop, stream_vmdk
 
 _KIB, _MIB = 1024, 1024 * 1024
@@ -72,10 +73,29 @@ def _repair_vhdx(image: bytearray) -> None:
         _with_crc(image, 192 * _KIB, 64 * _KIB)
 
 
+def _qcow2_disks() -> Mapping[str, MutableDisk]:
+    """Plain, with compressed clusters, and with subclusters; without the checksums that the format does not have."""
+    header, l1, l2 = (0, 112), (3 * CLUSTER, 3 * CLUSTER + 8), (4 * CLUSTER, 4 * CLUSTER + 64)
+    packed = {
+        "qcow2-zlib": compressed(deflated(b"tintype\n" * 512)),
+        "qcow2-zstd": compressed(zstd(b"tintype\n" * 512), **ZSTD),
+    }
+    subclusters = extended(0x14000, 1 << 32 | 0xFFF0)
+    return {
+        "qcow2": MutableDisk(DiskFormat.QCOW2, qcow2(), (header, l1, l2)),
+        **{
+            name: MutableDisk(DiskFormat.QCOW2, image, (header, l1, l2, (5 * CLUSTER, len(image))))
+            for name, image in packed.items()
+        },
+        "qcow2-extended-l2": MutableDisk(DiskFormat.QCOW2, subclusters, (header, (0xC000, 0xC008), (0x10000, 0x10040))),
+    }
+
+
 def mutable_disks() -> Mapping[str, MutableDisk]:
     """All of them, by name."""
     sector = 512
     return {
+        **_qcow2_disks(),
         "vdi": MutableDisk(DiskFormat.VDI, vdi(), ((64, 472), (512, 520))),
         "vhd": MutableDisk(DiskFormat.VHD, vhd(), ((8, 100), (512, 560), (1536, 1544), (2048, 2560)), _repair_vhd),
         "vhd-fixed": MutableDisk(DiskFormat.VHD, fixed_vhd(), ((_MIB, _MIB + 100),), _repair_fixed_vhd),

@@ -62,7 +62,7 @@ def test_a_refused_image_tells_its_reason_and_ends_with_the_code_of_its_class(
 
     answer = outcome.answer
     assert (answer["safe"], answer["reason"]) == (False, hostile.error.reason)
-    assert answer["message"]
+    assert hostile.error.hint in str(answer["explanation"])
     assert (answer["facts"], answer["virtual_size"], answer["guest_digest"]) == ({}, None, None)
     assert outcome.code == REFUSALS[hostile.error]
 
@@ -74,8 +74,8 @@ def test_a_safe_image_is_told_with_its_facts_and_where_they_were_read(tintype_in
 
     answer = outcome.answer
     assert outcome.code == ExitCode.OK
-    assert list(answer) == ["format", "safe", "reason", "message", "hint", "opinions", "virtual_size", "facts"]
-    assert (answer["format"], answer["safe"], answer["reason"], answer["message"]) == ("qcow2", True, None, None)
+    assert list(answer) == ["format", "safe", "reason", "explanation", "opinions", "virtual_size", "facts"]
+    assert (answer["format"], answer["safe"], answer["reason"], answer["explanation"]) == ("qcow2", True, None, None)
     assert answer["opinions"] == {"tintype": "qcow2", "oslo.utils": "qcow2"}
     assert isinstance(answer["virtual_size"], int)
     assert answer["facts"]["qcow2_version"] == {"value": 3, "source": "qcow2 header, bytes 4-7"}  # type: ignore[index]
@@ -155,7 +155,7 @@ def test_what_no_import_decompresses_is_refused_for_what_it_is(tintype_inspect: 
     outcome = tintype_inspect("-o", "json")
 
     assert outcome.answer["safe"] is False
-    assert "lz4" in str(outcome.answer["message"])
+    assert "lz4" in str(outcome.answer["explanation"])
 
 
 def test_an_image_that_is_refused_is_refused_inside_of_a_compressed_file(tintype_inspect: Inspect, image: Path) -> None:

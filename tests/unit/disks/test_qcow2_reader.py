@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,14 +25,11 @@ from tintype.domain.errors import (
 )
 from tintype.domain.values import DiskFormat
 from tintype.testing.handmade import qcow2
+from tintype.testing.handmade_qcow2 import COMPRESSED, ZSTD, compressed, deflated, extended, zstd
 
 MIB = 1024 * 1024
 CLUSTER = 4096  # of handmade.qcow2
 SIZE_LIMIT = 8 * MIB  # of disks that are read whole here
-COMPRESSED = 1 << 62
-OFFSET_BITS = 62 - (12 - 8)
-ZSTD: dict[str, Any] = {"incompatible": 8, "header_length": 112, "extensions": b"\x01" + bytes(7)}
-EXTENDED: dict[str, Any] = {"incompatible": 16, "cluster_bits": 14}
 
 
 def opened(path: Path, image: bytes) -> Disk:
@@ -52,29 +47,6 @@ def whole(disk: Disk) -> bytes:
         position = extent.end
     assert position == disk.size == len(data)
     return bytes(data)
-
-
-def compressed(stream: bytes, *, sectors: int = 8, **fields: Any) -> bytes:
-    """An image whose only cluster is compressed, to ``stream``."""
-    entry = COMPRESSED | (sectors - 1) << OFFSET_BITS | 5 * CLUSTER
-    return qcow2(l2_entry=entry, **fields)[: 5 * CLUSTER] + stream
-
-
-def deflated(data: bytes) -> bytes:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -12)
-    return compressor.compress(data) + compressor.flush()
-
-
-def zstd(data: bytes, **options: Any) -> bytes:
-    return zstandard.ZstdCompressor(**options).compress(data)
-
-
-def extended(l2_entry: int, bitmap: int) -> bytes:
-    """An image of 16 KiB clusters with subclusters of 512 bytes; its data are at 0x14000."""
-    small = qcow2(**EXTENDED, refcount_table_offset=0x4000, l1_table_offset=0xC000)
-    clusters = [small[:4096], struct.pack(">Q", 0x8000), struct.pack(">6H", *[1] * 6), struct.pack(">Q", 0x10000)]
-    clusters += [struct.pack(">QQ", l2_entry, bitmap), b"".join(bytes([number + 1]) * 512 for number in range(32))]
-    return b"".join(cluster.ljust(0x4000, b"\0") for cluster in clusters)
 
 
 def test_one_cluster_is_where_the_tables_say(tmp_path: Path) -> None:
