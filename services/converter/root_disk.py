@@ -143,6 +143,7 @@ class _Contents:
 
 def _apply(tree: RootTree, archive: Path, layer: Layer, contents: _Contents, unpacked: Path) -> None:
     """Unpack a layer, which its digest proves to be the one that was inspected, and apply what is in it."""
+    tree.begin_layer()
     with unpacked.open("w+b") as tar:
         pass_layer(archive, layer, lambda piece: contents.spool(tar, piece))
         tar.seek(0)

@@ -243,3 +243,17 @@ async def test_cancelled_work_leaves_nothing(tmp_path: Path, sandbox: Sandbox) -
     with pytest.raises(asyncio.CancelledError):
         await making
     assert list(scratch.iterdir()) == []
+
+
+async def test_layer_hides_nothing_of_its_own_in_whatever_order_it_comes(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Sorted archives have names that begin with a dot in front of the marks that hide."""
+    lower = LayerTar().add("d/old", b"").add("d/sub/old", b"").add("e/old", b"").add("f/g/old", b"").add("h", b"lower")
+    upper = LayerTar()
+    upper.add("d/.bashrc", b"new").add("d/sub/new", b"new").add("d/.wh..wh..opq", b"")
+    upper.add("e/new", b"new").add(".wh.e", b"").add(".wh.f", b"").add("h", b"upper").add(".wh.h", b"")
+    disk = await build(docker_archive(layers=[lower.done(), upper.done()]), tmp_path, sandbox)
+    for path in ("/d/.bashrc", "/d/sub/new", "/e/new"):
+        assert debugfs(disk, f"cat {path}") == "new"
+    assert debugfs(disk, "cat /h") == "upper"
+    for path in ("/d/old", "/d/sub/old", "/e/old", "/f"):
+        assert debugfs(disk, f"stat {path}") == ""

@@ -31,7 +31,7 @@ MAX_SEARCHES = 2_500_000_000
 """The squares of the directories' entries, all together: the programs that make the disk search directories from their
 beginning for every name, which takes minutes where one has 50,000 entries."""
 _MAX_STEPS = 50_000_000
-"""Components of names that are looked up, links followed, which bounds the time."""
+"""Components of names that are looked up, links followed, and names that are hidden: it bounds the time."""
 _MAX_ID = 2**32 - 1
 _MAX_TIME = 2**33
 _MAX_DEVICE = 2**12 - 1, 2**20 - 1
@@ -89,6 +89,11 @@ class RootTree:
     def __init__(self) -> None:
         self.root = Node(Kind.DIRECTORY)
         self._nodes = self._steps = 0
+        self._of_this_layer = set[tuple[Node, str]]()
+
+    def begin_layer(self) -> None:
+        """Say that what follows is of the next layer: it hides what is there, but nothing of its own."""
+        self._of_this_layer.clear()
 
     def apply(self, member: tarfile.TarInfo, content: int | None) -> None:
         """Apply one member of a layer; ``content`` is the number under which a file's content was kept.
@@ -103,11 +108,12 @@ class RootTree:
             return
         directory = self._directory(parents)
         if name == _OPAQUE:
-            directory.children.clear()
+            self._hide_all(directory)
         elif name.startswith(_WHITEOUT):
-            directory.children.pop(name.removeprefix(_WHITEOUT), None)
+            self._hide(directory, name.removeprefix(_WHITEOUT))
         else:
             self._put(directory, name, member, content)
+            self._of_this_layer.add((directory, name))
 
     def walk(self) -> Iterator[tuple[str, Node]]:
         """Every name below the root with its node, a directory before what is in it, and that without a break.
@@ -139,6 +145,24 @@ class RootTree:
             if searches > MAX_SEARCHES:
                 raise ArchiveContentError("the layers' directories have too many entries")
         return names
+
+    def _hide_all(self, directory: Node) -> None:
+        for name in list(directory.children):
+            self._hide(directory, name)
+
+    def _hide(self, directory: Node, name: str) -> None:
+        """Remove what lower layers have there. In which order the members of a layer come says nothing."""
+        self._count_step()
+        node = directory.children.get(name)
+        if node is not None and node.kind is Kind.DIRECTORY:
+            self._hide_all(node)
+        if (directory, name) not in self._of_this_layer and not (node and node.children):
+            directory.children.pop(name, None)
+
+    def _count_step(self) -> None:
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            raise DecompressionBombError("the layers have too many links to follow, or too much to hide")
 
     def _put(self, directory: Node, name: str, member: tarfile.TarInfo, content: int | None) -> None:
         self._nodes += 1
@@ -177,9 +201,7 @@ class RootTree:
         pending = list(reversed(parts))
         while pending:
             name = pending.pop()
-            self._steps += 1
-            if self._steps > _MAX_STEPS:
-                raise DecompressionBombError("the layers have too many links to follow")
+            self._count_step()
             if name == "..":
                 path = path[:-1] or [self.root]
                 continue

@@ -194,6 +194,7 @@ def _vmdk_tables() -> _Rows:
     yield "ends before the grain", TruncatedError, lambda: vmdk()[: 26 * 512]
     yield "grain beyond the end", TruncatedError, lambda: vmdk(grain_sector=1 << 30)
     yield "directory beyond the end", TruncatedError, lambda: vmdk(directory_offset=1 << 40)
+    yield "overhead beyond the end", TruncatedError, lambda: vmdk(overhead=1 << 40)
     yield "stream without a footer", TruncatedError, lambda: stream_vmdk()[:-1024]
     yield "stream cut in its footer", TruncatedError, lambda: stream_vmdk()[:-1]
     yield "footer of another size", MalformedImageError, lambda: stream_vmdk(capacity=4096)

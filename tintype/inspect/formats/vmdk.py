@@ -102,6 +102,8 @@ def _follow_tables(header: VmdkHeader, stream: Stream) -> Generator[Wish, bytes,
     reach = yield from read_tables(header, stream, allocation)
     yield from stream.end()
     stream.require_size(reach, "the data that the VMDK grain tables name")
+    # No host opens it otherwise (block/vmdk.c: vmdk_open_vmdk4).
+    stream.require_size(header.overhead * SECTOR_SIZE, "what lies before the VMDK's grains")
     allocation.require_backed(stream.size)
 
 
