@@ -91,11 +91,18 @@ class SourceDisk:
 
 
 def plan_conversion(
-    found: DiskFormat, preference: Preference, *, is_import: bool, encryption: str | None = None, is_off: bool = False
+    found: DiskFormat,
+    preference: Preference,
+    *,
+    is_import: bool,
+    encryption: str | None = None,
+    is_off: bool = False,
+    is_compressed: bool = False,
 ) -> Convert | Skip:
     """Decide about an image whose bytes were found to be in the format ``found``.
 
-    ``encryption`` is the fact of that name. ``is_off`` says that the importer leaves this image as it is.
+    ``encryption`` is the fact of that name. ``is_off`` says that the importer leaves this image as it is,
+    ``is_compressed`` that the bytes are a disk only once somebody has decompressed them.
 
     Raises:
         EncryptedImageError: if the disk would have to be converted, but is encrypted.
@@ -106,9 +113,9 @@ def plan_conversion(
         return Skip(SkipReason.NOT_AN_IMPORT)
     if preferred is None or is_off:
         return Skip(SkipReason.DISABLED)
-    if found is DiskFormat.DOCKER and preference.is_docker_converted:
+    if found is DiskFormat.DOCKER and preference.is_docker_converted and not is_compressed:
         return Convert(found, DiskFormat.RAW, Tool.ROOT_DISK)
-    if found not in _HOLDS_A_DISK:
+    if found not in _HOLDS_A_DISK or is_compressed:
         return Skip(SkipReason.NOT_A_DISK)
     if found is preferred:
         return Skip(SkipReason.ALREADY_PREFERRED)

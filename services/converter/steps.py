@@ -81,7 +81,8 @@ class Converter:
             self._converting.preference,
             is_import=operation.kind is OperationKind.IMPORT,
             encryption=encryption_of(staged.facts),
-            is_off=ImportPlugin.CONVERSION in operation.switched_off or _is_compressed(image),
+            is_off=ImportPlugin.CONVERSION in operation.switched_off,
+            is_compressed=_is_compressed(image),
         )
 
     async def _contents(self, operation: Operation, path: Path, disk: SourceDisk | None) -> Mapping[str, Fact]:

@@ -55,6 +55,12 @@ def test_what_holds_no_disk_is_published_as_it_came(found: DiskFormat) -> None:
     assert plan(found, DiskFormat.RAW) == Skip(SkipReason.NOT_A_DISK)
 
 
+@pytest.mark.parametrize("found", [DiskFormat.QCOW2, DiskFormat.DOCKER])
+def test_what_is_kept_compressed_is_no_disk_yet(found: DiskFormat) -> None:
+    preference = Preference(DiskFormat.RAW, is_docker_converted=True)
+    assert plan_conversion(found, preference, is_import=True, is_compressed=True) == Skip(SkipReason.NOT_A_DISK)
+
+
 @pytest.mark.parametrize("preferred", sorted(OUTPUT_FORMATS))
 def test_image_in_the_preferred_format_is_left_alone_even_if_encrypted(preferred: DiskFormat) -> None:
     assert plan(preferred, preferred) == Skip(SkipReason.ALREADY_PREFERRED)
