@@ -1,12 +1,12 @@
 # Tintype's commands. `make help` lists them; CONTRIBUTING.md says when to use which.
 #   PYTHON=…       interpreter that .venv is made of (default: the newest of 3.11 to 3.13, else python3)
 #   PYTEST_ARGS=…  added to every pytest command, e.g. PYTEST_ARGS="-k upload"
-#   WORKERS=…      how many processes `make test` runs tests in (default: 2); 0 runs them one after the other
+#   WORKERS=…      how many processes `make test` runs tests in (default: 0, one after the other)
 
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-WORKERS ?= 2
+WORKERS ?= 0
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
