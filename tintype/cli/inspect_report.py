@@ -25,6 +25,7 @@ from tintype.inspect import Inspection, Inspector
 from tintype.inspect.compression.decompressor import SNIFF_SIZE
 from tintype.inspect.compression.inspector import CompressedInspector
 from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
+from tintype.inspect.inspection import PLACE_OF_DISK
 from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 
@@ -32,11 +33,6 @@ _READ_SIZE = 1024 * 1024
 _HOLE_SIZE = 16 * 1024 * 1024
 _NO_BAR_BELOW = 256 * 1024 * 1024
 """A smaller file is read before a person has seen a bar."""
-
-
-_APPLIANCE_DISK = ("ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes")
-"""Facts that tell where the disk inside of an OVA is."""
-
 
 _COMPRESSED_AS_THEY_ARE = (DiskFormat.AKI, DiskFormat.ARI)
 """Formats whose images are compressed themselves: what is inside is their own matter."""
@@ -199,7 +195,7 @@ class _Place:
     @classmethod
     def of(cls, path: Path, disk_format: DiskFormat, facts: Mapping[str, Fact]) -> _Place:
         """The disk inside of an appliance, and else the image."""
-        match [facts[key].value for key in _APPLIANCE_DISK if key in facts]:
+        match [facts[key].value for key in PLACE_OF_DISK if key in facts]:
             case [str(inner), int(offset), int(length)] if disk_format is DiskFormat.OVA:
                 return cls(path, DiskFormat(inner), offset, length)
             case _:
