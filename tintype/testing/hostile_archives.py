@@ -255,7 +255,13 @@ def _tar_extensions() -> _Rows:
     yield "zero byte in a name", ArchiveContentError, _member_first(pax({"path": "a\0b"}), member("c"))
     yield "pax size beyond the end", TruncatedError, _member_first(pax({"size": "99999999999"}), member("c"))
     yield "pax size that is no number", MalformedImageError, _member_first(pax({"size": "-1"}), member("c"))
-    for what, payload in {"without a length": b"path=a\n", "of no length": b"0 a=b\n", "too long": b"99 a=b\n"}.items():
+    records = {
+        "without a length": b"path=a\n",
+        "without a length behind others": b"6 a=b\n" + b"x" * 40,
+        "of no length": b"0 a=b\n",
+        "too long": b"99 a=b\n",
+    }
+    for what, payload in records.items():
         record = member("pax", payload, kind=b"x")
         yield f"pax record {what}", MalformedImageError, _member_first(record, member("c"))
     yield "sparse by pax", UnsupportedImageError, _member_first(pax({"GNU.sparse.major": "1"}), member("c"))

@@ -256,7 +256,7 @@ def _pax_records(payload: bytes) -> dict[bytes, bytes]:
     begin = 0
     while begin < len(payload):
         space = payload.find(b" ", begin, begin + 20)
-        length = _decimal(payload[begin:space]) if space > begin else 0
+        length = _decimal(payload[begin : max(begin, space)])
         key, equals, value = payload[space + 1 : begin + length].partition(b"=")
         if begin + length > len(payload) or not equals or not value.endswith(b"\n"):
             raise MalformedImageError("the tar archive has a pax header that cannot be read")
