@@ -1,4 +1,4 @@
-"""The disks that are moved about: made once for a run, half random and half text, as file systems are."""
+"""The disks that are moved about: made once for a run."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def make_disks(directory: Path, size: int) -> Disks:
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(qcow2)]
     subprocess.run(command, check=True)
     return Disks(raw, qcow2, size)
+
+
+def make_compressible_raw(path: Path, size: int) -> Path:
+    """A raw file of ``size`` bytes that compress to half."""
+    with path.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(os.urandom(MIB // 2).hex().encode())
+    return path
 
 
 def make_sparse_raw(path: Path, size: int, data: int) -> Path:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from benchmarks.disks import MIB, Disks, make_sparse_raw
+from benchmarks.disks import MIB, Disks, make_compressible_raw, make_sparse_raw
 from benchmarks.measure import side_by_side, table
 from services.importer import one_pass
 from services.importer.expectations import Expectations
@@ -112,9 +112,10 @@ async def _digest(directory: Path, data: int, runs: int) -> str:
 
 async def _conversion(directory: Path, disks: Disks, runs: int) -> str:
     rows = []
+    raw = make_compressible_raw(directory / "text.raw", disks.size)
     for name, (disk_format, making, reading) in CONVERSIONS.items():
         image, output = directory / "image", directory / "output"
-        subprocess.run(["qemu-img", "convert", "-f", "raw", *making, str(disks.raw), str(image)], check=True)
+        subprocess.run(["qemu-img", "convert", "-f", "raw", *making, str(raw), str(image)], check=True)
         qemu_name = _QEMU_NAMES.get(disk_format, str(disk_format))
         command = ["qemu-img", "convert", *reading, "-f", qemu_name, "-O", "raw", str(image), str(output)]
         contestants: dict[str, Callable[[], Awaitable[object]]] = {
@@ -124,6 +125,7 @@ async def _conversion(directory: Path, disks: Disks, runs: int) -> str:
         taken = await side_by_side(runs, contestants, partial(_settle, output))
         rows.append([name, str(taken["ours"]), str(taken["theirs"]), taken["ours"].ratio(taken["theirs"])])
         image.unlink()
+    raw.unlink()
     head = ["to raw from", "Tintype, guest digest included, s", "qemu-img convert, s", "ratio (goal ≤ 1.1)"]
     return table(head, rows)
 
