@@ -187,7 +187,7 @@ def _change(name: str, values: dict[str, Plain]) -> str:
     now = attributes.get(name) if isinstance(attributes, dict) else None
     if name != "overrides" or not isinstance(now, dict):
         return name
-    return f"{name}: {', '.join(f'{key}={cell(value)}' for key, value in now.items()) or 'none'}"
+    return f"{name}: {', '.join(f'{key}={cell(value)}' for key, value in sorted(now.items())) or 'none'}"
 
 
 def _sentence(change: ImageEvent | Progress) -> str:
