@@ -1,4 +1,4 @@
-"""A nats-server for tests: one for all that do not harm it, and one of its own for a test that does."""
+"""For all tests: which examples are tried, and a nats-server for all that do not harm it, or for one that does."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
+
+# The same examples in every run, and none too slow on a busy machine: to look for new ones is what `make fuzz` is for.
+settings.load_profile("ci")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
