@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.converter.plan import SourceDisk
 from services.converter.watched import Tell, both, watched
+from tintype.disks.byte_file import ByteFile
 from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
-from tintype.domain.errors import StoreUnavailableError
+from tintype.domain.errors import StoreUnavailableError, TruncatedError
 from tintype.domain.values import DiskFormat, GuestDigest
 from tintype.inspect import Inspection, Inspector
-
-PIECE_BYTES = 1024 * 1024
-_ZEROS = bytes(PIECE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,38 +81,18 @@ def _begin_flush(path: Path) -> None:
 def _examine(path: Path, disk_format: DiskFormat, algorithm: str, tell: Tell) -> tuple[str, Inspection]:
     digest = hashlib.new(algorithm, usedforsecurity=False)
     inspector = Inspector(disk_format)
-    piece = bytearray(PIECE_BYTES)
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        size = os.fstat(descriptor).st_size
-        offset = hole_end = 0
-        while offset < size:
-            if offset >= hole_end:
-                hole_end = _next_data(descriptor, offset, size)
-            wanted = min(PIECE_BYTES, size - offset)
-            if offset + wanted <= hole_end:
-                view = memoryview(_ZEROS)[:wanted]  # a hole: hashed like all else, but never read
-            else:
-                count = os.preadv(descriptor, [memoryview(piece)[:wanted]], offset)
-                if count == 0:
-                    raise StoreUnavailableError("the converted image became shorter while it was read")
-                view = memoryview(piece)[:count]
-            digest.update(view)
-            inspector.feed(view)
-            offset += len(view)
-            tell(offset)
-        return digest.hexdigest(), inspector.finish()
-    finally:
-        os.close(descriptor)
+    done = 0
+    for piece in _pieces(path):
+        digest.update(piece)
+        inspector.feed(piece)
+        done += len(piece)
+        tell(done)
+    return digest.hexdigest(), inspector.finish()
 
 
-def _next_data(descriptor: int, offset: int, size: int) -> int:
-    """Where the next data begin: ``offset`` itself where there is no hole, or where holes cannot be seen."""
+def _pieces(path: Path) -> Iterator[memoryview]:
     try:
-        return os.lseek(descriptor, offset, os.SEEK_DATA)
-    except OSError as exc:
-        if exc.errno == errno.ENXIO:  # nothing but a hole up to the end
-            return size
-        if exc.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            return offset
-        raise
+        with ByteFile(path) as file:
+            yield from file.pieces()
+    except TruncatedError as exc:  # our own output, so that it is no fault of the image
+        raise StoreUnavailableError("the converted image became shorter while it was read") from exc

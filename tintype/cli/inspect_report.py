@@ -6,7 +6,7 @@ The image is opened as a disk only when its headers were found safe. An operatin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,8 +29,6 @@ from tintype.inspect.inspection import PLACE_OF_DISK
 from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 
-_READ_SIZE = 1024 * 1024
-_HOLE_SIZE = 16 * 1024 * 1024
 _NO_BAR_BELOW = 256 * 1024 * 1024
 """A smaller file is read before a person has seen a bar."""
 
@@ -159,22 +157,12 @@ def _verdict(path: Path, declared: DiskFormat | None, limits: Limits) -> Report:
 def _fed(taker: Inspector | CompressedInspector, file: ByteFile) -> Inspection:
     with _bar("inspect", file.size) as report:
         done = 0
-        for chunk in _chunks(file):
-            taker.feed(chunk)
-            done += len(chunk)
+        for piece in file.pieces():
+            taker.feed(piece)
+            done += len(piece)
             if report:
                 report(done, file.size)
         return taker.finish()
-
-
-def _chunks(file: ByteFile) -> Iterator[bytes | memoryview]:
-    """The file's bytes in order; its holes are not read, which would cost as much as data."""
-    zeros = memoryview(bytes(_HOLE_SIZE))
-    for extent in file.extents():
-        step = _HOLE_SIZE if extent.is_zero else _READ_SIZE
-        for offset in range(extent.offset, extent.end, step):
-            length = min(step, extent.end - offset)
-            yield zeros[:length] if extent.is_zero else file.read(offset, length)
 
 
 def _known_format(inspector: Inspector) -> DiskFormat | None:

@@ -13,6 +13,12 @@ from typing import Self
 from tintype.disks.disk import Extent
 from tintype.domain.errors import StoreUnavailableError, TruncatedError, UnsupportedImageError
 
+PIECE_SIZE = 1024 * 1024
+"""Bytes of data that :meth:`ByteFile.pieces` reads at once."""
+
+HOLE_SIZE = 16 * 1024 * 1024
+"""Bytes of a hole that it passes on at once."""
+
 # A pipe's open would wait for a writer: it must not, to be refused.
 _OPEN_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
@@ -105,6 +111,35 @@ class ByteFile:
             # A file that is written meanwhile must not keep this going for ever.
             begin = min(max(self._seek(data, os.SEEK_HOLE), data + 1), end)
             yield Extent(data, begin - data, is_zero=False)
+
+    def pieces(self) -> Iterator[memoryview]:
+        """All bytes in order, a piece at a time: holes are not read, which would cost as much as data.
+
+        A piece is good until the next one is asked for.
+
+        Raises:
+            TruncatedError: the file has become shorter.
+            StoreUnavailableError: the medium failed.
+        """
+        buffer, zeros = memoryview(bytearray(PIECE_SIZE)), memoryview(bytes(HOLE_SIZE))
+        for extent in self.extents():
+            offset = extent.offset
+            while offset < extent.end:
+                if extent.is_zero:
+                    piece = zeros[: extent.end - offset]
+                else:
+                    piece = self._read_into(buffer[: extent.end - offset], offset)
+                yield piece
+                offset += len(piece)
+
+    def _read_into(self, buffer: memoryview, offset: int) -> memoryview:
+        try:
+            count = os.preadv(self._descriptor, [buffer], self._start + offset)
+        except OSError as exc:
+            raise _translated(self.name, exc) from exc
+        if count == 0:
+            raise TruncatedError(f"the file became shorter while byte {offset} was read")
+        return buffer[:count]
 
     def _seek(self, position: int, whence: int) -> int:
         """The next data or hole; where the file system cannot tell, all is data."""

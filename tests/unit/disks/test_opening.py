@@ -133,3 +133,27 @@ def test_disk_can_be_closed_twice(sparse: Path) -> None:
     disk.close()
     disk.close()
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("window", [(0, None), (3, None), (1000, 30 << 20)])
+def test_pieces_are_all_bytes_with_the_holes_between(window: tuple[int, int | None], tmp_path: Path) -> None:
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.write(b"begin" * 400_000)
+        file.seek(40 << 20)
+        file.write(b"end")
+    begin, length = window
+    with ByteFile(path, offset=begin, length=length) as window_of_file:
+        found = b"".join(bytes(piece) for piece in window_of_file.pieces())
+    assert found == path.read_bytes()[begin:][:length]
+
+
+def test_file_that_becomes_shorter_while_its_pieces_are_read_is_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * (3 << 20))
+    with ByteFile(path) as file:
+        pieces = file.pieces()
+        assert len(next(pieces)) == MIB
+        os.truncate(path, 0)
+        with pytest.raises(TruncatedError):
+            next(pieces)
