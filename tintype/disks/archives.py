@@ -7,12 +7,12 @@ be was checked then, and is not checked here again. That each layer is the one t
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tintype.domain.errors import ArchiveContentError, ManifestMismatchError, TruncatedError, UnsupportedImageError
+from tintype.disks.byte_file import ByteFile
+from tintype.domain.errors import ArchiveContentError, ManifestMismatchError, UnsupportedImageError
 from tintype.inspect.archives.container_image import ContainerImage, Contents, image_in
 from tintype.inspect.archives.json_document import MAX_DOCUMENT_SIZE
 from tintype.inspect.archives.layer_decompression import Compression, Growth, decompression, layer_compression_of
@@ -49,7 +49,7 @@ def layers_of(path: Path) -> list[Layer]:
 
     Raises:
         RefusedContentError: it is no container archive of one image.
-        OSError: the file cannot be read.
+        StoreUnavailableError: the file cannot be read.
     """
     return list(container_of(path).layers)
 
@@ -59,10 +59,10 @@ def container_of(path: Path) -> Container:
 
     Raises:
         RefusedContentError: it is no container archive of one image.
-        OSError: the file cannot be read.
+        StoreUnavailableError: the file cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
-        return _Survey(file.fileno()).container()
+    with ByteFile(path) as file:
+        return _Survey(file).container()
 
 
 def pass_layer(
@@ -76,7 +76,7 @@ def pass_layer(
         ManifestMismatchError: at the end, if the tar is not that of the layer's digest.
         DecompressionBombError: it grows too much, or to more than ``max_size`` bytes.
         RefusedContentError: it cannot be decompressed, or ends too early.
-        OSError: the file cannot be read.
+        StoreUnavailableError: the file cannot be read.
     """
     digest = hashlib.sha256()
 
@@ -85,10 +85,10 @@ def pass_layer(
         sink(piece)
 
     source = decompression(layer.compression, take, Growth(max_size))
-    with path.open("rb", buffering=0) as file:
+    with ByteFile(path) as file:
         for begin in range(0, layer.size, _CHUNK_SIZE):
             length = min(_CHUNK_SIZE, layer.size - begin)
-            source.feed(memoryview(_read_exactly(file.fileno(), layer.offset + begin, length)))
+            source.feed(memoryview(file.read_exactly(layer.offset + begin, length, "a layer")))
     source.finish()
     if layer.digest != f"sha256:{digest.hexdigest()}":
         raise ManifestMismatchError("a layer is not the one that the image's configuration lists")
@@ -98,8 +98,8 @@ def pass_layer(
 class _Survey:
     """What is in an archive, by its headers and documents."""
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, file: ByteFile) -> None:
+        self._file = file
         self._contents = Contents()
         self._members: dict[str, Member] = {}
 
@@ -107,7 +107,7 @@ class _Survey:
         """The one image, when its parts are there."""
         offset = 0
         for _ in range(MAX_MEMBERS + 1):
-            header, offset = header_at(lambda at, length: os.pread(self._descriptor, length, at), offset)
+            header, offset = header_at(self._file.read, offset)
             if header is None:
                 image = image_in(self._contents)
                 layers = zip(image.layers, image.diff_ids, strict=True)
@@ -125,24 +125,12 @@ class _Survey:
             raise ArchiveContentError(f"the archive holds {member.name!a:.80} twice")
         self._members[member.name] = member
         is_small = member.size <= MAX_DOCUMENT_SIZE
-        data = _read_exactly(self._descriptor, member.offset, member.size) if is_small else b""
+        data = self._file.read_exactly(member.offset, member.size, "a document") if is_small else b""
         self._contents.add_file(member.name, member.size, b"" if is_tar(data) else data)
 
     def _layer(self, member: Member, digest: str) -> Layer:
-        head = _read_exactly(self._descriptor, member.offset, min(member.size, BLOCK_SIZE))
+        head = self._file.read_exactly(member.offset, min(member.size, BLOCK_SIZE), "a layer")
         compression = layer_compression_of(head)
         if compression is Compression.NONE and not is_tar(head) and head != bytes(BLOCK_SIZE):
             raise UnsupportedImageError(f"the layer {member.name!a:.100} is no tar archive")
         return Layer(member.offset, member.size, compression, digest)
-
-
-def _read_exactly(descriptor: int, offset: int, length: int) -> bytes:
-    pieces = []
-    while length:
-        piece = os.pread(descriptor, length, offset)
-        if not piece:
-            raise TruncatedError(f"the archive ends at byte {offset}, in the middle of a file")
-        pieces.append(piece)
-        offset += len(piece)
-        length -= len(piece)
-    return b"".join(pieces)
