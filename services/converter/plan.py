@@ -9,7 +9,7 @@ from tintype.domain.errors import EncryptedImageError, InternalError, InvalidFor
 from tintype.domain.events import SkipReason
 from tintype.domain.values import Blob, DiskFormat
 from tintype.inspect import encryption_of
-from tintype.inspect.inspection import PLACE_OF_DISK
+from tintype.inspect.inspection import place_of_disk
 
 _QEMU_NAMES = {
     DiskFormat.RAW: "raw",
@@ -144,12 +144,10 @@ def readable_disk(staged: Blob) -> SourceDisk | None:
 def _disk_of_appliance(staged: Blob) -> SourceDisk | None:
     if encryption_of(staged.facts):
         return None
-    found = [staged.facts[name].value for name in PLACE_OF_DISK if name in staged.facts]
-    match found:
-        case [str(disk_format), int(offset), int(length)]:
-            return SourceDisk(DiskFormat(disk_format), offset, length)
-        case _:
-            raise InternalError("the inspection of an appliance did not tell where its disk is")
+    place = place_of_disk(staged.facts)
+    if place is None:
+        raise InternalError("the inspection of an appliance did not tell where its disk is")
+    return SourceDisk(*place)
 
 
 def qemu_img_arguments(

@@ -25,7 +25,7 @@ from tintype.inspect import Inspection, Inspector
 from tintype.inspect.compression.decompressor import SNIFF_SIZE
 from tintype.inspect.compression.inspector import CompressedInspector
 from tintype.inspect.compression.kinds import DECOMPRESSIBLE, compression_of
-from tintype.inspect.inspection import PLACE_OF_DISK
+from tintype.inspect.inspection import place_of_disk
 from tintype.inspect.second_opinion import FIRST
 from tintype.runtime.sandbox import Sandbox, detect_sandbox
 
@@ -183,11 +183,8 @@ class _Place:
     @classmethod
     def of(cls, path: Path, disk_format: DiskFormat, facts: Mapping[str, Fact]) -> _Place:
         """The disk inside of an appliance, and else the image."""
-        match [facts[key].value for key in PLACE_OF_DISK if key in facts]:
-            case [str(inner), int(offset), int(length)] if disk_format is DiskFormat.OVA:
-                return cls(path, DiskFormat(inner), offset, length)
-            case _:
-                return cls(path, disk_format)
+        place = place_of_disk(facts) if disk_format is DiskFormat.OVA else None
+        return cls(path, *place) if place else cls(path, disk_format)
 
     async def contents(self) -> Mapping[str, Fact]:
         """What is on the disk; nothing where there is none that can be read."""

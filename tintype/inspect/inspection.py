@@ -17,6 +17,15 @@ PLACE_OF_DISK = ("ova_disk_format", "ova_disk_offset", "ova_disk_size_bytes")
 """Keys of the facts by which the disk in an appliance is found again."""
 
 
+def place_of_disk(facts: Mapping[str, Fact]) -> tuple[DiskFormat, int, int] | None:
+    """The format, the offset and the length in bytes of an appliance's disk; ``None`` where it is not told."""
+    match [facts[key].value for key in PLACE_OF_DISK if key in facts]:
+        case [str(disk_format), int(offset), int(length)]:
+            return DiskFormat(disk_format), offset, length
+        case _:
+            return None
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What one format's parser read; ``virtual_size`` in bytes, ``None`` where the format holds no disk.
