@@ -92,17 +92,8 @@ def content_fact(key: str, value: PropertyValue, source: str) -> Fact:
     return Fact(value, source)
 
 
-def read_contents(disk: Disk) -> Mapping[str, Fact]:
-    """The facts of a disk's partition table and superblocks.
-
-    Raises:
-        RefusedContentError: the image's own tables are not sound, so that the disk cannot be read.
-    """
-    return survey(disk).facts
-
-
 def survey(disk: Disk) -> Survey:
-    """The same, and where the file systems are.
+    """The facts of a disk's partition table and superblocks, and where the file systems are.
 
     Raises:
         RefusedContentError: the image's own tables are not sound, so that the disk cannot be read.

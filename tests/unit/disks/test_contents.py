@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tintype.disks import contents_jail
-from tintype.disks.contents import CONTENT_FACTS, content_fact, read_contents, survey
+from tintype.disks.contents import CONTENT_FACTS, content_fact, survey
 from tintype.disks.contents_jail import examine_contents
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import TruncatedError
@@ -40,7 +40,7 @@ def facts_of(tmp_path: Path, content: bytes | bytearray) -> Mapping[str, Fact]:
     path = tmp_path / "disk.raw"
     path.write_bytes(content)
     with open_disk(path, DiskFormat.RAW) as disk:
-        return read_contents(disk)
+        return survey(disk).facts
 
 
 def values_of(facts: Mapping[str, Fact]) -> dict[str, PropertyValue]:
