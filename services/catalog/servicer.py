@@ -77,6 +77,10 @@ class CatalogServicer(CatalogServiceServicer):
         source = values.decode_source(request.source)
         return newest_operation(await self._commands.import_(asked, image_id(request.image_id), source))
 
+    async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Context) -> pb.Provenance:
+        """The chain from what a publisher signed to the bytes that are served."""
+        raise NotImplementedError
+
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Context) -> pb.ListImageEventsResponse:
         """A page of an image's history."""
         events, next_token = await self._reading.events(

@@ -17,7 +17,7 @@ from services.importer.uploads import Uploads
 from tintype.adapters.event_log import open_event_log
 from tintype.adapters.stores import Stores, open_stores
 from tintype.domain.events import (
-    ConversionSkipped,
+    ImageAttested,
     ImageConverted,
     ImageDeleted,
     ImagePublished,
@@ -36,7 +36,7 @@ from tintype.runtime.worker import Worker
 PUBLISHER_EVENTS = (
     ImageStaged,
     ImageConverted,
-    ConversionSkipped,
+    ImageAttested,
     ImagePublished,
     ImageStepFailed,
     ImageDeleted,

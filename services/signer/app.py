@@ -5,29 +5,36 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 
+from services.signer.attesting import Attesting
 from services.signer.keys.directory import CertificateDirectory
+from services.signer.keys.key_directory import KeyDirectory
+from services.signer.keys.names import new_key_id
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.event_log import open_event_log
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError
-from tintype.domain.events import ImageStaged, ImportRequested, Step
+from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged, ImportRequested, Step
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
 
 async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
-    """The signer: one worker for VERIFY, and its servicer.
+    """The signer: one worker for VERIFY and ATTEST, and its servicer.
 
     Raises:
-        ConfigurationError: the certificate directory does not exist.
+        ConfigurationError: the certificate directory does not exist, or there is no place for keys.
     """
     own = settings.signer
     if own.certificate_dir and not own.certificate_dir.is_dir():
         raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
+    if own.key_dir is None:
+        raise ConfigurationError("signer.key_dir is missing: the signer needs a directory for its own keys")
     clock = SystemClock()
+    keys = KeyDirectory(own.key_dir, clock)
+    await keys.prepare(new_key_id(clock.now()))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
     verifier = SignatureVerifier(
         CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
@@ -36,9 +43,9 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         name="signer",
         event_log=opened.log,
         clock=clock,
-        steps={Step.VERIFY: verifier.verify_image},
+        steps={Step.VERIFY: verifier.verify_image, Step.ATTEST: Attesting(keys).attest_image},
         # ImportRequested: the bytes of glance-direct are staged already.
-        types=(ImageStaged, ImportRequested),
+        types=(ImageStaged, ImportRequested, ImageConverted, ConversionSkipped),
         settings=own.worker,
     )
     return Service(

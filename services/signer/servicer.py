@@ -21,6 +21,40 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
     def __init__(self, verifier: SignatureVerifier) -> None:
         self._verifier = verifier
 
+    async def SignDigest(
+        self, request: pb.SignDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.SignDigestResponse:
+        """Sign with the service's active key."""
+        raise NotImplementedError
+
+    async def GetCertificate(
+        self, request: pb.GetCertificateRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.GetCertificateResponse:
+        """A certificate by its id."""
+        raise NotImplementedError
+
+    async def GetTrust(self, request: pb.GetTrustRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.Trust:
+        """Whom this site trusts."""
+        raise NotImplementedError
+
+    async def ListKeys(
+        self, request: pb.ListKeysRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ListKeysResponse:
+        """The service's keys."""
+        raise NotImplementedError
+
+    async def TestPolicy(
+        self, request: pb.TestPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.PolicyVerdict:
+        """What today's policy says about an image."""
+        raise NotImplementedError
+
+    async def GetCheckpoint(
+        self, request: pb.GetCheckpointRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.Checkpoint:
+        """A signed checkpoint of the log."""
+        raise NotImplementedError
+
     async def VerifyDigest(
         self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.VerifyDigestResponse:

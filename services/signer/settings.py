@@ -16,6 +16,10 @@ class SignerSection(ServiceSettings):
         default=None,
         description="Directory of publishers' certificates in PEM; a file's name without its suffix is the id.",
     )
+    key_dir: Path | None = Field(
+        default=None,
+        description="Directory of the service's own keys, which it signs attestations with; a first one is made there.",
+    )
     require_signature: bool = Field(default=False, description="Refuse images that have no signature.")
 
 

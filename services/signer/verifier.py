@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.signer.verifying import declared_signature, verify_signature
 from tintype.domain.commands import RecordVerified
 from tintype.domain.errors import InternalError, InvalidDigestError, SignatureChangedError, SignatureMissingError
 from tintype.domain.events import Verdict, Verification
@@ -13,6 +12,7 @@ from tintype.domain.values import Digest, PropertyValue
 from tintype.ports.certificates import CertificateSource
 from tintype.ports.clock import Clock
 from tintype.runtime.worker import StepRun
+from tintype.trust.signatures import declared_signature, verify_signature
 
 
 class SignatureVerifier:
@@ -28,7 +28,7 @@ class SignatureVerifier:
 
         Raises:
             SignatureMissingError: nothing is declared, and the site wants a signature.
-            RefusedContentError: as :mod:`services.signer.verifying` says.
+            RefusedContentError: as :mod:`tintype.trust.signatures` says.
             InvalidDigestError: the digest that the signature covers is not among the digests.
             UnavailableError: the source of certificates does not answer.
         """

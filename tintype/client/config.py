@@ -28,7 +28,7 @@ class ClientConfig:
     """``HOST:PORT`` of the converter; not needed by any call yet."""
 
     signer: str = ""
-    """``HOST:PORT`` of the signer; not needed by any call yet."""
+    """``HOST:PORT`` of the signer; needed for signing, keys and policies."""
 
     nats: str = ""
     """``nats://HOST:PORT`` of the log; needed to subscribe to events and to check the log."""

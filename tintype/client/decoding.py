@@ -69,6 +69,8 @@ def image(message: catalog_pb2.Image) -> Image:
                 events.decode_verification(message.verification) if message.HasField("verification") else None
             ),
             source_digests=dict(sorted(message.source_digests.items())),
+            attestation_key_id=message.attestation_key_id,
+            damaged_stores=tuple(message.damaged_stores),
             failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
             operation_id=message.operation_id,
             etag=message.etag,

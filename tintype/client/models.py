@@ -12,8 +12,11 @@ from datetime import datetime
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
     Event,
     Failure,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -38,12 +41,15 @@ from tintype.domain.values import ContainerFormat, DiskFormat, Fact, PropertyVal
 __all__ = [
     "ContainerFormat",
     "ConversionSkipped",
+    "CopyDamaged",
+    "CopyHealed",
     "DiskFormat",
     "Download",
     "Event",
     "Fact",
     "Failure",
     "Image",
+    "ImageAttested",
     "ImageConverted",
     "ImageCreated",
     "ImageDeleted",
@@ -80,7 +86,8 @@ class Image:
 
     ``size`` and what follows from the bytes is unset before they are published. ``read_facts`` is what was read from
     them, ``overrides`` what an administrator has put in the place of facts and properties, ``effective_properties``
-    what counts. ``failure`` says why the newest operation failed. ``position`` is the log position of the image's
+    what counts. ``damaged_stores`` are those of the ``stores`` in which other bytes were found than the image's.
+    ``failure`` says why the newest operation failed. ``position`` is the log position of the image's
     newest event.
     """
 
@@ -109,6 +116,8 @@ class Image:
     guest_digest: str
     verification: Verification | None
     source_digests: Mapping[str, str]
+    attestation_key_id: str
+    damaged_stores: tuple[str, ...]
     failure: Failure | None
     operation_id: str
     etag: str

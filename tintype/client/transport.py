@@ -17,6 +17,7 @@ import grpc.aio
 
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.importer.v1 import importer_pb2_grpc
+from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
@@ -83,6 +84,7 @@ class Transport:
         """What else to close at the end: a caller may leave an iterator, and not close it."""
         self._catalog = _channel(config.catalog)
         self._importer = _channel(config.importer) if config.importer else None
+        self._signer = _channel(config.signer) if config.signer else None
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
         self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
         self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
@@ -106,6 +108,39 @@ class Transport:
             ConfigurationError: the configuration names no importer.
         """
         return importer_pb2_grpc.ImporterServiceStub(self.importer_channel)
+
+    @property
+    def importer_admin(self) -> importer_pb2_grpc.ImporterAdminServiceStub:
+        """What operators ask of the importer.
+
+        Raises:
+            ConfigurationError: the configuration names no importer.
+        """
+        return importer_pb2_grpc.ImporterAdminServiceStub(self.importer_channel)
+
+    @property
+    def signer(self) -> signer_pb2_grpc.SignerServiceStub:
+        """The signer.
+
+        Raises:
+            ConfigurationError: the configuration names no signer.
+        """
+        return signer_pb2_grpc.SignerServiceStub(self._signer_channel)
+
+    @property
+    def signer_admin(self) -> signer_pb2_grpc.SignerAdminServiceStub:
+        """What operators ask of the signer.
+
+        Raises:
+            ConfigurationError: the configuration names no signer.
+        """
+        return signer_pb2_grpc.SignerAdminServiceStub(self._signer_channel)
+
+    @property
+    def _signer_channel(self) -> grpc.aio.Channel:
+        if self._signer is None:
+            raise ConfigurationError("client.signer is missing in the configuration: nobody can be asked to sign")
+        return self._signer
 
     def observe(self, position: int) -> None:
         """Remember that the log has at least come to ``position``."""
@@ -160,7 +195,7 @@ class Transport:
         """Close the channels, and whatever else is open."""
         for close in tuple(self.on_close):
             await close()
-        for channel in (self._catalog, self._importer):
+        for channel in (self._catalog, self._importer, self._signer):
             if channel is not None:
                 await channel.close()
 

@@ -12,8 +12,11 @@ from tintype.domain.errors import LogCorruptError
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
     Event,
     EventContext,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -30,8 +33,9 @@ from tintype.domain.events import (
     StagePurpose,
     Verdict,
     Verification,
+    VerificationEvidence,
 )
-from tintype.domain.values import CommandId, OperationId, guest_digest, image_id, operation_id, project_id
+from tintype.domain.values import CommandId, Digest, OperationId, guest_digest, image_id, operation_id, project_id
 
 SKIP_REASON = values.EnumCodec("skip reason", {m: pb.SkipReason.Value(f"SKIP_REASON_{m.name}") for m in SkipReason})
 STAGE_PURPOSE = values.EnumCodec(
@@ -47,8 +51,11 @@ MESSAGES: dict[str, type[Message]] = {
     EVENT_TOKENS[ImageVerified]: pb.ImageVerified,
     EVENT_TOKENS[ImageConverted]: pb.ImageConverted,
     EVENT_TOKENS[ConversionSkipped]: pb.ConversionSkipped,
+    EVENT_TOKENS[ImageAttested]: pb.ImageAttested,
     EVENT_TOKENS[ImagePublished]: pb.ImagePublished,
     EVENT_TOKENS[ImageStepFailed]: pb.ImageStepFailed,
+    EVENT_TOKENS[CopyDamaged]: pb.CopyDamaged,
+    EVENT_TOKENS[CopyHealed]: pb.CopyHealed,
     EVENT_TOKENS[ImageDeleted]: pb.ImageDeleted,
     EVENT_TOKENS[ImagePurged]: pb.ImagePurged,
 }
@@ -83,6 +90,16 @@ def decode_verification(message: pb.Verification) -> Verification:
     )
 
 
+def _encode_evidence(evidence: VerificationEvidence | None) -> pb.VerificationEvidence | None:
+    if evidence is None:
+        return None
+    return pb.VerificationEvidence(policy=evidence.policy, certificates=evidence.certificates)
+
+
+def _decode_evidence(message: pb.VerificationEvidence) -> VerificationEvidence:
+    return VerificationEvidence(message.policy, tuple(message.certificates))
+
+
 def encode_payload(event: Event) -> Message:
     """The message that an event's payload is."""
     match event:
@@ -92,7 +109,7 @@ def encode_payload(event: Event) -> Message:
             return pb.ImageUpdated(attributes=values.encode_attributes(attributes), changed=changed)
         case ImportRequested(operation, source):
             return pb.ImportRequested(operation_id=operation, source=values.encode_source(source))
-        case ImageStaged(operation, purpose, blob, received, injected, switched_off):
+        case ImageStaged(operation, purpose, blob, received, injected, switched_off, origin):
             return pb.ImageStaged(
                 operation_id=operation,
                 purpose=STAGE_PURPOSE.encode(purpose),
@@ -100,9 +117,14 @@ def encode_payload(event: Event) -> Message:
                 received=values.encode_received(received),
                 injected_properties=values.encode_properties(injected),
                 switched_off=[values.IMPORT_PLUGIN.encode(plugin) for plugin in switched_off],
+                origin=values.encode_origin(origin),
             )
-        case ImageVerified(operation, verification):
-            return pb.ImageVerified(operation_id=operation, verification=encode_verification(verification))
+        case ImageVerified(operation, verification, evidence):
+            return pb.ImageVerified(
+                operation_id=operation,
+                verification=encode_verification(verification),
+                evidence=_encode_evidence(evidence),
+            )
         case ImageConverted(operation, blob, tool, tool_version, arguments, source_digest):
             return pb.ImageConverted(
                 operation_id=operation,
@@ -119,6 +141,12 @@ def encode_payload(event: Event) -> Message:
                 read_facts=values.encode_facts(facts),
                 guest_digest=digest or "",
             )
+        case ImageAttested(operation, key_id, envelope):
+            return pb.ImageAttested(operation_id=operation, key_id=key_id, envelope=envelope)
+        case CopyDamaged(ref, expected, found):
+            return pb.CopyDamaged(ref=values.encode_ref(ref), expected=str(expected), found=str(found or ""))
+        case CopyHealed(ref, source):
+            return pb.CopyHealed(ref=values.encode_ref(ref), source=source)
         case ImagePublished(operation, blob, locations):
             refs = [values.encode_ref(ref) for ref in locations]
             return pb.ImagePublished(operation_id=operation, blob=values.encode_blob(blob), locations=refs)
@@ -156,9 +184,11 @@ def decode_payload(message: Message) -> Event:
                 values.decode_received(message.received) if message.HasField("received") else None,
                 values.decode_properties(message.injected_properties),
                 tuple(values.IMPORT_PLUGIN.decode(number) for number in message.switched_off),
+                values.decode_origin(message.origin) if message.HasField("origin") else None,
             )
         case pb.ImageVerified():
-            return ImageVerified(_operation(message), decode_verification(message.verification))
+            evidence = _decode_evidence(message.evidence) if message.HasField("evidence") else None
+            return ImageVerified(_operation(message), decode_verification(message.verification), evidence)
         case pb.ImageConverted():
             return ImageConverted(
                 _operation(message),
@@ -175,6 +205,13 @@ def decode_payload(message: Message) -> Event:
                 values.decode_facts(message.read_facts),
                 guest_digest(message.guest_digest),
             )
+        case pb.ImageAttested():
+            return ImageAttested(_operation(message), message.key_id, message.envelope)
+        case pb.CopyDamaged():
+            expected = Digest.parse(message.expected)
+            return CopyDamaged(values.decode_ref(message.ref), expected, values.decode_digest(message.found))
+        case pb.CopyHealed():
+            return CopyHealed(values.decode_ref(message.ref), message.source)
         case pb.ImagePublished():
             locations = tuple(values.decode_ref(ref) for ref in message.locations)
             return ImagePublished(_operation(message), values.decode_blob(message.blob), locations)
@@ -195,6 +232,7 @@ def _operation(
     | pb.ImageVerified
     | pb.ImageConverted
     | pb.ConversionSkipped
+    | pb.ImageAttested
     | pb.ImagePublished
     | pb.ImageStepFailed,
 ) -> OperationId:

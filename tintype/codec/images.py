@@ -56,6 +56,8 @@ def encode_image(image: Image) -> pb.Image:
                 stores=[ref.store for ref in image.data.locations],
                 verification=encode_verification(image.data.verification),
                 source_digests=image.data.source.digests,
+                attestation_key_id=image.data.attestation_key_id,
+                damaged_stores=[ref.store for ref in image.data.damaged],
             )
         )
     return message

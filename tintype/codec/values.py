@@ -16,7 +16,16 @@ from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.types.v1 import types_pb2 as pb
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import InvalidArgumentError, PropertyTypeError
-from tintype.domain.events import Failure, ImportMethod, ImportPlugin, ImportSource, Progress, Step
+from tintype.domain.events import (
+    Failure,
+    ImportMethod,
+    ImportPlugin,
+    ImportSource,
+    Origin,
+    Progress,
+    SignedChecksums,
+    Step,
+)
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import (
     Blob,
@@ -204,6 +213,7 @@ def encode_source(source: ImportSource) -> pb.ImportSource:
         uri=source.uri,
         expected_size=source.expected_size,
         expected_digest=str(source.expected_digest or ""),
+        checksums=_encode_checksums(source.checksums),
     )
 
 
@@ -218,7 +228,41 @@ def decode_source(message: pb.ImportSource) -> ImportSource:
         uri=message.uri,
         expected_size=message.expected_size if message.HasField("expected_size") else None,
         expected_digest=decode_digest(message.expected_digest),
+        checksums=_decode_checksums(message.checksums) if message.HasField("checksums") else None,
     )
+
+
+def _encode_checksums(checksums: SignedChecksums | None) -> pb.SignedChecksums | None:
+    if checksums is None:
+        return None
+    return pb.SignedChecksums(
+        uri=checksums.uri, signature_uri=checksums.signature_uri, publisher_key=checksums.publisher_key
+    )
+
+
+def _decode_checksums(message: pb.SignedChecksums) -> SignedChecksums:
+    return SignedChecksums(message.uri, message.signature_uri, message.publisher_key)
+
+
+def encode_origin(origin: Origin | None) -> pb.Origin | None:
+    """What was proven of where imported bytes come from."""
+    if origin is None:
+        return None
+    return pb.Origin(
+        uri=origin.uri,
+        digest=str(origin.digest),
+        checksums_uri=origin.checksums_uri,
+        publisher_fingerprint=origin.publisher_fingerprint,
+    )
+
+
+def decode_origin(message: pb.Origin) -> Origin:
+    """What was proven of where imported bytes come from.
+
+    Raises:
+        InvalidDigestError: malformed.
+    """
+    return Origin(message.uri, Digest.parse(message.digest), message.checksums_uri, message.publisher_fingerprint)
 
 
 def decode_digest(text: str) -> Digest | None:
@@ -286,12 +330,18 @@ def encode_failure(failure: Failure | None) -> pb.Failure | None:
     """Why something did not work."""
     if failure is None:
         return None
-    return pb.Failure(reason=failure.reason, message=failure.message, hint=failure.hint, retryable=failure.retryable)
+    return pb.Failure(
+        reason=failure.reason,
+        message=failure.message,
+        hint=failure.hint,
+        retryable=failure.retryable,
+        evidence=failure.evidence,
+    )
 
 
 def decode_failure(message: pb.Failure) -> Failure:
     """Why something did not work."""
-    return Failure(message.reason, message.message, message.hint, message.retryable)
+    return Failure(message.reason, message.message, message.hint, message.retryable, dict(message.evidence))
 
 
 def encode_progress(progress: Progress) -> pb.Progress:

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.events import Failure, ImportPlugin, ImportSource, SkipReason, StagePurpose, Step, Verification
-from tintype.domain.values import Blob, BlobRef, Fact, GuestDigest, OperationId, PropertyValue, Received
+from tintype.domain.events import (
+    Failure,
+    ImportPlugin,
+    ImportSource,
+    Origin,
+    SkipReason,
+    StagePurpose,
+    Step,
+    Verification,
+    VerificationEvidence,
+)
+from tintype.domain.values import Blob, BlobRef, Digest, Fact, GuestDigest, OperationId, PropertyValue, Received
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +74,7 @@ class RecordStaged:
     received: Received | None = None
     injected: Mapping[str, PropertyValue] = field(default_factory=dict)
     switched_off: tuple[ImportPlugin, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +83,7 @@ class RecordVerified:
 
     operation_id: OperationId
     verification: Verification
+    evidence: VerificationEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,15 @@ class RecordConversionSkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordAttested:
+    """The signer has signed a statement about the image's road; see :class:`~tintype.domain.events.ImageAttested`."""
+
+    operation_id: OperationId
+    key_id: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPublished:
     """The final bytes are in place, at ``locations``."""
 
@@ -114,6 +135,23 @@ class RecordStepFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordCopyDamaged:
+    """A copy of the published bytes is not what it should be, or cannot be read (``found`` is ``None``)."""
+
+    ref: BlobRef
+    expected: Digest
+    found: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordCopyHealed:
+    """A damaged copy is sound again, written anew from the copy in the store ``source``."""
+
+    ref: BlobRef
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordPurged:
     """The bytes of a deleted image are gone."""
 
@@ -128,7 +166,10 @@ Command = (
     | RecordVerified
     | RecordConverted
     | RecordConversionSkipped
+    | RecordAttested
     | RecordPublished
     | RecordStepFailed
+    | RecordCopyDamaged
+    | RecordCopyHealed
     | RecordPurged
 )

@@ -12,8 +12,11 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
+    RecordCopyDamaged,
+    RecordCopyHealed,
     RecordPublished,
     RecordPurged,
     RecordStaged,
@@ -25,6 +28,7 @@ from tintype.domain.commands import (
 from tintype.domain.errors import (
     AbandonedError,
     ConversionChangedDiskError,
+    CopyNotFoundError,
     EtagMismatchError,
     FormatFixedError,
     FormatMismatchError,
@@ -45,7 +49,10 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import (
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
     Event,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -102,14 +109,19 @@ def decide(image: Image | None, command: Command) -> Event:
             return _cancel(image, command)
         case RecordStaged():
             return _stage(image, command)
-        case RecordVerified(operation_id, verification):
+        case RecordVerified(operation_id, verification, evidence):
             _require_step(image, operation_id, Step.VERIFY)
-            return ImageVerified(operation_id, verification)
+            return ImageVerified(operation_id, verification, evidence)
         case RecordConverted():
             return _convert(image, command)
         case RecordConversionSkipped(operation_id, why, facts, digest):
             _require_step(image, operation_id, Step.CONVERT)
             return ConversionSkipped(operation_id, why, facts, digest)
+        case RecordAttested(operation_id, key_id, envelope):
+            _require_step(image, operation_id, Step.ATTEST)
+            return ImageAttested(operation_id, key_id, envelope)
+        case RecordCopyDamaged() | RecordCopyHealed():
+            return _judge_copy(image, command)
         case RecordPublished(operation_id, locations):
             operation = _require_step(image, operation_id, Step.PUBLISH)
             return ImagePublished(operation_id, final_blob(operation), locations)
@@ -230,7 +242,21 @@ def _stage(image: Image, command: RecordStaged) -> Event:
         command.received,
         command.injected,
         command.switched_off,
+        command.origin,
     )
+
+
+def _judge_copy(image: Image, command: RecordCopyDamaged | RecordCopyHealed) -> Event:
+    if image.data is None or command.ref not in image.data.locations:
+        raise CopyNotFoundError(f"image {image.id} has no copy in store {command.ref.store!r}")
+    is_damaged = command.ref in image.data.damaged
+    if isinstance(command, RecordCopyDamaged):
+        if is_damaged:
+            raise StaleStepError(f"the copy of image {image.id} in store {command.ref.store!r} is known to be damaged")
+        return CopyDamaged(command.ref, command.expected, command.found)
+    if not is_damaged:
+        raise StaleStepError(f"the copy of image {image.id} in store {command.ref.store!r} is not damaged")
+    return CopyHealed(command.ref, command.source)
 
 
 def _convert(image: Image, command: RecordConverted) -> Event:

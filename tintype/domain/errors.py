@@ -21,20 +21,24 @@ children of :class:`TintypeError`) stands in :mod:`tintype.runtime.error_table`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 
 class TintypeError(Exception):
-    """Root of the tree; ``str()`` is one sentence for the user."""
+    """Root of the tree; ``str()`` is one sentence for the user.
+
+    ``evidence`` is what the refusal is based on, for programs: a few short texts by name.
+    """
 
     reason: ClassVar[str] = "INTERNAL"
     retryable: ClassVar[bool] = False
     hint: ClassVar[str] = ""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, evidence: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.evidence: Mapping[str, str] = evidence or {}
 
 
 # --- the request ------------------------------------------------------------------------------------------------------
@@ -522,10 +526,164 @@ class CertificateNotFoundError(RefusedContentError):
 
 
 class CertificateInvalidError(RefusedContentError):
-    """The certificate is expired, not yet valid, or holds another kind of key."""
+    """The certificate cannot be read, or has extensions that are malformed or not understood."""
 
     reason = "CERTIFICATE_INVALID"
-    hint = "Sign with a certificate that is valid now and made for such signatures."
+    hint = "Sign with an X.509 certificate of version 3 that is made for such signatures."
+
+
+class CertificateExpiredError(RefusedContentError):
+    """A certificate of the chain has expired."""
+
+    reason = "CERTIFICATE_EXPIRED"
+    hint = "Sign with a certificate that is valid now; if it is, look at the clock of the signer's machine."
+
+
+class CertificateNotYetValidError(RefusedContentError):
+    """A certificate of the chain is not valid yet."""
+
+    reason = "CERTIFICATE_NOT_YET_VALID"
+    hint = "Wait until it is valid, or sign with another; if it should be, look at the clock of the signer's machine."
+
+
+class CertificateUntrustedError(RefusedContentError):
+    """No chain leads from the certificate to a root that is trusted here."""
+
+    reason = "CERTIFICATE_UNTRUSTED"
+    hint = "Sign with a certificate of an authority that this site trusts; an operator adds roots to the trusted ones."
+
+
+class CertificateChainError(RefusedContentError):
+    """The chain is longer than allowed, or leads through a certificate that is no authority."""
+
+    reason = "CERTIFICATE_CHAIN"
+    hint = "Have the certificate issued by an authority whose own certificate allows it."
+
+
+class CertificateUsageError(RefusedContentError):
+    """The certificate was issued for another purpose than signing."""
+
+    reason = "CERTIFICATE_USAGE"
+    hint = "Have a certificate issued with the key usage digitalSignature, and no extended use but code signing."
+
+
+class CertificateRevokedError(RefusedContentError):
+    """A certificate of the chain was revoked by its issuer."""
+
+    reason = "CERTIFICATE_REVOKED"
+    hint = "Sign again, with a new key and a new certificate."
+
+
+class RevocationUnknownError(RefusedContentError):
+    """Whether a certificate was revoked cannot be told: the revocation list is out of date or not its issuer's."""
+
+    reason = "REVOCATION_UNKNOWN"
+    hint = "An operator has to fetch the issuer's newest revocation list (CRL)."
+
+
+class CertificateTooOldError(RefusedContentError):
+    """The certificate was issued longer ago than the project's policy accepts."""
+
+    reason = "CERTIFICATE_TOO_OLD"
+    hint = "Sign with a newer certificate; an operator can raise max_certificate_age_days."
+
+
+class KeyTypeMismatchError(RefusedContentError):
+    """The certificate holds another kind of key than the signature declares."""
+
+    reason = "KEY_TYPE_MISMATCH"
+    hint = "Set img_signature_key_type to the kind of key that the certificate holds."
+
+
+class WeakKeyError(RefusedContentError):
+    """A key of the chain is too small, or a certificate is signed with a broken hash."""
+
+    reason = "WEAK_KEY"
+    hint = "Sign with RSA of at least 2048 bits or a curve of at least 256, and certificates with SHA-256 or better."
+
+
+class SignerNotAllowedError(RefusedContentError):
+    """The project's policy does not allow this certificate to sign its images."""
+
+    reason = "SIGNER_NOT_ALLOWED"
+    hint = "Sign with an allowed certificate; an operator can add its fingerprint to the policy's allowed_signers."
+
+
+class AttestationMissingError(RefusedContentError):
+    """The image has no attestation by a service."""
+
+    reason = "ATTESTATION_MISSING"
+    hint = "Import the image again: it was published before its road was attested."
+
+
+class AttestationInvalidError(RefusedContentError):
+    """The attestation cannot be read, or its signature is not the key's."""
+
+    reason = "ATTESTATION_INVALID"
+    hint = "Do not use the image: it, or what is told of it, was changed. Look for who could write to the log."
+
+
+class AttestationForeignError(RefusedContentError):
+    """The attestation is genuine, and is about another image or other bytes."""
+
+    reason = "ATTESTATION_FOREIGN"
+    hint = "Do not use the image: what is told of it was exchanged. Look for who could write to the log."
+
+
+class ServiceKeyUnknownError(RefusedContentError):
+    """The attestation is signed with a key that is not trusted as a service's."""
+
+    reason = "SERVICE_KEY_UNKNOWN"
+    hint = "Get the certificates of the service's keys, old ones too, over a way that you trust: `tintype key list`."
+
+
+class CustodyBrokenError(RefusedContentError):
+    """A link is missing in the chain from what the publisher signed to the bytes that are served."""
+
+    reason = "CUSTODY_BROKEN"
+    hint = "Do not use the image; the message says which two links do not fit."
+
+
+class ChecksumsMalformedError(RefusedContentError):
+    """A list of checksums cannot be read."""
+
+    reason = "CHECKSUMS_MALFORMED"
+    hint = "Give the URL of a list as sha256sum or sha512sum writes it."
+
+
+class ChecksumsIncompleteError(RefusedContentError):
+    """A list of checksums does not name the file that is imported, or names it twice."""
+
+    reason = "CHECKSUMS_INCOMPLETE"
+    hint = "Give the list that its publisher offers for this file."
+
+
+class ChecksumsSignatureError(RefusedContentError):
+    """A list of checksums is not signed with the given publisher's key."""
+
+    reason = "CHECKSUMS_SIGNATURE"
+    hint = "Get the publisher's key over a way that you trust, and the list and its signature from the publisher."
+
+
+class PublisherKeyError(InvalidArgumentError):
+    """A publisher's OpenPGP key cannot be read, or can verify nothing."""
+
+    reason = "PUBLISHER_KEY"
+    hint = "Give the publisher's OpenPGP certificate, as `gpg --export --armor` writes it."
+
+
+class ServiceKeyNotFoundError(NotFoundError):
+    """The service has no key of that id."""
+
+    reason = "SERVICE_KEY_NOT_FOUND"
+    hint = "`tintype key list` shows the keys that there are."
+
+
+class CopyNotFoundError(NotFoundError):
+    """The image has no copy at that place."""
+
+    reason = "COPY_NOT_FOUND"
+    hint = "An image's stores are where its copies are."
 
 
 class SourceError(TintypeError):
@@ -654,6 +812,13 @@ class EventLogUnavailableError(UnavailableError):
     reason = "EVENT_LOG_UNAVAILABLE"
 
 
+class KeyManagerUnavailableError(UnavailableError):
+    """The key manager does not answer, or does not let the service in."""
+
+    reason = "KEY_MANAGER_UNAVAILABLE"
+    hint = "The image waits; an operator should look at the key manager and at the signer's credentials for it."
+
+
 class StoreUnavailableError(UnavailableError):
     """A store does not answer, or answers with an error of its own."""
 
@@ -739,6 +904,13 @@ class ConfigurationError(InternalError):
 
     reason = "CONFIGURATION"
     hint = "Correct the setting that the message names; --help lists all of them."
+
+
+class KeyPermissionsError(ConfigurationError):
+    """Others than the service may read or replace a private key."""
+
+    reason = "KEY_PERMISSIONS"
+    hint = "The file must belong to the service's user with mode 0600, in a directory that nobody else may write to."
 
 
 def every_error() -> Iterator[type[TintypeError]]:

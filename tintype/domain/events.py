@@ -52,6 +52,7 @@ class Step(StrEnum):
     STAGE = "stage"
     VERIFY = "verify"
     CONVERT = "convert"
+    ATTEST = "attest"
     PUBLISH = "publish"
     PURGE = "purge"
 
@@ -82,13 +83,37 @@ class ImportPlugin(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SignedChecksums:
+    """A publisher's list of checksums at ``uri``, its detached OpenPGP signature at ``signature_uri``, and the OpenPGP
+    certificate of the publisher, armored or binary.
+    """
+
+    uri: str
+    signature_uri: str
+    publisher_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ImportSource:
-    """What an import was asked to fetch; ``expected_*`` are enforced where they are given."""
+    """What an import was asked to fetch; ``expected_*`` and ``checksums`` are enforced where they are given."""
 
     method: ImportMethod
     uri: str = ""
     expected_size: int | None = None
     expected_digest: Digest | None = None
+    checksums: SignedChecksums | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What was proven of where imported bytes come from: ``digest`` of the bytes as they came was expected by the user,
+    or stood in the list at ``checksums_uri``, signed with the OpenPGP key of that fingerprint (upper-case hex).
+    """
+
+    uri: str
+    digest: Digest
+    checksums_uri: str = ""
+    publisher_fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +129,26 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True)
+class VerificationEvidence:
+    """What a verdict is based on.
+
+    ``policy`` is the fingerprint of the rules that were applied. ``certificates`` are the chain in DER, the signer's
+    first and the trusted root last; empty for an unsigned image.
+    """
+
+    policy: str
+    certificates: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """Why something did not work: the stable reason, a sentence for the user, and what to do."""
+    """Why something did not work: the stable reason, a sentence for the user, what to do, and what it is based on."""
 
     reason: str
     message: str
     hint: str = ""
     retryable: bool = False
+    evidence: Mapping[str, str] = field(default_factory=dict)
 
 
 # --- the facts --------------------------------------------------------------------------------------------------------
@@ -144,7 +182,8 @@ class ImageStaged:
     """The bytes are in a store, hashed and inspected, and not visible to anyone.
 
     ``received`` is what came, where it was decompressed: a publisher's signature covers it. ``injected`` are
-    properties that the site adds; ``switched_off`` is what is not done with this image.
+    properties that the site adds; ``switched_off`` is what is not done with this image. ``origin`` is what was proven
+    of where the bytes come from.
     """
 
     operation_id: OperationId
@@ -153,6 +192,7 @@ class ImageStaged:
     received: Received | None = None
     injected: Mapping[str, PropertyValue] = field(default_factory=dict)
     switched_off: tuple[ImportPlugin, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +201,7 @@ class ImageVerified:
 
     operation_id: OperationId
     verification: Verification
+    evidence: VerificationEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +227,17 @@ class ConversionSkipped:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageAttested:
+    """The signer put its name to the image's road: ``envelope`` is a DSSE envelope (JSON) around an in-toto Statement,
+    signed with the service's key ``key_id``.
+    """
+
+    operation_id: OperationId
+    key_id: str
+    envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePublished:
     """The image is active: these are its bytes, for ever, and where they are."""
 
@@ -201,6 +253,25 @@ class ImageStepFailed:
     operation_id: OperationId
     step: Step
     failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class CopyDamaged:
+    """The bytes at ``ref`` are not the image's any more: ``found`` is their digest, ``None`` where they cannot
+    be read.
+    """
+
+    ref: BlobRef
+    expected: Digest
+    found: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyHealed:
+    """The bytes at ``ref`` are the image's again, copied from the store ``source``; its own where they were sound."""
+
+    ref: BlobRef
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +292,11 @@ Event = (
     | ImageVerified
     | ImageConverted
     | ConversionSkipped
+    | ImageAttested
     | ImagePublished
     | ImageStepFailed
+    | CopyDamaged
+    | CopyHealed
     | ImageDeleted
     | ImagePurged
 )
@@ -235,8 +309,11 @@ EVENT_TOKENS: Mapping[type[Event], str] = {
     ImageVerified: "verified",
     ImageConverted: "converted",
     ConversionSkipped: "conversion_skipped",
+    ImageAttested: "attested",
     ImagePublished: "published",
     ImageStepFailed: "step_failed",
+    CopyDamaged: "copy_damaged",
+    CopyHealed: "copy_healed",
     ImageDeleted: "deleted",
     ImagePurged: "purged",
 }

@@ -13,6 +13,9 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import (
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -29,7 +32,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Conversion, Image, ImageData, Operation, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, target
-from tintype.domain.values import ARCHIVES, Blob, ContainerFormat
+from tintype.domain.values import ARCHIVES, Blob, BlobRef, ContainerFormat
 
 
 def fold(events: Iterable[RecordedEvent], image: Image | None = None) -> Image | None:
@@ -67,6 +70,8 @@ def evolve(image: Image | None, recorded: RecordedEvent) -> Image:
             return replace(image, is_purged=True)
         case ImagePublished():
             return _published(image, recorded, event)
+        case CopyDamaged(ref) | CopyHealed(ref):
+            return replace(image, data=_with_copy(image, ref, is_damaged=isinstance(event, CopyDamaged)))
         case _:
             image = replace(image, operation=_advanced(image.operation, recorded, event))
     if isinstance(event, ImageStaged) and event.injected:
@@ -93,7 +98,13 @@ def _created(recorded: RecordedEvent, status: Status) -> Image:
 def _advanced(
     operation: Operation | None,
     recorded: RecordedEvent,
-    event: ImportRequested | ImageStaged | ImageVerified | ImageConverted | ConversionSkipped | ImageStepFailed,
+    event: ImportRequested
+    | ImageStaged
+    | ImageVerified
+    | ImageConverted
+    | ConversionSkipped
+    | ImageAttested
+    | ImageStepFailed,
 ) -> Operation:
     now = recorded.event.time
     if isinstance(event, ImportRequested):
@@ -126,6 +137,8 @@ def _advanced(
         case ConversionSkipped():
             read = Conversion(skipped=event.why, facts=event.facts, guest_digest=event.guest_digest)
             return replace(operation, conversion=read)
+        case ImageAttested():
+            return replace(operation, attestation_key_id=event.key_id)
         case ImageStepFailed():
             was_cancelled = event.failure.reason == AbandonedError.reason
             state = OperationState.CANCELLED if was_cancelled else OperationState.FAILED
@@ -146,7 +159,15 @@ def _published(image: Image, recorded: RecordedEvent, event: ImagePublished) -> 
     return replace(
         image,
         attributes=_attributes_of_published(image.attributes, operation.staged, event.blob),
-        data=ImageData(event.blob, event.locations, operation.staged, operation.verification, now, operation.received),
+        data=ImageData(
+            event.blob,
+            event.locations,
+            operation.staged,
+            operation.verification,
+            now,
+            operation.received,
+            operation.attestation_key_id or "",
+        ),
         operation=replace(operation, state=OperationState.SUCCEEDED, ended_at=now),
     )
 
@@ -157,6 +178,13 @@ def _attributes_of_published(attributes: ImageAttributes, staged: Blob, publishe
         return attributes
     container = ContainerFormat.BARE if staged.disk_format in ARCHIVES else attributes.container_format
     return replace(attributes, disk_format=published.disk_format, container_format=container)
+
+
+def _with_copy(image: Image, ref: BlobRef, *, is_damaged: bool) -> ImageData:
+    if image.data is None or ref not in image.data.locations:
+        raise LogCorruptError(f"image {image.id} has no copy in store {ref.store!r} that could be damaged or healed")
+    others = tuple(other for other in image.data.damaged if other != ref)
+    return replace(image.data, damaged=(*others, ref) if is_damaged else others)
 
 
 def _ended(image: Image, recorded: RecordedEvent, state: OperationState) -> Operation | None:

@@ -80,6 +80,8 @@ class Operation:
     switched_off: tuple[ImportPlugin, ...] = ()
     verification: Verification | None = None
     conversion: Conversion | None = None
+    attestation_key_id: str | None = None
+    """Of the service's key that signed the attestation; the attestation itself is in the history."""
     failure: Failure | None = None
     failed_step: Step | None = None
 
@@ -93,7 +95,9 @@ class Operation:
 class ImageData:
     """The published bytes: what they are, where they are, and what they were made from.
 
-    ``received`` is what came, where it was decompressed before it became ``source``.
+    ``received`` is what came, where it was decompressed before it became ``source``. ``damaged`` are those of the
+    ``locations`` where other bytes were found. ``attestation_key_id`` is empty for what was published before the road
+    was attested.
     """
 
     blob: Blob
@@ -102,6 +106,8 @@ class ImageData:
     verification: Verification
     published_at: datetime
     received: Received | None = None
+    attestation_key_id: str = ""
+    damaged: tuple[BlobRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,4 +180,4 @@ class Image:
 
 def failure_of(error: TintypeError) -> Failure:
     """The failure that an error becomes when it ends an operation."""
-    return Failure(error.reason, error.message[:1000], error.hint, error.retryable)
+    return Failure(error.reason, error.message[:1000], error.hint, error.retryable, error.evidence)

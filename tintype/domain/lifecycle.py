@@ -56,8 +56,11 @@ TRANSITIONS: Mapping[tuple[Status | None, str], Status] = {
     (Status.IMPORTING, "verified"): Status.IMPORTING,
     (Status.IMPORTING, "converted"): Status.IMPORTING,
     (Status.IMPORTING, "conversion_skipped"): Status.IMPORTING,
+    (Status.IMPORTING, "attested"): Status.IMPORTING,
     (Status.IMPORTING, "published"): Status.ACTIVE,
     (Status.IMPORTING, "step_failed"): Status.QUEUED,
+    (Status.ACTIVE, "copy_damaged"): Status.ACTIVE,
+    (Status.ACTIVE, "copy_healed"): Status.ACTIVE,
     (Status.QUEUED, "deleted"): Status.DELETED,
     (Status.UPLOADING, "deleted"): Status.DELETED,
     (Status.IMPORTING, "deleted"): Status.DELETED,
@@ -98,4 +101,6 @@ def next_step(image: Image) -> Step | None:
         return Step.VERIFY
     if operation.conversion is None:
         return Step.CONVERT
+    if operation.attestation_key_id is None:
+        return Step.ATTEST
     return Step.PUBLISH

@@ -24,6 +24,7 @@ class StackDirectory:
         self.root = root.absolute()
         self.nats = self.root / "nats"
         self.store = self.root / "store"
+        self.keys = self.root / "keys"
         self.logs = self.root / "logs"
         self.settings_file = self.root / "settings.toml"
         self.client_file = self.root / "client.toml"

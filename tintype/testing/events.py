@@ -11,9 +11,12 @@ from tintype.domain.attributes import ImageAttributes
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
     Event,
     EventContext,
     Failure,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -28,12 +31,15 @@ from tintype.domain.events import (
     ImportRequested,
     ImportSource,
     NewEvent,
+    Origin,
     RecordedEvent,
+    SignedChecksums,
     SkipReason,
     StagePurpose,
     Step,
     Verdict,
     Verification,
+    VerificationEvidence,
 )
 from tintype.domain.values import (
     Blob,
@@ -117,6 +123,7 @@ IMPORT_ROAD: tuple[Event, ...] = (
         ),
     ),
     ImageConverted(OPERATION, CONVERTED_BLOB, "qemu-img", "7.2.0", ("convert", "-f", "qcow2", "-O", "raw")),
+    ImageAttested(OPERATION, "key-1", b'{"payload": "e30=", "payloadType": "text/plain", "signatures": []}'),
     ImagePublished(OPERATION, CONVERTED_BLOB, (BlobRef("default", "images/1"), BlobRef("second", "images/1"))),
 )
 """All events of an image that was imported and converted, from its creation until it is active."""
@@ -130,6 +137,8 @@ EVERY_EVENT: dict[str, Event] = {
         ImageStepFailed(
             OPERATION, Step.STAGE, Failure("SOURCE_UNREACHABLE", "example.org does not answer", "Try again.", True)
         ),
+        CopyDamaged(BlobRef("second", "images/1"), Digest("sha256", "ef" * 32), Digest("sha256", "98" * 32)),
+        CopyHealed(BlobRef("second", "images/1"), "default"),
         ImageDeleted(),
         ImagePurged(),
     )
@@ -172,6 +181,29 @@ VARIANTS: dict[str, Event] = {
         GUEST_DIGEST,
     ),
     "conversion_skipped.facts": ConversionSkipped(OPERATION, SkipReason.DISABLED, READ_FACTS, GUEST_DIGEST),
+    "import_requested.checksums": ImportRequested(
+        OPERATION,
+        ImportSource(
+            ImportMethod.WEB_DOWNLOAD,
+            "https://example.org/a.qcow2",
+            checksums=SignedChecksums("https://example.org/SUMS", "https://example.org/SUMS.sign", b"\x99\x01"),
+        ),
+    ),
+    "staged.origin": ImageStaged(
+        OPERATION,
+        StagePurpose.IMPORT,
+        _READ_BLOB,
+        origin=Origin(
+            "https://example.org/a.qcow2", Digest("sha256", "ab" * 32), "https://example.org/SUMS", "0A" * 20
+        ),
+    ),
+    "verified.evidence": ImageVerified(
+        OPERATION, Verification(Verdict.UNSIGNED), VerificationEvidence("78" * 32, (b"\x30\x01", b"\x30\x02"))
+    ),
+    "step_failed.evidence": ImageStepFailed(
+        OPERATION, Step.VERIFY, Failure("SIGNER_NOT_ALLOWED", "no", "Sign.", evidence={"fingerprint": "12" * 32})
+    ),
+    "copy_damaged.unreadable": CopyDamaged(BlobRef("second", "images/1"), Digest("sha256", "ef" * 32), None),
     "published.facts": ImagePublished(OPERATION, _READ_BLOB, (STAGED_BLOB.ref,)),
 }
 """Events with all that later releases have added to them, by their token and what that is."""

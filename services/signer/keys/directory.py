@@ -17,7 +17,7 @@ MAX_CERTIFICATE_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
 SUFFIXES = (".pem", ".crt", ".cer")
 
-_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
+CERTIFICATE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
 
 
 class CertificateDirectory:
@@ -33,7 +33,7 @@ class CertificateDirectory:
             CertificateNotFoundError: none of that id, the id is malformed, or what is there is no plain, small file.
             UnavailableError: the directory cannot be read.
         """
-        if not _ID.fullmatch(certificate_id):
+        if not CERTIFICATE_ID.fullmatch(certificate_id):
             raise CertificateNotFoundError(
                 f"{certificate_id[:80]!r} is not a certificate id: use letters, digits, hyphens, underscores and dots"
             )

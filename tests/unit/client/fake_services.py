@@ -212,6 +212,10 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         return self.services.operations[name][0] if name else operation(image.id)
 
     @served
+    async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Any) -> pb.Provenance:
+        raise errors.ImageNotFoundError("no such image")
+
+    @served
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Any) -> pb.ListImageEventsResponse:
         start = int(request.page_token or 0)
         events = [event for event in self.services.events if event.image_id == request.image_id]

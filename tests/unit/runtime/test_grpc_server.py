@@ -66,7 +66,7 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     """One that refuses."""
-    register = partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Refusing())
+    register = partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Refusing())  # type: ignore[abstract]  # one will do
     async with (
         serving([register], [SERVICE], "127.0.0.1:0", drain_s=0) as (address, health),
         grpc.aio.insecure_channel(address) as channel,

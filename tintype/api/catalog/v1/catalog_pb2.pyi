@@ -253,6 +253,8 @@ class Image(_message.Message):
     OVERRIDES_FIELD_NUMBER: _builtins.int
     EFFECTIVE_PROPERTIES_FIELD_NUMBER: _builtins.int
     GUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    ATTESTATION_KEY_ID_FIELD_NUMBER: _builtins.int
+    DAMAGED_STORES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given by the service unless the creator chose it: a UUID."""
     owner: _builtins.str
@@ -280,6 +282,8 @@ class Image(_message.Message):
     """The log position of the image's newest event; a read that asks for it sees at least this state."""
     guest_digest: _builtins.str
     """Of the guest's disk, the same in every format (docs/guest-disk-digest.md); empty where it is not known."""
+    attestation_key_id: _builtins.str
+    """The service's key that attested the image's road; empty where nothing was attested."""
     @_builtins.property
     def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Of the published bytes: algorithm to hex."""
@@ -325,6 +329,10 @@ class Image(_message.Message):
     def effective_properties(self) -> _containers.MessageMap[_builtins.str, _types_pb2.PropertyValue]:
         """What counts: of each key the override, else the owner's property, else the fact. Never read in a request."""
 
+    @_builtins.property
+    def damaged_stores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of `stores` in which other bytes were found than the image's."""
+
     def __init__(
         self,
         *,
@@ -358,10 +366,12 @@ class Image(_message.Message):
         overrides: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
         effective_properties: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
         guest_digest: _builtins.str = ...,
+        attestation_key_id: _builtins.str = ...,
+        damaged_stores: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "created_at", b"created_at", "failure", b"failure", "size", b"size", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "container_format", b"container_format", "created_at", b"created_at", "digests", b"digests", "disk_format", b"disk_format", "effective_properties", b"effective_properties", "etag", b"etag", "facts", b"facts", "failure", b"failure", "guest_digest", b"guest_digest", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "overrides", b"overrides", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "read_facts", b"read_facts", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "attestation_key_id", b"attestation_key_id", "container_format", b"container_format", "created_at", b"created_at", "damaged_stores", b"damaged_stores", "digests", b"digests", "disk_format", b"disk_format", "effective_properties", b"effective_properties", "etag", b"etag", "facts", b"facts", "failure", b"failure", "guest_digest", b"guest_digest", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "overrides", b"overrides", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "read_facts", b"read_facts", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
@@ -592,6 +602,173 @@ class ImportImageRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportImageRequest: _TypeAlias = ImportImageRequest  # noqa: Y015
+
+@_typing.final
+class GetProvenanceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    MIN_POSITION_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    min_position: _builtins.int
+    """Wait until the catalog has seen this log position."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        min_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "min_position", b"min_position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProvenanceRequest: _TypeAlias = GetProvenanceRequest  # noqa: Y015
+
+@_typing.final
+class Provenance(_message.Message):
+    """All that is needed to check an image's chain of custody without asking anybody, but for whom to trust."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SignaturePropertiesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_PROPERTIES_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    PUBLISHED_FIELD_NUMBER: _builtins.int
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    ATTESTATION_KEY_ID_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    project: _builtins.str
+    attestation: _builtins.bytes
+    """A DSSE envelope in JSON around an in-toto Statement; empty for what was published before roads were attested."""
+    attestation_key_id: _builtins.str
+    """The service's key that signed it."""
+    @_builtins.property
+    def sent(self) -> Global___Artifact:
+        """The bytes as they were sent, which a publisher's signature covers."""
+
+    @_builtins.property
+    def signature_properties(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The four img_signature properties; empty for an unsigned image."""
+
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The chain in DER, the signer's first and the trusted root last."""
+
+    @_builtins.property
+    def verification(self) -> _events_pb2.Verification:
+        """What the signer found when the bytes arrived."""
+
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """What was proven of where the bytes come from; unset where nothing was asked for."""
+
+    @_builtins.property
+    def published(self) -> Global___Artifact:
+        """The bytes as they are served."""
+
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        project: _builtins.str = ...,
+        sent: Global___Artifact | None = ...,
+        signature_properties: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        certificates: _abc.Iterable[_builtins.bytes] | None = ...,
+        verification: _events_pb2.Verification | None = ...,
+        origin: _types_pb2.Origin | None = ...,
+        published: Global___Artifact | None = ...,
+        attestation: _builtins.bytes = ...,
+        attestation_key_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "published", b"published", "sent", b"sent", "verification", b"verification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "attestation_key_id", b"attestation_key_id", "certificates", b"certificates", "image_id", b"image_id", "origin", b"origin", "project", b"project", "published", b"published", "sent", b"sent", "signature_properties", b"signature_properties", "verification", b"verification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
+
+@_typing.final
+class Artifact(_message.Message):
+    """Some bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DigestsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    DISK_FORMAT_FIELD_NUMBER: _builtins.int
+    GUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """In bytes."""
+    disk_format: _types_pb2.DiskFormat.ValueType
+    """Unset where they are compressed."""
+    guest_digest: _builtins.str
+    """Of the guest's disk; empty where it is not known."""
+    @_builtins.property
+    def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Algorithm to lower-case hex."""
+
+    def __init__(
+        self,
+        *,
+        size: _builtins.int = ...,
+        digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        disk_format: _types_pb2.DiskFormat.ValueType = ...,
+        guest_digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "disk_format", b"disk_format", "guest_digest", b"guest_digest", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Artifact: _TypeAlias = Artifact  # noqa: Y015
 
 @_typing.final
 class ListImageEventsRequest(_message.Message):

@@ -65,6 +65,11 @@ class CatalogServiceStub:
                 request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
                 _registered_method=True)
+        self.GetProvenance = channel.unary_unary(
+                '/tintype.api.catalog.v1.CatalogService/GetProvenance',
+                request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetProvenanceRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Provenance.FromString,
+                _registered_method=True)
         self.ListImageEvents = channel.unary_unary(
                 '/tintype.api.catalog.v1.CatalogService/ListImageEvents',
                 request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ListImageEventsRequest.SerializeToString,
@@ -120,6 +125,13 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProvenance(self, request, context):
+        """The chain from what its publisher signed to the bytes that are served, with the proof of each link.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListImageEvents(self, request, context):
         """The history of one image.
         """
@@ -166,6 +178,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.ImportImage,
                     request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.FromString,
                     response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.SerializeToString,
+            ),
+            'GetProvenance': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProvenance,
+                    request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetProvenanceRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Provenance.SerializeToString,
             ),
             'ListImageEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListImageEvents,
@@ -341,6 +358,33 @@ class CatalogService:
             '/tintype.api.catalog.v1.CatalogService/ImportImage',
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.SerializeToString,
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProvenance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.catalog.v1.CatalogService/GetProvenance',
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetProvenanceRequest.SerializeToString,
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Provenance.FromString,
             options,
             channel_credentials,
             insecure,

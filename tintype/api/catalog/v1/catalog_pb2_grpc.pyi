@@ -29,6 +29,8 @@ class CatalogServiceStub:
     """Deletes an image and, soon after, its bytes. Returns it as it was last."""
     ImportImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ImportImageRequest, _catalog_pb2.Operation]
     """Fetches the image's bytes, in an operation that goes on by itself."""
+    GetProvenance: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetProvenanceRequest, _catalog_pb2.Provenance]
+    """The chain from what its publisher signed to the bytes that are served, with the proof of each link."""
     ListImageEvents: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImageEventsRequest, _catalog_pb2.ListImageEventsResponse]
     """The history of one image."""
     WatchImages: _aio.UnaryStreamMultiCallable[_catalog_pb2.WatchImagesRequest, _catalog_pb2.WatchImagesResponse]
@@ -81,6 +83,14 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_catalog_pb2.ImportImageRequest, _abc.Awaitable[_catalog_pb2.Operation]],
     ) -> _abc.Awaitable[_catalog_pb2.Operation]:
         """Fetches the image's bytes, in an operation that goes on by itself."""
+
+    @_abc_1.abstractmethod
+    def GetProvenance(
+        self,
+        request: _catalog_pb2.GetProvenanceRequest,
+        context: _aio.ServicerContext[_catalog_pb2.GetProvenanceRequest, _abc.Awaitable[_catalog_pb2.Provenance]],
+    ) -> _abc.Awaitable[_catalog_pb2.Provenance]:
+        """The chain from what its publisher signed to the bytes that are served, with the proof of each link."""
 
     @_abc_1.abstractmethod
     def ListImageEvents(

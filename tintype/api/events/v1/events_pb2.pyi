@@ -235,6 +235,7 @@ class ImageStaged(_message.Message):
     RECEIVED_FIELD_NUMBER: _builtins.int
     INJECTED_PROPERTIES_FIELD_NUMBER: _builtins.int
     SWITCHED_OFF_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     purpose: Global___StagePurpose.ValueType
     @_builtins.property
@@ -251,6 +252,10 @@ class ImageStaged(_message.Message):
     def switched_off(self) -> _containers.RepeatedScalarFieldContainer[_types_pb2.ImportPlugin.ValueType]:
         """What is not done with this image."""
 
+    @_builtins.property
+    def origin(self) -> _types_pb2.Origin:
+        """What was proven of where the bytes come from. Unset: nothing was asked for."""
+
     def __init__(
         self,
         *,
@@ -260,10 +265,11 @@ class ImageStaged(_message.Message):
         received: _types_pb2.Received | None = ...,
         injected_properties: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
         switched_off: _abc.Iterable[_types_pb2.ImportPlugin.ValueType] | None = ...,
+        origin: _types_pb2.Origin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "received", b"received"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "origin", b"origin", "received", b"received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "injected_properties", b"injected_properties", "operation_id", b"operation_id", "purpose", b"purpose", "received", b"received", "switched_off", b"switched_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "injected_properties", b"injected_properties", "operation_id", b"operation_id", "origin", b"origin", "purpose", b"purpose", "received", b"received", "switched_off", b"switched_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,22 +283,56 @@ class ImageVerified(_message.Message):
 
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     VERIFICATION_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     @_builtins.property
     def verification(self) -> Global___Verification: ...
+    @_builtins.property
+    def evidence(self) -> Global___VerificationEvidence:
+        """Unset in events of releases that kept none."""
+
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         verification: Global___Verification | None = ...,
+        evidence: Global___VerificationEvidence | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["verification", b"verification"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "verification", b"verification"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "operation_id", b"operation_id", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImageVerified: _TypeAlias = ImageVerified  # noqa: Y015
+
+@_typing.final
+class VerificationEvidence(_message.Message):
+    """What a verdict is based on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """The fingerprint of the rules that were applied."""
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The chain in DER, the signer's first and the trusted root last; empty for an unsigned image."""
+
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        certificates: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerificationEvidence: _TypeAlias = VerificationEvidence  # noqa: Y015
 
 @_typing.final
 class ImageConverted(_message.Message):
@@ -389,6 +429,35 @@ class ConversionSkipped(_message.Message):
 Global___ConversionSkipped: _TypeAlias = ConversionSkipped  # noqa: Y015
 
 @_typing.final
+class ImageAttested(_message.Message):
+    """The signer put its name to the image's road. Type io.tintype.image.attested.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    key_id: _builtins.str
+    """The service's key that signed."""
+    envelope: _builtins.bytes
+    """A DSSE envelope in JSON, around an in-toto Statement."""
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        envelope: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "key_id", b"key_id", "operation_id", b"operation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageAttested: _TypeAlias = ImageAttested  # noqa: Y015
+
+@_typing.final
 class ImagePublished(_message.Message):
     """The image is active: these are its bytes, for ever. Type io.tintype.image.published.v1."""
 
@@ -444,6 +513,62 @@ class ImageStepFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImageStepFailed: _TypeAlias = ImageStepFailed  # noqa: Y015
+
+@_typing.final
+class CopyDamaged(_message.Message):
+    """The bytes of one copy are not the image's any more. Type io.tintype.image.copy_damaged.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    expected: _builtins.str
+    """ALGORITHM:HEX of the image."""
+    found: _builtins.str
+    """ALGORITHM:HEX of what was read; empty where it cannot be read."""
+    @_builtins.property
+    def ref(self) -> _types_pb2.BlobRef: ...
+    def __init__(
+        self,
+        *,
+        ref: _types_pb2.BlobRef | None = ...,
+        expected: _builtins.str = ...,
+        found: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "found", b"found", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyDamaged: _TypeAlias = CopyDamaged  # noqa: Y015
+
+@_typing.final
+class CopyHealed(_message.Message):
+    """The bytes of a damaged copy are the image's again. Type io.tintype.image.copy_healed.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The store that they were copied from; the copy's own where they were found sound again."""
+    @_builtins.property
+    def ref(self) -> _types_pb2.BlobRef: ...
+    def __init__(
+        self,
+        *,
+        ref: _types_pb2.BlobRef | None = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyHealed: _TypeAlias = CopyHealed  # noqa: Y015
 
 @_typing.final
 class ImageDeleted(_message.Message):
@@ -509,6 +634,9 @@ class ImageEvent(_message.Message):
     STEP_FAILED_FIELD_NUMBER: _builtins.int
     DELETED_FIELD_NUMBER: _builtins.int
     PURGED_FIELD_NUMBER: _builtins.int
+    ATTESTED_FIELD_NUMBER: _builtins.int
+    COPY_DAMAGED_FIELD_NUMBER: _builtins.int
+    COPY_HEALED_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Its place in the whole log."""
     version: _builtins.int
@@ -548,6 +676,12 @@ class ImageEvent(_message.Message):
     def deleted(self) -> Global___ImageDeleted: ...
     @_builtins.property
     def purged(self) -> Global___ImagePurged: ...
+    @_builtins.property
+    def attested(self) -> Global___ImageAttested: ...
+    @_builtins.property
+    def copy_damaged(self) -> Global___CopyDamaged: ...
+    @_builtins.property
+    def copy_healed(self) -> Global___CopyHealed: ...
     def __init__(
         self,
         *,
@@ -575,12 +709,15 @@ class ImageEvent(_message.Message):
         step_failed: Global___ImageStepFailed | None = ...,
         deleted: Global___ImageDeleted | None = ...,
         purged: Global___ImagePurged | None = ...,
+        attested: Global___ImageAttested | None = ...,
+        copy_damaged: Global___CopyDamaged | None = ...,
+        copy_healed: Global___CopyHealed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["conversion_skipped", b"conversion_skipped", "converted", b"converted", "created", b"created", "deleted", b"deleted", "import_requested", b"import_requested", "payload", b"payload", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "updated", b"updated", "verified", b"verified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attested", b"attested", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "created", b"created", "deleted", b"deleted", "import_requested", b"import_requested", "payload", b"payload", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "updated", b"updated", "verified", b"verified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "causation_id", b"causation_id", "command_id", b"command_id", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "correlation_id", b"correlation_id", "created", b"created", "deleted", b"deleted", "event_id", b"event_id", "hash", b"hash", "image_id", b"image_id", "import_requested", b"import_requested", "payload", b"payload", "position", b"position", "previous_hash", b"previous_hash", "project", b"project", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "traceparent", b"traceparent", "updated", b"updated", "verified", b"verified", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attested", b"attested", "causation_id", b"causation_id", "command_id", b"command_id", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "correlation_id", b"correlation_id", "created", b"created", "deleted", b"deleted", "event_id", b"event_id", "hash", b"hash", "image_id", b"image_id", "import_requested", b"import_requested", "payload", b"payload", "position", b"position", "previous_hash", b"previous_hash", "project", b"project", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "traceparent", b"traceparent", "updated", b"updated", "verified", b"verified", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["created", "updated", "import_requested", "staged", "verified", "converted", "conversion_skipped", "published", "step_failed", "deleted", "purged"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["created", "updated", "import_requested", "staged", "verified", "converted", "conversion_skipped", "published", "step_failed", "deleted", "purged", "attested", "copy_damaged", "copy_healed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 

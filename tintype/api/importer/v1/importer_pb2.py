@@ -26,37 +26,45 @@ from tintype.api.events.v1 import events_pb2 as tintype_dot_api_dot_events_dot_v
 from tintype.api.types.v1 import types_pb2 as tintype_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tintype/api/importer/v1/importer.proto\x12\x17tintype.api.importer.v1\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"\xb7\x01\n\x12StartUploadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\tB\x10\n\x0e_expected_size\"m\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"[\n\x0cWriteRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\"O\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\",\n\x17QueryWriteStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x16\n\x14\x43\x61ncelUploadResponse\"H\n\x0bReadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\x12\x12\n\nread_limit\x18\x03 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1a\n\x18ListImportPluginsRequest\"R\n\x19ListImportPluginsResponse\x12\x35\n\x07plugins\x18\x01 \x03(\x0b\x32$.tintype.api.importer.v1.PluginState\"g\n\x0bPluginState\x12\x32\n\x06plugin\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t2\xef\x04\n\x0fImporterService\x12[\n\x0bStartUpload\x12+.tintype.api.importer.v1.StartUploadRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12X\n\x05Write\x12%.tintype.api.importer.v1.WriteRequest\x1a&.tintype.api.importer.v1.WriteResponse(\x01\x12\x65\n\x10QueryWriteStatus\x12\x30.tintype.api.importer.v1.QueryWriteStatusRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12k\n\x0c\x43\x61ncelUpload\x12,.tintype.api.importer.v1.CancelUploadRequest\x1a-.tintype.api.importer.v1.CancelUploadResponse\x12U\n\x04Read\x12$.tintype.api.importer.v1.ReadRequest\x1a%.tintype.api.importer.v1.ReadResponse0\x01\x12z\n\x11ListImportPlugins\x12\x31.tintype.api.importer.v1.ListImportPluginsRequest\x1a\x32.tintype.api.importer.v1.ListImportPluginsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tintype/api/importer/v1/importer.proto\x12\x17tintype.api.importer.v1\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"E\n\x0cScrubRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x14\n\x0crate_bytes_s\x18\x02 \x01(\x03\x12\x10\n\x08image_id\x18\x03 \x01(\t\"t\n\rScrubResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x03\x12\x36\n\x07\x66inding\x18\x04 \x01(\x0b\x32%.tintype.api.importer.v1.ScrubFinding\"\x90\x01\n\x0cScrubFinding\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t\x12\x0e\n\x06healed\x18\x05 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"\xcf\x01\n\x12StartUploadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x16\n\x0ehash_algorithm\x18\x06 \x01(\tB\x10\n\x0e_expected_size\"m\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"[\n\x0cWriteRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\"O\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\",\n\x17QueryWriteStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x16\n\x14\x43\x61ncelUploadResponse\"H\n\x0bReadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\x12\x12\n\nread_limit\x18\x03 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1a\n\x18ListImportPluginsRequest\"R\n\x19ListImportPluginsResponse\x12\x35\n\x07plugins\x18\x01 \x03(\x0b\x32$.tintype.api.importer.v1.PluginState\"g\n\x0bPluginState\x12\x32\n\x06plugin\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t2\xef\x04\n\x0fImporterService\x12[\n\x0bStartUpload\x12+.tintype.api.importer.v1.StartUploadRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12X\n\x05Write\x12%.tintype.api.importer.v1.WriteRequest\x1a&.tintype.api.importer.v1.WriteResponse(\x01\x12\x65\n\x10QueryWriteStatus\x12\x30.tintype.api.importer.v1.QueryWriteStatusRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12k\n\x0c\x43\x61ncelUpload\x12,.tintype.api.importer.v1.CancelUploadRequest\x1a-.tintype.api.importer.v1.CancelUploadResponse\x12U\n\x04Read\x12$.tintype.api.importer.v1.ReadRequest\x1a%.tintype.api.importer.v1.ReadResponse0\x01\x12z\n\x11ListImportPlugins\x12\x31.tintype.api.importer.v1.ListImportPluginsRequest\x1a\x32.tintype.api.importer.v1.ListImportPluginsResponse2p\n\x14ImporterAdminService\x12X\n\x05Scrub\x12%.tintype.api.importer.v1.ScrubRequest\x1a&.tintype.api.importer.v1.ScrubResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tintype.api.importer.v1.importer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STARTUPLOADREQUEST']._serialized_start=138
-  _globals['_STARTUPLOADREQUEST']._serialized_end=321
-  _globals['_UPLOAD']._serialized_start=323
-  _globals['_UPLOAD']._serialized_end=432
-  _globals['_WRITEREQUEST']._serialized_start=434
-  _globals['_WRITEREQUEST']._serialized_end=525
-  _globals['_WRITERESPONSE']._serialized_start=527
-  _globals['_WRITERESPONSE']._serialized_end=606
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=608
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=652
-  _globals['_CANCELUPLOADREQUEST']._serialized_start=654
-  _globals['_CANCELUPLOADREQUEST']._serialized_end=694
-  _globals['_CANCELUPLOADRESPONSE']._serialized_start=696
-  _globals['_CANCELUPLOADRESPONSE']._serialized_end=718
-  _globals['_READREQUEST']._serialized_start=720
-  _globals['_READREQUEST']._serialized_end=792
-  _globals['_READRESPONSE']._serialized_start=794
-  _globals['_READRESPONSE']._serialized_end=822
-  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_start=824
-  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_end=850
-  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_start=852
-  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_end=934
-  _globals['_PLUGINSTATE']._serialized_start=936
-  _globals['_PLUGINSTATE']._serialized_end=1039
-  _globals['_IMPORTERSERVICE']._serialized_start=1042
-  _globals['_IMPORTERSERVICE']._serialized_end=1665
+  _globals['_SCRUBREQUEST']._serialized_start=137
+  _globals['_SCRUBREQUEST']._serialized_end=206
+  _globals['_SCRUBRESPONSE']._serialized_start=208
+  _globals['_SCRUBRESPONSE']._serialized_end=324
+  _globals['_SCRUBFINDING']._serialized_start=327
+  _globals['_SCRUBFINDING']._serialized_end=471
+  _globals['_STARTUPLOADREQUEST']._serialized_start=474
+  _globals['_STARTUPLOADREQUEST']._serialized_end=681
+  _globals['_UPLOAD']._serialized_start=683
+  _globals['_UPLOAD']._serialized_end=792
+  _globals['_WRITEREQUEST']._serialized_start=794
+  _globals['_WRITEREQUEST']._serialized_end=885
+  _globals['_WRITERESPONSE']._serialized_start=887
+  _globals['_WRITERESPONSE']._serialized_end=966
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=968
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=1012
+  _globals['_CANCELUPLOADREQUEST']._serialized_start=1014
+  _globals['_CANCELUPLOADREQUEST']._serialized_end=1054
+  _globals['_CANCELUPLOADRESPONSE']._serialized_start=1056
+  _globals['_CANCELUPLOADRESPONSE']._serialized_end=1078
+  _globals['_READREQUEST']._serialized_start=1080
+  _globals['_READREQUEST']._serialized_end=1152
+  _globals['_READRESPONSE']._serialized_start=1154
+  _globals['_READRESPONSE']._serialized_end=1182
+  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_start=1184
+  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_end=1210
+  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_start=1212
+  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_end=1294
+  _globals['_PLUGINSTATE']._serialized_start=1296
+  _globals['_PLUGINSTATE']._serialized_end=1399
+  _globals['_IMPORTERSERVICE']._serialized_start=1402
+  _globals['_IMPORTERSERVICE']._serialized_end=2025
+  _globals['_IMPORTERADMINSERVICE']._serialized_start=2027
+  _globals['_IMPORTERADMINSERVICE']._serialized_end=2139
 # @@protoc_insertion_point(module_scope)

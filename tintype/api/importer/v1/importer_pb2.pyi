@@ -25,6 +25,110 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class ScrubRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    RATE_BYTES_S_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    """Only copies in this store; empty is all."""
+    rate_bytes_s: _builtins.int
+    """Bytes a second at most; 0 is as fast as it goes."""
+    image_id: _builtins.str
+    """Only this image; empty is all."""
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        rate_bytes_s: _builtins.int = ...,
+        image_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "rate_bytes_s", b"rate_bytes_s", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubRequest: _TypeAlias = ScrubRequest  # noqa: Y015
+
+@_typing.final
+class ScrubResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    done: _builtins.int
+    """Bytes read so far."""
+    total: _builtins.int
+    """Bytes of all copies, as far as is known."""
+    copies: _builtins.int
+    """Copies looked at so far."""
+    @_builtins.property
+    def finding(self) -> Global___ScrubFinding:
+        """What was found of a copy that is not sound; unset in between."""
+
+    def __init__(
+        self,
+        *,
+        done: _builtins.int = ...,
+        total: _builtins.int = ...,
+        copies: _builtins.int = ...,
+        finding: Global___ScrubFinding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "done", b"done", "finding", b"finding", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubResponse: _TypeAlias = ScrubResponse  # noqa: Y015
+
+@_typing.final
+class ScrubFinding(_message.Message):
+    """What became of a copy that is not sound."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    HEALED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    store: _builtins.str
+    expected: _builtins.str
+    """ALGORITHM:HEX of the image."""
+    found: _builtins.str
+    """ALGORITHM:HEX of what was read; empty where it cannot be read."""
+    healed: _builtins.bool
+    """It was written anew, from the copy in another store."""
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure:
+        """Why it was not; unset if it was."""
+
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        store: _builtins.str = ...,
+        expected: _builtins.str = ...,
+        found: _builtins.str = ...,
+        healed: _builtins.bool = ...,
+        failure: _types_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected", b"expected", "failure", b"failure", "found", b"found", "healed", b"healed", "image_id", b"image_id", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScrubFinding: _TypeAlias = ScrubFinding  # noqa: Y015
+
+@_typing.final
 class StartUploadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,6 +137,7 @@ class StartUploadRequest(_message.Message):
     EXPECTED_SIZE_FIELD_NUMBER: _builtins.int
     EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    HASH_ALGORITHM_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     purpose: _events_pb2.StagePurpose.ValueType
     """UPLOAD to publish the bytes as they are, STAGE to keep them for an import."""
@@ -42,6 +147,8 @@ class StartUploadRequest(_message.Message):
     """ALGORITHM:HEX that the bytes must have. Empty is any."""
     request_id: _builtins.str
     """The same request_id twice is one upload."""
+    hash_algorithm: _builtins.str
+    """A digest to take besides the site's, such as sha512: that of a signature which is set while the bytes arrive."""
     def __init__(
         self,
         *,
@@ -50,10 +157,11 @@ class StartUploadRequest(_message.Message):
         expected_size: _builtins.int | None = ...,
         expected_digest: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        hash_algorithm: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_size", b"expected_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "image_id", b"image_id", "purpose", b"purpose", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "hash_algorithm", b"hash_algorithm", "image_id", b"image_id", "purpose", b"purpose", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_size: _TypeAlias = _typing.Literal["expected_size"]  # noqa: Y015
     _WhichOneofArgType__expected_size: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size"]  # noqa: Y015

@@ -316,3 +316,79 @@ class ImporterService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ImporterAdminServiceStub:
+    """For operators.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Scrub = channel.unary_stream(
+                '/tintype.api.importer.v1.ImporterAdminService/Scrub',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.FromString,
+                _registered_method=True)
+
+
+class ImporterAdminServiceServicer:
+    """For operators.
+    """
+
+    def Scrub(self, request, context):
+        """Reads stored bytes again and compares them with their digests; marks damaged copies, and heals them from others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ImporterAdminServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Scrub': grpc.unary_stream_rpc_method_handler(
+                    servicer.Scrub,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'tintype.api.importer.v1.ImporterAdminService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('tintype.api.importer.v1.ImporterAdminService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ImporterAdminService:
+    """For operators.
+    """
+
+    @staticmethod
+    def Scrub(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterAdminService/Scrub',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -81,3 +81,23 @@ class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
         """What this deployment does with imports."""
 
 def add_ImporterServiceServicer_to_server(servicer: ImporterServiceServicer, server: _aio.Server) -> None: ...
+
+class ImporterAdminServiceStub:
+    """For operators."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Scrub: _aio.UnaryStreamMultiCallable[_importer_pb2.ScrubRequest, _importer_pb2.ScrubResponse]
+    """Reads stored bytes again and compares them with their digests; marks damaged copies, and heals them from others."""
+
+class ImporterAdminServiceServicer(metaclass=_abc_1.ABCMeta):
+    """For operators."""
+
+    @_abc_1.abstractmethod
+    def Scrub(
+        self,
+        request: _importer_pb2.ScrubRequest,
+        context: _aio.ServicerContext[_importer_pb2.ScrubRequest, _abc.AsyncIterator[_importer_pb2.ScrubResponse]],
+    ) -> _abc.AsyncIterator[_importer_pb2.ScrubResponse]:
+        """Reads stored bytes again and compares them with their digests; marks damaged copies, and heals them from others."""
+
+def add_ImporterAdminServiceServicer_to_server(servicer: ImporterAdminServiceServicer, server: _aio.Server) -> None: ...

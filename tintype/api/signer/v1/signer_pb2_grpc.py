@@ -39,6 +39,36 @@ class SignerServiceStub:
                 request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestResponse.FromString,
                 _registered_method=True)
+        self.SignDigest = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/SignDigest',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestResponse.FromString,
+                _registered_method=True)
+        self.GetCertificate = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/GetCertificate',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateResponse.FromString,
+                _registered_method=True)
+        self.GetTrust = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/GetTrust',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetTrustRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Trust.FromString,
+                _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/ListKeys',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.TestPolicy = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/TestPolicy',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.TestPolicyRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.PolicyVerdict.FromString,
+                _registered_method=True)
+        self.GetCheckpoint = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerService/GetCheckpoint',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCheckpointRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Checkpoint.FromString,
+                _registered_method=True)
 
 
 class SignerServiceServicer:
@@ -51,6 +81,48 @@ class SignerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignDigest(self, request, context):
+        """Signs the digest of an image's bytes with the service's newest key, which never leaves its key manager.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCertificate(self, request, context):
+        """A publisher's certificate or the service's own, by the id that images name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTrust(self, request, context):
+        """Whom this site trusts to sign the images of the caller's project.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """The service's keys, newest first; old ones verify what was signed with them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TestPolicy(self, request, context):
+        """What today's policy says about an image that was published before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetCheckpoint(self, request, context):
+        """The newest signed checkpoint of the log, or the newest one up to a position.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SignerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +130,36 @@ def add_SignerServiceServicer_to_server(servicer, server):
                     servicer.VerifyDigest,
                     request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestRequest.FromString,
                     response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestResponse.SerializeToString,
+            ),
+            'SignDigest': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignDigest,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestResponse.SerializeToString,
+            ),
+            'GetCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCertificate,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateResponse.SerializeToString,
+            ),
+            'GetTrust': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrust,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetTrustRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Trust.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'TestPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.TestPolicy,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.TestPolicyRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.PolicyVerdict.SerializeToString,
+            ),
+            'GetCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCheckpoint,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCheckpointRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Checkpoint.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +189,288 @@ class SignerService:
             '/tintype.api.signer.v1.SignerService/VerifyDigest',
             tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestRequest.SerializeToString,
             tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.VerifyDigestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignDigest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/SignDigest',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.SignDigestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/GetCertificate',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCertificateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrust(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/GetTrust',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetTrustRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Trust.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/ListKeys',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TestPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/TestPolicy',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.TestPolicyRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.PolicyVerdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerService/GetCheckpoint',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.GetCheckpointRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.Checkpoint.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class SignerAdminServiceStub:
+    """For operators.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.RotateKey = channel.unary_unary(
+                '/tintype.api.signer.v1.SignerAdminService/RotateKey',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ServiceKey.FromString,
+                _registered_method=True)
+        self.ReplayPolicy = channel.unary_stream(
+                '/tintype.api.signer.v1.SignerAdminService/ReplayPolicy',
+                request_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyResponse.FromString,
+                _registered_method=True)
+
+
+class SignerAdminServiceServicer:
+    """For operators.
+    """
+
+    def RotateKey(self, request, context):
+        """Makes a new key, which signs from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReplayPolicy(self, request, context):
+        """What today's policy says about every image in the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_SignerAdminServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.RotateKeyRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ServiceKey.SerializeToString,
+            ),
+            'ReplayPolicy': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReplayPolicy,
+                    request_deserializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'tintype.api.signer.v1.SignerAdminService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('tintype.api.signer.v1.SignerAdminService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class SignerAdminService:
+    """For operators.
+    """
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerAdminService/RotateKey',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.RotateKeyRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ServiceKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplayPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tintype.api.signer.v1.SignerAdminService/ReplayPolicy',
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyRequest.SerializeToString,
+            tintype_dot_api_dot_signer_dot_v1_dot_signer__pb2.ReplayPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

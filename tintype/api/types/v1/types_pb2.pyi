@@ -165,6 +165,7 @@ class _StepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Step.ValueType],
     STEP_CONVERT: _Step.ValueType  # 3
     STEP_PUBLISH: _Step.ValueType  # 4
     STEP_PURGE: _Step.ValueType  # 5
+    STEP_ATTEST: _Step.ValueType  # 6
 
 class Step(_Step, metaclass=_StepEnumTypeWrapper):
     """The steps of an image's road."""
@@ -175,6 +176,7 @@ STEP_VERIFY: Step.ValueType  # 2
 STEP_CONVERT: Step.ValueType  # 3
 STEP_PUBLISH: Step.ValueType  # 4
 STEP_PURGE: Step.ValueType  # 5
+STEP_ATTEST: Step.ValueType  # 6
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
 class _ImportMethod:
@@ -396,6 +398,7 @@ class ImportSource(_message.Message):
     URI_FIELD_NUMBER: _builtins.int
     EXPECTED_SIZE_FIELD_NUMBER: _builtins.int
     EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_FIELD_NUMBER: _builtins.int
     method: Global___ImportMethod.ValueType
     uri: _builtins.str
     """For web-download: an absolute http or https URL."""
@@ -403,6 +406,10 @@ class ImportSource(_message.Message):
     """Bytes that must come, neither more nor fewer. Unset is any number within the site's limit."""
     expected_digest: _builtins.str
     """ALGORITHM:HEX that the bytes must have. Empty is any."""
+    @_builtins.property
+    def checksums(self) -> Global___SignedChecksums:
+        """A publisher's signed list that must name the bytes' digest. Unset: none is asked for."""
+
     def __init__(
         self,
         *,
@@ -410,16 +417,80 @@ class ImportSource(_message.Message):
         uri: _builtins.str = ...,
         expected_size: _builtins.int | None = ...,
         expected_digest: _builtins.str = ...,
+        checksums: Global___SignedChecksums | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_size", b"expected_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "checksums", b"checksums", "expected_size", b"expected_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "method", b"method", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "checksums", b"checksums", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "method", b"method", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_size: _TypeAlias = _typing.Literal["expected_size"]  # noqa: Y015
     _WhichOneofArgType__expected_size: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_size) -> _WhichOneofReturnType__expected_size | None: ...
 
 Global___ImportSource: _TypeAlias = ImportSource  # noqa: Y015
+
+@_typing.final
+class SignedChecksums(_message.Message):
+    """A publisher's list of checksums, with its detached OpenPGP signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    SIGNATURE_URI_FIELD_NUMBER: _builtins.int
+    PUBLISHER_KEY_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """An absolute http or https URL of a list as sha256sum writes it."""
+    signature_uri: _builtins.str
+    """Of its detached signature."""
+    publisher_key: _builtins.bytes
+    """The publisher's OpenPGP certificate, armored or binary."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        signature_uri: _builtins.str = ...,
+        publisher_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["publisher_key", b"publisher_key", "signature_uri", b"signature_uri", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignedChecksums: _TypeAlias = SignedChecksums  # noqa: Y015
+
+@_typing.final
+class Origin(_message.Message):
+    """What was proven of where imported bytes come from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_URI_FIELD_NUMBER: _builtins.int
+    PUBLISHER_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    digest: _builtins.str
+    """ALGORITHM:HEX of the bytes as they came, which was expected."""
+    checksums_uri: _builtins.str
+    """The signed list in which the digest stood; empty where the user gave it."""
+    publisher_fingerprint: _builtins.str
+    """Of the OpenPGP key that signed the list, in upper-case hex."""
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        checksums_uri: _builtins.str = ...,
+        publisher_fingerprint: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_uri", b"checksums_uri", "digest", b"digest", "publisher_fingerprint", b"publisher_fingerprint", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
 class BlobRef(_message.Message):
@@ -622,10 +693,31 @@ class Failure(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class EvidenceEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     RETRYABLE_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     """Stable and machine-readable, such as FORMAT_MISMATCH."""
     message: _builtins.str
@@ -634,6 +726,10 @@ class Failure(_message.Message):
     """What to do about it."""
     retryable: _builtins.bool
     """Whether the same request may succeed later without any change."""
+    @_builtins.property
+    def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What it is based on: a few short texts by name."""
+
     def __init__(
         self,
         *,
@@ -641,10 +737,11 @@ class Failure(_message.Message):
         message: _builtins.str = ...,
         hint: _builtins.str = ...,
         retryable: _builtins.bool = ...,
+        evidence: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint", b"hint", "message", b"message", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "hint", b"hint", "message", b"message", "reason", b"reason", "retryable", b"retryable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

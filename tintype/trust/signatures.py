@@ -51,6 +51,9 @@ HASHES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
 }
 """img_signature_hash_method → the name of the digest's algorithm, and the algorithm."""
 
+HASH_BY_ALGORITHM: Mapping[str, hashes.HashAlgorithm] = dict(HASHES.values())
+"""The name of a digest's algorithm → the algorithm."""
+
 CURVES: Mapping[str, type[ec.EllipticCurve]] = {"ECC_SECP384R1": ec.SECP384R1, "ECC_SECP521R1": ec.SECP521R1}
 """img_signature_key_type → curve. Glance also names SECT curves, which `cryptography` does not offer."""
 

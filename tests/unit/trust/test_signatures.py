@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID
 
-from services.signer.verifying import CURVES, HASHES, declared_signature, verify_signature
 from tintype.domain.errors import (
     CertificateInvalidError,
     SignatureIncompleteError,
@@ -25,6 +24,7 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.values import Digest, PropertyValue
+from tintype.trust.signatures import CURVES, HASHES, declared_signature, verify_signature
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DATA = b"the bytes of an image"
