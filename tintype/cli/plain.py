@@ -28,8 +28,9 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def plain(value: object) -> Plain:
-    """``value`` in plain types: models as objects, words as their text, times in RFC 3339, bytes in base64 (as protobuf's
-    JSON has them), what is missing as null.
+    """``value`` in plain types: models as objects, words as their text, times in RFC 3339, what is missing as null.
+
+    Bytes are base64, as in protobuf's JSON.
     """
     match value:
         case None | bool() | int() | float():
