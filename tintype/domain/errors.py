@@ -906,6 +906,13 @@ class ConfigurationError(InternalError):
     hint = "Correct the setting that the message names; --help lists all of them."
 
 
+class TrustStoreError(ConfigurationError):
+    """A directory of trusted certificates holds something that cannot be read, or too much."""
+
+    reason = "TRUST_STORE"
+    hint = "Put nothing but certificates and revocation lists in PEM there; the message names the file."
+
+
 class KeyPermissionsError(ConfigurationError):
     """Others than the service may read or replace a private key."""
 
