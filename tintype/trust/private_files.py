@@ -57,12 +57,20 @@ def require_private(found: os.stat_result, path: Path) -> None:
     Raises:
         KeyPermissionsError: it is not.
     """
+    require_own_file(found, path)
+    if stat.S_IMODE(found.st_mode) & _OTHERS:
+        raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read it")
+
+
+def require_own_file(found: os.stat_result, path: Path) -> None:
+    """Check that a file is plain, and that nobody else may write to it.
+
+    Raises:
+        KeyPermissionsError: it is not, or somebody may.
+    """
     if not stat.S_ISREG(found.st_mode):
         raise KeyPermissionsError(f"{path} is not a plain file")
-    if found.st_uid not in (os.geteuid(), 0):
-        raise KeyPermissionsError(f"{path} belongs to another user, who can replace it")
-    if stat.S_IMODE(found.st_mode) & _OTHERS:
-        raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read or write it")
+    _require_own(found, path)
 
 
 def require_own_directory(found: os.stat_result, path: Path) -> None:
@@ -73,7 +81,11 @@ def require_own_directory(found: os.stat_result, path: Path) -> None:
     """
     if not stat.S_ISDIR(found.st_mode):
         raise KeyPermissionsError(f"{path} is not a directory")
+    _require_own(found, path)
+
+
+def _require_own(found: os.stat_result, path: Path) -> None:
     if found.st_uid not in (os.geteuid(), 0):
-        raise KeyPermissionsError(f"{path} belongs to another user, who can replace what is in it")
+        raise KeyPermissionsError(f"{path} belongs to another user, who can replace it")
     if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE:
         raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may write to it")
