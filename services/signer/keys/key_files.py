@@ -19,7 +19,7 @@ from services.signer.keys.directory import CERTIFICATE_ID, MAX_CERTIFICATE_BYTES
 from services.signer.keys.names import GENERATED_ID
 from tintype.domain.errors import KeyPermissionsError, KeyUnreadableError
 from tintype.ports.service_keys import ServiceKey
-from tintype.trust.private_files import read_private, require_own_directory, require_own_file
+from tintype.trust.private_files import read_own, read_private, require_own_directory
 from tintype.trust.signing import PrivateKey, key_type_of, load_private_key
 
 MAX_FILES = 4096
@@ -67,7 +67,7 @@ def load(directory: Path) -> KeyFiles:
         if suffix != CERTIFICATE_SUFFIX:
             continue
         certificate_path = _inside(root, name)
-        pem = _read_certificate(certificate_path)
+        pem = read_own(certificate_path, MAX_CERTIFICATE_BYTES)
         certificate = _certificate(pem, certificate_path)
         if f"{key_id}{KEY_SUFFIX}" in names:
             private[key_id] = _private_key(_inside(root, f"{key_id}{KEY_SUFFIX}"), certificate)
@@ -142,16 +142,6 @@ def _inside(root: Path, name: str) -> Path:
     if not path.is_relative_to(root):
         raise KeyPermissionsError(f"{root / name} is a link that leads out of the directory")
     return path
-
-
-def _read_certificate(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        require_own_file(os.fstat(file.fileno()), path)
-        content = file.read(MAX_CERTIFICATE_BYTES + 1)
-    if len(content) > MAX_CERTIFICATE_BYTES:
-        raise KeyUnreadableError(f"{path} is larger than {MAX_CERTIFICATE_BYTES} bytes")
-    return content
 
 
 def _certificate(pem: bytes, path: Path) -> x509.Certificate:
