@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from tintype.domain.commands import RecordVerified
@@ -12,7 +13,10 @@ from tintype.domain.values import Digest, PropertyValue
 from tintype.ports.certificates import CertificateSource
 from tintype.ports.clock import Clock
 from tintype.runtime.worker import StepRun
-from tintype.trust.signatures import declared_signature, verify_signature
+from tintype.trust.judging import judge_signature
+from tintype.trust.policy import SignaturePolicy
+from tintype.trust.signatures import declared_signature
+from tintype.trust.trust_store import TrustStore
 
 
 class SignatureVerifier:
@@ -41,7 +45,11 @@ class SignatureVerifier:
         if value is None:
             raise InvalidDigestError(f"a {declared.hash_method} signature needs a {declared.digest_algorithm} digest")
         certificate = await self._certificates.certificate(declared.certificate_id)
-        return verify_signature(declared, Digest(declared.digest_algorithm, value), certificate, self._clock.now())
+        digest = Digest(declared.digest_algorithm, value)
+        judged = await asyncio.to_thread(
+            judge_signature, declared, digest, certificate, TrustStore(), SignaturePolicy(), self._clock.now()
+        )
+        return judged[0]
 
     async def verify_image(self, image: Image, run: StepRun) -> RecordVerified:
         """The step VERIFY: only digests that were taken while staging count, never what somebody claims.

@@ -913,6 +913,13 @@ class ConfigurationError(InternalError):
     hint = "Correct the setting that the message names; --help lists all of them."
 
 
+class TrustStoreError(ConfigurationError):
+    """A directory of trusted certificates holds something that cannot be read, or too much."""
+
+    reason = "TRUST_STORE"
+    hint = "Put nothing but certificates and revocation lists in PEM there; the message names the file."
+
+
 class KeyPermissionsError(ConfigurationError):
     """Others than the service may read or replace a private key."""
 
@@ -924,7 +931,9 @@ class KeyUnreadableError(ConfigurationError):
     """What should be a private key is none, is of no kind that signs, or does not belong to its certificate."""
 
     reason = "KEY_UNREADABLE"
-    hint = "Give a private key in PEM, as `openssl genpkey` writes it: RSA of 2048 bits and more, P-256, P-384 or P-521."
+    hint = (
+        "Give a private key in PEM, as `openssl genpkey` writes it: RSA of 2048 bits and more, P-256, P-384 or P-521."
+    )
 
 
 class KeyPassphraseError(ConfigurationError):

@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from tintype.domain.errors import InvalidDigestError, KeyPassphraseError, KeyUnreadableError
 from tintype.domain.values import Digest
-from tintype.trust.signatures import HASH_BY_ALGORITHM, HASHES, MAX_RSA_BITS, MIN_RSA_BITS, RSA_PSS
+from tintype.trust.public_keys import DSA, ED25519, MAX_RSA_BITS, MIN_DSA_BITS, MIN_RSA_BITS, RSA_PSS
+from tintype.trust.signatures import HASH_BY_ALGORITHM, HASHES
 
 PrivateKey = rsa.RSAPrivateKey | dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -24,7 +25,6 @@ _CURVE_TYPES: Mapping[str, str] = {
     "secp384r1": "ECC_SECP384R1",
     "secp521r1": "ECC_SECP521R1",
 }
-_MIN_DSA_BITS = 2048
 
 
 def sign_digest(key: PrivateKey, digest: Digest) -> bytes:
@@ -85,10 +85,10 @@ def key_type_of(key: object, what: str) -> str:
             if curve.name in _CURVE_TYPES:
                 return _CURVE_TYPES[curve.name]
         case dsa.DSAPrivateKey(key_size=bits) | dsa.DSAPublicKey(key_size=bits):
-            if bits >= _MIN_DSA_BITS:
-                return "DSA"
+            if bits >= MIN_DSA_BITS:
+                return DSA
         case ed25519.Ed25519PrivateKey() | ed25519.Ed25519PublicKey():
-            return "ED25519"
+            return ED25519
     raise KeyUnreadableError(f"{what} is a key of a kind that signs no images")
 
 
