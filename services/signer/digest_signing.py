@@ -48,9 +48,7 @@ class DigestSigning:
         signable(digest)
         key = next(key for key in await self._keys.keys() if key.is_active)
         signature = await self._keys.sign(key.id, digest)
-        log.info(
-            "digest was signed", key_id=key.id, digest=str(digest), project=caller.project, actor=caller.actor
-        )
+        log.info("digest was signed", key_id=key.id, digest=str(digest), project=caller.project, actor=caller.actor)
         return SignedDigest(signature_properties(signature, digest, key.key_type, key.id), key.certificate)
 
     async def rotate(self, caller: Caller, request_id: str) -> ServiceKey:

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from services.signer.key_calls import KeyCalls
 from services.signer.verifier import SignatureVerifier
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
@@ -16,22 +17,23 @@ from tintype.runtime.grpc_server import caller_of
 
 
 class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
-    """Answers for one verifier."""
+    """Answers for one verifier, and for the service's keys."""
 
-    def __init__(self, verifier: SignatureVerifier) -> None:
+    def __init__(self, verifier: SignatureVerifier, keys: KeyCalls) -> None:
         self._verifier = verifier
+        self._keys = keys
 
     async def SignDigest(
         self, request: pb.SignDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SignDigestResponse:
         """Sign with the service's active key."""
-        raise NotImplementedError
+        return await self._keys.sign_digest(request, context)
 
     async def GetCertificate(
         self, request: pb.GetCertificateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetCertificateResponse:
         """A certificate by its id."""
-        raise NotImplementedError
+        return await self._keys.get_certificate(request, context)
 
     async def GetTrust(self, request: pb.GetTrustRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.Trust:
         """Whom this site trusts."""
@@ -41,7 +43,7 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.ListKeysRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListKeysResponse:
         """The service's keys."""
-        raise NotImplementedError
+        return await self._keys.list_keys(request, context)
 
     async def TestPolicy(
         self, request: pb.TestPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]

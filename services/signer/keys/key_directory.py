@@ -65,8 +65,8 @@ class KeyDirectory:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 await asyncio.to_thread(self._prepare, first_key_id)
-        except (OSError, TimeoutError) as exc:
-            why = exc.strerror if isinstance(exc, OSError) and exc.strerror else "it does not answer"
+        except OSError as exc:  # a TimeoutError is one too, without words
+            why = exc.strerror or "it does not answer"
             raise ConfigurationError(f"signer.key_dir: {self._directory} cannot be used: {why}") from exc
 
     async def keys(self) -> Sequence[ServiceKey]:
@@ -87,7 +87,7 @@ class KeyDirectory:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 return await asyncio.to_thread(work, *arguments, **named)
-        except (OSError, TimeoutError) as exc:
+        except OSError as exc:
             raise KeyManagerUnavailableError("the directory of the service's keys cannot be used") from exc
         except ConfigurationError as exc:
             # It was right when the service began: what was spoiled since is repaired by the operator, and no image's

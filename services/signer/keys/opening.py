@@ -24,7 +24,9 @@ async def open_service_keys(own: SignerSection, clock: Clock, stack: AsyncExitSt
     first_key_id = new_key_id(clock.now())
     if own.pkcs11_module is not None and own.pkcs11_pin_file is not None:
         if find_spec("pkcs11") is None:
-            raise ConfigurationError("signer.pkcs11_module: install what speaks to tokens: pip install 'tintype[pkcs11]'")
+            raise ConfigurationError(
+                "signer.pkcs11_module: install what speaks to tokens: pip install 'tintype[pkcs11]'"
+            )
         from services.signer.keys.token_keys import Token, TokenKeys
 
         token = Token(own.pkcs11_module, own.pkcs11_token, own.pkcs11_pin_file, own.pkcs11_timeout_s)

@@ -174,7 +174,7 @@ class TokenKey(ec.EllipticCurvePrivateKey):
         return self
 
 
-def _signed(private: pkcs11.PrivateKey, public: object, algorithm: str, value: bytes) -> bytes:
+def _signed(private: pkcs11.Key, public: object, algorithm: str, value: bytes) -> bytes:
     match public:
         case ec.EllipticCurvePublicKey(key_size=bits):
             # ECDSA takes the leftmost bits of a longer digest; not every token does that by itself.
@@ -204,9 +204,7 @@ def _require_own(key: Certified, signature: bytes, algorithm: str, value: bytes)
         raise KeyUnreadableError(f"the private key of {key.key_id!r} is not that of its certificate") from None
 
 
-def _store_certificate(
-    session: pkcs11.Session, key_id: str, object_id: bytes, certificate: x509.Certificate
-) -> None:
+def _store_certificate(session: pkcs11.Session, key_id: str, object_id: bytes, certificate: x509.Certificate) -> None:
     session.create_object(
         {
             Attribute.CLASS: ObjectClass.CERTIFICATE,

@@ -15,9 +15,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from services.signer.digest_signing import DigestSigning
+from services.signer.key_calls import KeyCalls
 from services.signer.servicer import SignerServicer
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.events.v1 import events_pb2
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestImport
@@ -211,7 +214,9 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     """VerifyDigest's answer."""
     context: grpc.aio.ServicerContext[pb.VerifyDigestRequest, pb.VerifyDigestResponse] = Context()  # type: ignore[assignment]
     request = pb.VerifyDigestRequest(digest=digest, properties=properties)
-    return await SignerServicer(Bench().verifier).VerifyDigest(request, context)
+    bench, keys = Bench(), MemoryServiceKeys(MemoryKeyManager(FakeClock()))
+    calls = KeyCalls(keys, DigestSigning(keys, ()), bench.certificates)
+    return await SignerServicer(bench.verifier, calls).VerifyDigest(request, context)
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}

@@ -1,0 +1,24 @@
+"""SignerAdminService: what operators ask of the signer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from services.signer.key_calls import KeyCalls
+from tintype.api.signer.v1 import signer_pb2 as pb
+from tintype.api.signer.v1 import signer_pb2_grpc
+
+
+class SignerAdminServicer(signer_pb2_grpc.SignerAdminServiceServicer):
+    """Answers for the service's keys."""
+
+    def __init__(self, keys: KeyCalls) -> None:
+        self._keys = keys
+
+    async def RotateKey(
+        self, request: pb.RotateKeyRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ServiceKey:
+        """Make a new key, which signs from now on."""
+        return await self._keys.rotate_key(request, context)
