@@ -39,7 +39,8 @@ def test_missing_programs_are_named_in_one_line_when_apt_is_absent(tmp_path: Pat
     lay_out(tmp_path, "mke2fs")
     result = run(tmp_path, "runtime")
     assert result.returncode == 1
-    assert result.stderr.splitlines() == ["Please install these packages first (Debian's names): qemu-utils bubblewrap openssl"]
+    packages = "qemu-utils bubblewrap openssl"
+    assert result.stderr.splitlines() == [f"Please install these packages first (Debian's names): {packages}"]
 
 
 (FORMATS,) = re.findall(r"^need_formats\(\) \{$(.*?)^\}$", SCRIPT.read_text(), re.DOTALL | re.MULTILINE)
