@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -22,3 +23,9 @@ class SignerAdminServicer(signer_pb2_grpc.SignerAdminServiceServicer):
     ) -> pb.ServiceKey:
         """Make a new key, which signs from now on."""
         return await self._keys.rotate_key(request, context)
+
+    def ReplayPolicy(
+        self, request: pb.ReplayPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.ReplayPolicyResponse]:
+        """What today's policy says about every image in the log."""
+        raise NotImplementedError
