@@ -96,8 +96,8 @@ async def test_signed_digest_verifies_as_on_the_road_of_an_image(bench: Bench, a
     verifier = SignatureVerifier(bench.certificates, FakeClock(), require_signature=True)
     found = await verifier.verify(dict(answer.properties), {algorithm: hashlib.new(algorithm, DATA).hexdigest()})
     assert (found.verdict, found.certificate_id) == (Verdict.SIGNED, FIRST)
+    other = {algorithm: hashlib.new(algorithm, b"others").hexdigest()}
     with pytest.raises(SignatureInvalidError):
-        other = {algorithm: hashlib.new(algorithm, b"others").hexdigest()}
         await verifier.verify(dict(answer.properties), other)
 
 
