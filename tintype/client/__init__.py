@@ -18,6 +18,7 @@ from tintype.client.errors import (
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
+    SigningKeyError,
     SourceError,
     UploadInterruptedError,
 )
@@ -39,11 +40,14 @@ from tintype.client.models import (
     PluginState,
     Progress,
     RebuildProgress,
+    ServiceKey,
+    SignedDigest,
     Status,
     Step,
     Upload,
     Visibility,
 )
+from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
@@ -66,6 +70,7 @@ __all__ = [
     "ImportPlugin",
     "IntegrityError",
     "InvalidRequestError",
+    "LocalSigner",
     "LogCheck",
     "LogFault",
     "NotFoundError",
@@ -79,7 +84,11 @@ __all__ = [
     "Progress",
     "RebuildProgress",
     "ServiceDefectError",
+    "ServiceKey",
+    "ServiceSigner",
     "ServiceUnavailableError",
+    "SignedDigest",
+    "SigningKeyError",
     "SourceError",
     "Status",
     "Step",

@@ -11,8 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
+from tintype.api.signer.v1 import signer_pb2
 from tintype.client.errors import ServiceDefectError
-from tintype.client.models import Image, ImageEvent, Operation, PluginState, Progress, RebuildProgress, Upload
+from tintype.client.models import (
+    Image,
+    ImageEvent,
+    Operation,
+    PluginState,
+    Progress,
+    RebuildProgress,
+    ServiceKey,
+    Upload,
+)
 from tintype.codec import events, images, values
 from tintype.domain.errors import TintypeError
 
@@ -150,6 +160,12 @@ def change(message: catalog_pb2.WatchImagesResponse) -> ImageEvent | Progress | 
 def rebuild(message: catalog_pb2.RebuildProjectionResponse) -> RebuildProgress:
     """How far a rebuild is."""
     return RebuildProgress(message.position, message.head, message.images, message.switched)
+
+
+def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
+    """A key of the service."""
+    certificate = message.certificate.decode(errors="replace")
+    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
 
 
 def _time(message: Timestamp) -> datetime | None:

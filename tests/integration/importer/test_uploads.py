@@ -207,9 +207,7 @@ async def test_digest_of_a_signature_that_is_set_meanwhile_is_taken(
 
 
 @pytest.mark.parametrize("algorithm", ["sha-384", "blake2b", "x" * 2000, "\x00"])
-async def test_unknown_digest_is_not_taken(
-    importer: Importer, stub: ImporterServiceStub, algorithm: str
-) -> None:
+async def test_unknown_digest_is_not_taken(importer: Importer, stub: ImporterServiceStub, algorithm: str) -> None:
     request = pb.StartUploadRequest(image_id=await importer.create(), purpose=UPLOAD, hash_algorithm=algorithm)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.StartUpload(request, metadata=METADATA)
