@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +67,8 @@ class LocalSigner:
     passphrase_file: Path | str | None = None
     hash_method: str = "SHA-256"
     ask_passphrase: Callable[[str], str] | None = field(default=None, repr=False)
+    loaded: PrivateKey | None = field(default=None, repr=False, compare=False)
+    """The key, once :meth:`unlocked` has read it."""
 
     async def prepared(self, by_service: SignDigest) -> SignDigest:
         """What signs: the key is read now, so that nothing is sent for a key that cannot be used.
@@ -83,12 +85,22 @@ class LocalSigner:
 
         return sign
 
+    def unlocked(self) -> LocalSigner:
+        """The same, with its key read: nobody is asked again.
+
+        Raises:
+            SigningKeyError, ConfigurationError, OSError: as :meth:`prepared`.
+        """
+        return replace(self, loaded=self.load())
+
     def load(self) -> PrivateKey:
         """Read the key.
 
         Raises:
             SigningKeyError, ConfigurationError, OSError: as :meth:`prepared`.
         """
+        if self.loaded is not None:
+            return self.loaded
         if find_spec("cryptography") is None:
             raise ConfigurationError(
                 "what signs is not installed", reason="TRUST_MISSING", hint="pip install 'tintype[trust]'"
