@@ -18,6 +18,7 @@ from tintype.client.errors import (
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
+    SigningKeyError,
     SourceError,
     UploadInterruptedError,
 )
@@ -40,11 +41,14 @@ from tintype.client.models import (
     PolicyVerdict,
     Progress,
     RebuildProgress,
+    ServiceKey,
+    SignedDigest,
     Status,
     Step,
     Upload,
     Visibility,
 )
+from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
@@ -67,6 +71,7 @@ __all__ = [
     "ImportPlugin",
     "IntegrityError",
     "InvalidRequestError",
+    "LocalSigner",
     "LogCheck",
     "LogFault",
     "NotFoundError",
@@ -81,7 +86,11 @@ __all__ = [
     "Progress",
     "RebuildProgress",
     "ServiceDefectError",
+    "ServiceKey",
+    "ServiceSigner",
     "ServiceUnavailableError",
+    "SignedDigest",
+    "SigningKeyError",
     "SourceError",
     "Status",
     "Step",
