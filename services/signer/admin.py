@@ -8,15 +8,17 @@ from typing import Any
 import grpc
 
 from services.signer.key_calls import KeyCalls
+from services.signer.policy_calls import PolicyCalls
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 
 
 class SignerAdminServicer(signer_pb2_grpc.SignerAdminServiceServicer):
-    """Answers for the service's keys."""
+    """Answers for the service's keys, and for policies."""
 
-    def __init__(self, keys: KeyCalls) -> None:
+    def __init__(self, keys: KeyCalls, policies: PolicyCalls) -> None:
         self._keys = keys
+        self._policies = policies
 
     async def RotateKey(
         self, request: pb.RotateKeyRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -27,5 +29,5 @@ class SignerAdminServicer(signer_pb2_grpc.SignerAdminServiceServicer):
     def ReplayPolicy(
         self, request: pb.ReplayPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.ReplayPolicyResponse]:
-        """What today's policy says about every image in the log."""
-        raise NotImplementedError
+        """What today's policies say about every image in the log."""
+        return self._policies.replay_policy(request, context)

@@ -12,14 +12,18 @@ from services.signer.key_calls import KeyCalls
 from services.signer.keys.directory import CertificateDirectory
 from services.signer.keys.opening import open_service_keys
 from services.signer.keys.own import CertificatesWithOwn
+from services.signer.policy_calls import PolicyCalls
+from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.event_log import open_event_log
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError
 from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged, ImportRequested, Step
 from tintype.runtime.clock import SystemClock
+from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
@@ -38,7 +42,10 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     certificates = CertificatesWithOwn(CertificateDirectory(own.certificate_dir), keys)
     key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
-    verifier = SignatureVerifier(certificates, clock, require_signature=own.require_signature)
+    trust = Trust(own, keys)
+    await trust.prepare()
+    verifier = SignatureVerifier(certificates, trust, clock)
+    policy_calls = PolicyCalls(trust, PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust))
     worker = Worker(
         name="signer",
         event_log=opened.log,
@@ -50,8 +57,12 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     )
     return Service(
         registrations=[
-            partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, key_calls)),
-            partial(signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(key_calls)),
+            partial(
+                signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, key_calls, policy_calls)
+            ),
+            partial(
+                signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(key_calls, policy_calls)
+            ),
         ],
         service_names=[service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values()],
         background={"worker": worker.run},

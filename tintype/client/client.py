@@ -12,6 +12,7 @@ from tintype.client.events import Events
 from tintype.client.images import Images
 from tintype.client.importer import Importer
 from tintype.client.operations import Operations
+from tintype.client.policy import Policy
 from tintype.client.signer import Signer
 from tintype.client.transport import Transport
 
@@ -27,6 +28,7 @@ class Client:
         self.importer = Importer(transport)
         self.signer = Signer(transport)
         self.admin = Admin(transport)
+        self.policy = Policy(transport)
 
     @property
     def config(self) -> ClientConfig:

@@ -18,6 +18,7 @@ from tintype.client.models import (
     ImageEvent,
     Operation,
     PluginState,
+    PolicyVerdict,
     Progress,
     RebuildProgress,
     ServiceKey,
@@ -166,6 +167,23 @@ def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
     """A key of the service."""
     certificate = message.certificate.decode(errors="replace")
     return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
+
+
+def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
+    """What a policy says about an image.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a policy's verdict"):
+        return PolicyVerdict(
+            image_id=message.image_id,
+            project=message.project,
+            allowed=message.allowed,
+            verification=events.decode_verification(message.verification) if message.HasField("verification") else None,
+            failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
+            policy=message.policy,
+        )
 
 
 def _time(message: Timestamp) -> datetime | None:

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, importer, operations, signer
+from tintype.client import admin, events, images, importer, operations, policy, signer
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -155,6 +155,13 @@ class Admin(_Face[admin.Admin]):
     rebuild = iterating(admin.Admin.rebuild)
 
 
+class Policy(_Face[policy.Policy]):
+    """As :class:`tintype.client.policy.Policy`."""
+
+    test = waiting(policy.Policy.test)
+    replay = iterating(policy.Policy.replay)
+
+
 class Client:
     """As :class:`tintype.client.Client`. Made by :func:`connect`."""
 
@@ -166,6 +173,7 @@ class Client:
         self.importer = Importer(client.importer, loop)
         self.signer = Signer(client.signer, loop)
         self.admin = Admin(client.admin, loop)
+        self.policy = Policy(client.policy, loop)
 
     @property
     def config(self) -> ClientConfig:

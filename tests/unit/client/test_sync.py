@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.client.fake_services import FakeServices, serving_in_thread
 from tintype import client as asynchronous
-from tintype.client import NotFoundError, admin, events, images, importer, operations, signer, sync
+from tintype.client import NotFoundError, admin, events, images, importer, operations, policy, signer, sync
 
 FACES = [
     (images.Images, sync.Images),
@@ -20,6 +20,7 @@ FACES = [
     (importer.Importer, sync.Importer),
     (signer.Signer, sync.Signer),
     (admin.Admin, sync.Admin),
+    (policy.Policy, sync.Policy),
     (asynchronous.Client, sync.Client),
 ]
 

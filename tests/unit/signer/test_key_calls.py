@@ -13,6 +13,7 @@ from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
 from services.signer.keys.own import CertificatesWithOwn
 from services.signer.settings import SignerSection
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.signer.v1 import signer_pb2 as pb
@@ -29,6 +30,7 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import Verdict
 from tintype.testing.clock import FakeClock
+from tintype.testing.events import PROJECT
 
 DATA = b"the bytes of a snapshot"
 FIRST = "tintype-20261127-00000001"
@@ -80,6 +82,11 @@ class Context:
         return self._metadata
 
 
+def verifier_of(bench: Bench) -> SignatureVerifier:
+    settings = SignerSection(require_signature=True)
+    return SignatureVerifier(bench.certificates, Trust(settings, bench.keys), FakeClock())
+
+
 def context(project: str = "default", *, is_admin: bool = False) -> Any:
     return Context(((PROJECT_KEY, project), (ACTOR_KEY, "nova"), (ADMIN_KEY, str(is_admin).lower())))
 
@@ -93,12 +100,13 @@ async def test_signed_digest_verifies_as_on_the_road_of_an_image(bench: Bench, a
     answer = await bench.sign(digest_of(DATA, algorithm))
     assert answer.properties["img_signature_certificate_uuid"] == FIRST
     assert answer.certificate == (await bench.keys.keys())[0].certificate
-    verifier = SignatureVerifier(bench.certificates, FakeClock(), require_signature=True)
-    found = await verifier.verify(dict(answer.properties), {algorithm: hashlib.new(algorithm, DATA).hexdigest()})
+    verifier = verifier_of(bench)
+    digests = {algorithm: hashlib.new(algorithm, DATA).hexdigest()}
+    found = (await verifier.verify(PROJECT, dict(answer.properties), digests)).verification
     assert (found.verdict, found.certificate_id) == (Verdict.SIGNED, FIRST)
     other = {algorithm: hashlib.new(algorithm, b"others").hexdigest()}
     with pytest.raises(SignatureInvalidError):
-        await verifier.verify(dict(answer.properties), other)
+        await verifier.verify(PROJECT, dict(answer.properties), other)
 
 
 @pytest.mark.parametrize("sign_for", [(), ("another",)])
@@ -178,17 +186,17 @@ async def test_malformed_request_rotates_nothing(bench: Bench, request_id: str) 
 
 
 async def test_new_key_signs_and_old_signatures_verify_after_a_rotation(bench: Bench) -> None:
-    verifier = SignatureVerifier(bench.certificates, FakeClock(), require_signature=True)
+    verifier = verifier_of(bench)
     digests = {"sha256": hashlib.sha256(DATA).hexdigest()}
     old = dict((await bench.sign(digest_of(DATA, "sha256"))).properties)
     made = await rotated(bench, "one")
     new = dict((await bench.sign(digest_of(DATA, "sha256"))).properties)
     assert new["img_signature_certificate_uuid"] == made.id != old["img_signature_certificate_uuid"]
     for properties in (old, new):
-        assert (await verifier.verify(properties, digests)).verdict is Verdict.SIGNED
+        assert (await verifier.verify(PROJECT, properties, digests)).verification.verdict is Verdict.SIGNED
     mixed = {**old, "img_signature_certificate_uuid": made.id}
     with pytest.raises(SignatureInvalidError):
-        await verifier.verify(mixed, digests)
+        await verifier.verify(PROJECT, mixed, digests)
 
 
 async def test_listed_keys_are_public_parts_newest_first(bench: Bench) -> None:
