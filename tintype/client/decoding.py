@@ -163,6 +163,12 @@ def rebuild(message: catalog_pb2.RebuildProjectionResponse) -> RebuildProgress:
     return RebuildProgress(message.position, message.head, message.images, message.switched)
 
 
+def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
+    """A key of the service."""
+    certificate = message.certificate.decode(errors="replace")
+    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
+
+
 def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
     """What a policy says about an image.
 
@@ -178,12 +184,6 @@ def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
             failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
             policy=message.policy,
         )
-
-
-def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
-    """A key of the service."""
-    certificate = message.certificate.decode(errors="replace")
-    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
 
 
 def _time(message: Timestamp) -> datetime | None:

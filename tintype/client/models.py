@@ -253,21 +253,6 @@ class LogCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyVerdict:
-    """What a project's signature policy says about one of its images: let in with ``verification``, or a ``failure``.
-
-    ``policy`` is the fingerprint of the rules that were applied.
-    """
-
-    image_id: str
-    project: str
-    allowed: bool
-    verification: Verification | None
-    failure: Failure | None
-    policy: str
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceKey:
     """A key that the service signs with. ``certificate`` is in PEM, ``key_type`` as img_signature_key_type names it.
 
@@ -287,3 +272,18 @@ class SignedDigest:
 
     properties: Mapping[str, str]
     certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerdict:
+    """What a project's signature policy says about one of its images: let in with ``verification``, or a ``failure``.
+
+    ``policy`` is the fingerprint of the rules that were applied.
+    """
+
+    image_id: str
+    project: str
+    allowed: bool
+    verification: Verification | None
+    failure: Failure | None
+    policy: str
