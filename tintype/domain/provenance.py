@@ -170,7 +170,5 @@ def _walked(history: Sequence[RecordedEvent]) -> tuple[Road, ImageAttested | Non
         raise ImageHasNoDataError("the image has no bytes whose road could be told yet")
     method = str(requested.source.method) if requested else StagePurpose.UPLOAD.value
     properties = {key: str(value) for key, value in image.attributes.signature_properties().items()}
-    road = Road(
-        image.id, image.project, verified.operation_id, method, properties, staged, verified, conversion
-    )
+    road = Road(image.id, image.project, verified.operation_id, method, properties, staged, verified, conversion)
     return road, attested, published
