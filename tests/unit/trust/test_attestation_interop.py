@@ -17,7 +17,7 @@ from in_toto_attestation.v1.statement import Statement
 from in_toto_attestation.v1.statement_pb2 import Statement as StatementMessage
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer._key import SSlibKey
 
 from tests.unit.trust.roads import CONVERTED, KEY_ID, SENT, RoadCase, digests, service
 from tests.unit.trust.test_custody import ORIGIN

@@ -179,7 +179,7 @@ def test_fields_that_are_not_known_are_left_aside() -> None:
     def edit(statement: dict[str, Any]) -> None:
         statement["predicate"]["runDetails"]["of_a_later_release"] = {"a": [1]}
 
-    assert verify(edited(RoadCase().provenance(), edit, resigned=True))
+    assert verify(edited(RoadCase().provenance(), edit, resigned=True)).is_signed
 
 
 def test_the_attestation_of_another_image_is_foreign() -> None:
@@ -303,7 +303,9 @@ def test_a_publishers_certificate_that_is_not_valid_yet_is_refused() -> None:
 
 def test_a_signer_that_is_not_among_the_allowed_ones_is_refused() -> None:
     is_refused(RoadCase().provenance(), errors.SignerNotAllowedError, allowed_signers=frozenset({"00" * 32}))
-    assert verify(RoadCase().provenance(), allowed_signers=frozenset({fingerprint_of(publisher().certificate)}))
+    assert verify(
+        RoadCase().provenance(), allowed_signers=frozenset({fingerprint_of(publisher().certificate)})
+    ).is_signed
 
 
 def test_a_signed_image_without_its_certificate_is_refused() -> None:
