@@ -5,27 +5,34 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 
+from services.signer.admin import SignerAdminServicer
 from services.signer.attesting import Attesting
 from services.signer.keys.directory import CertificateDirectory
 from services.signer.keys.key_directory import KeyDirectory
 from services.signer.keys.names import new_key_id
+from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.event_log import open_event_log
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError
 from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged, ImportRequested, Step
 from tintype.runtime.clock import SystemClock
+from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
+
+SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
 
 
 async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     """The signer: one worker for VERIFY and ATTEST, and its servicer.
 
     Raises:
-        ConfigurationError: the certificate directory does not exist, or there is no place for keys.
+        ConfigurationError: the certificate directory does not exist, the trusted roots cannot be read, or there is no
+            place for keys.
     """
     own = settings.signer
     if own.certificate_dir and not own.certificate_dir.is_dir():
@@ -36,9 +43,10 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     keys = KeyDirectory(own.key_dir, clock)
     await keys.prepare(new_key_id(clock.now()))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
-    verifier = SignatureVerifier(
-        CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
-    )
+    trust = Trust(own, keys)
+    await trust.prepare()
+    verifier = SignatureVerifier(CertificateDirectory(own.certificate_dir), trust, clock)
+    policy_tests = PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust)
     worker = Worker(
         name="signer",
         event_log=opened.log,
@@ -49,8 +57,11 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         settings=own.worker,
     )
     return Service(
-        registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier))],
-        service_names=[signer_pb2.DESCRIPTOR.services_by_name["SignerService"].full_name],
+        registrations=[
+            partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, trust, policy_tests)),
+            partial(signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(policy_tests)),
+        ],
+        service_names=SERVICES,
         background={"worker": worker.run},
         health_checks={"event log": opened.check},
     )

@@ -6,20 +6,25 @@ from typing import Any
 
 import grpc
 
+from services.signer.answers import encode_trust, encode_verdict
+from services.signer.policy_tests import PolicyTests
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.codec.events import encode_verification
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
-from tintype.domain.values import Digest
+from tintype.domain.values import Digest, image_id
 from tintype.runtime.grpc_server import caller_of
 
 
 class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
-    """Answers for one verifier."""
+    """Answers by the policies of the callers' projects."""
 
-    def __init__(self, verifier: SignatureVerifier) -> None:
+    def __init__(self, verifier: SignatureVerifier, trust: Trust, policy_tests: PolicyTests) -> None:
         self._verifier = verifier
+        self._trust = trust
+        self._policy_tests = policy_tests
 
     async def SignDigest(
         self, request: pb.SignDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -34,8 +39,9 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         raise NotImplementedError
 
     async def GetTrust(self, request: pb.GetTrustRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.Trust:
-        """Whom this site trusts."""
-        raise NotImplementedError
+        """Whom this site trusts to sign the images of the caller's project."""
+        project = caller_of(context).project
+        return encode_trust(await self._trust.rules(project), await self._trust.service_keys())
 
     async def ListKeys(
         self, request: pb.ListKeysRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -47,7 +53,7 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.TestPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.PolicyVerdict:
         """What today's policy says about an image."""
-        raise NotImplementedError
+        return encode_verdict(await self._policy_tests.test(caller_of(context), image_id(request.image_id)))
 
     async def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -59,8 +65,8 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.VerifyDigestResponse:
         """Verify as on the road of an image."""
-        caller_of(context)
+        project = caller_of(context).project
         digest = Digest.parse(request.digest)
         properties = {name: request.properties[name] for name in SIGNATURE_PROPERTIES if name in request.properties}
-        verification = await self._verifier.verify(properties, {digest.algorithm: digest.hex})
-        return pb.VerifyDigestResponse(verification=encode_verification(verification))
+        judgment = await self._verifier.verify(project, properties, {digest.algorithm: digest.hex})
+        return pb.VerifyDigestResponse(verification=encode_verification(judgment.verification))

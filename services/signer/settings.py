@@ -2,11 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
-from tintype.runtime.settings import ServiceSettings, Settings
+from tintype.domain.errors import TintypeError
+from tintype.domain.values import project_id
+from tintype.runtime.settings import CommaSeparated, Section, ServiceSettings, Settings
+from tintype.trust.chains import DEFAULT_CHAIN_LENGTH, MAX_CHAIN_LENGTH
+from tintype.trust.policy import SignaturePolicy, parse_fingerprint
+
+MAX_CLOCK_SKEW_S = 3600.0
+
+T = TypeVar("T")
+
+
+def _fingerprints(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(parse_fingerprint(text) for text in texts)
+    except TintypeError as exc:
+        raise ValueError(exc.message) from None
+
+
+Fingerprints = Annotated[CommaSeparated, AfterValidator(_fingerprints)]
+"""SHA-256 fingerprints of certificates; colons are left out."""
+
+
+class ProjectSection(Section):
+    """The table ``[signer.projects.NAME]``: what one project's policy has instead of the site's."""
+
+    require_signature: bool | None = Field(
+        default=None, description="Refuse images of this project that have no signature."
+    )
+    trusted_roots_dir: Path | None = Field(
+        default=None, description="Trusted roots for this project, instead of the site's."
+    )
+    allowed_signers: Fingerprints | None = Field(
+        default=None, description="Who may sign this project's images, instead of the site's list; empty is everybody."
+    )
+    max_certificate_age_days: int | None = Field(
+        default=None, ge=1, le=36500, description="Days since a certificate was issued, for this project."
+    )
+    clock_skew_s: float | None = Field(
+        default=None, ge=0, le=MAX_CLOCK_SKEW_S, description="Seconds by which clocks may differ, for this project."
+    )
+    max_chain_length: int | None = Field(
+        default=None, ge=1, le=MAX_CHAIN_LENGTH, description="Certificates in a chain, for this project."
+    )
 
 
 class SignerSection(ServiceSettings):
@@ -21,9 +65,69 @@ class SignerSection(ServiceSettings):
         description="Directory of the service's own keys, which it signs attestations with; a first one is made there.",
     )
     require_signature: bool = Field(default=False, description="Refuse images that have no signature.")
+    trusted_roots_dir: Path | None = Field(
+        default=None,
+        description="Directory of trusted roots and revocation lists in PEM: a signer's certificate must lead to one "
+        "of the roots. Unset, the certificates in certificate_dir are trusted as they are.",
+    )
+    allowed_signers: Fingerprints = Field(
+        default=(),
+        description="SHA-256 fingerprints of the certificates that may sign images, with or without colons; empty is "
+        "all that are trusted. The service's own keys have to be listed too.",
+    )
+    max_certificate_age_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36500,
+        description="Refuse signers whose certificate was issued longer ago than these days.",
+    )
+    clock_skew_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=MAX_CLOCK_SKEW_S,
+        description="Seconds by which certificates and revocation lists count before they begin and after they end.",
+    )
+    max_chain_length: int = Field(
+        default=DEFAULT_CHAIN_LENGTH,
+        ge=1,
+        le=MAX_CHAIN_LENGTH,
+        description="Certificates in a chain at most, the signer's and the root included.",
+    )
+    projects: Mapping[str, ProjectSection] = Field(default_factory=dict)
+
+    @field_validator("projects")
+    @classmethod
+    def _are_project_ids(cls, projects: Mapping[str, ProjectSection]) -> Mapping[str, ProjectSection]:
+        for name in projects:
+            try:
+                project_id(name)
+            except TintypeError as exc:
+                raise ValueError(exc.message) from None
+        return projects
+
+    def roots_dir(self, project: str) -> Path | None:
+        """Where a project's trusted roots are."""
+        own = self.projects.get(project)
+        return own.trusted_roots_dir if own and own.trusted_roots_dir else self.trusted_roots_dir
+
+    def policy(self, project: str) -> SignaturePolicy:
+        """What a project asks of signatures."""
+        own = self.projects.get(project) or ProjectSection()
+        return SignaturePolicy(
+            require_signature=_first(own.require_signature, self.require_signature),
+            requires_chain=self.roots_dir(project) is not None,
+            allowed_signers=frozenset(_first(own.allowed_signers, self.allowed_signers)),
+            max_certificate_age_days=_first(own.max_certificate_age_days, self.max_certificate_age_days),
+            clock_skew_s=_first(own.clock_skew_s, self.clock_skew_s),
+            max_chain_length=_first(own.max_chain_length, self.max_chain_length),
+        )
 
 
 class SignerSettings(Settings):
     """All that the signer reads."""
 
     signer: SignerSection = SignerSection()
+
+
+def _first(own: T | None, general: T) -> T:
+    return general if own is None else own
