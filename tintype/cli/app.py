@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from tintype import __version__
-from tintype.cli import admin, events, image, image_data, info, inspect, operation, stack
+from tintype.cli import admin, events, image, image_data, info, inspect, operation, provenance, stack
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
 
@@ -33,6 +33,7 @@ app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 image_data.register(image.app)
+provenance.register(image.app)
 info.register(app)
 
 

@@ -2,6 +2,7 @@
 
 from tintype.client.client import Client, connect
 from tintype.client.config import ClientConfig, load_config
+from tintype.client.custody import read_bundle, verify_bundle, verify_file, write_bundle
 from tintype.client.errors import (
     AlreadyExistsError,
     CancelledOperationError,
@@ -22,6 +23,7 @@ from tintype.client.errors import (
     UploadInterruptedError,
 )
 from tintype.client.models import (
+    Artifact,
     ContainerFormat,
     DiskFormat,
     Download,
@@ -38,15 +40,19 @@ from tintype.client.models import (
     OperationState,
     PluginState,
     Progress,
+    Provenance,
     RebuildProgress,
     Status,
     Step,
+    Trust,
     Upload,
+    Verify,
     Visibility,
 )
 
 __all__ = [
     "AlreadyExistsError",
+    "Artifact",
     "CancelledOperationError",
     "Client",
     "ClientConfig",
@@ -77,15 +83,22 @@ __all__ = [
     "PluginState",
     "PreconditionError",
     "Progress",
+    "Provenance",
     "RebuildProgress",
     "ServiceDefectError",
     "ServiceUnavailableError",
     "SourceError",
     "Status",
     "Step",
+    "Trust",
     "Upload",
     "UploadInterruptedError",
+    "Verify",
     "Visibility",
     "connect",
     "load_config",
+    "read_bundle",
+    "verify_bundle",
+    "verify_file",
+    "write_bundle",
 ]

@@ -14,7 +14,9 @@ from tintype.api.importer.v1 import importer_pb2
 from tintype.client.errors import ServiceDefectError
 from tintype.client.models import Image, ImageEvent, Operation, PluginState, Progress, RebuildProgress, Upload
 from tintype.codec import events, images, values
+from tintype.codec.provenance import decode_provenance
 from tintype.domain.errors import TintypeError
+from tintype.domain.provenance import Provenance
 
 
 @contextmanager
@@ -98,6 +100,16 @@ def operation(message: catalog_pb2.Operation) -> Operation:
             ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
             position=message.position,
         )
+
+
+def provenance(message: catalog_pb2.Provenance) -> Provenance:
+    """Where an image's bytes come from.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a provenance"):
+        return decode_provenance(message)
 
 
 def upload(message: importer_pb2.Upload) -> Upload:

@@ -9,7 +9,7 @@ of the service by its attestation; both, and what is told beside them, have to s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -111,12 +111,15 @@ class Custody:
 @dataclass(frozen=True, slots=True)
 class CustodyRules:
     """What is asked for: a publisher's signature unless ``allow_unsigned``, by one of ``allowed_signers`` (SHA-256
-    fingerprints; empty is all that lead to a trusted root), at this image alone where ``image_id`` is given.
+    fingerprints; empty is all that lead to a trusted root), of this image alone where ``image_id`` is given.
+
+    ``trusts_service_signers``: a service's own keys, which attest, may have signed images as well.
     """
 
     image_id: ImageId | None = None
     allow_unsigned: bool = False
     allowed_signers: frozenset[str] = frozenset()
+    trusts_service_signers: bool = True
 
 
 def verify_custody(
@@ -220,6 +223,8 @@ def _publisher(
         raise CustodyBrokenError(f"no {declared.digest_algorithm} digest of the bytes as sent was attested")
     policy = SignaturePolicy(requires_chain=True, allowed_signers=rules.allowed_signers)
     digest = Digest(declared.digest_algorithm, value)
+    if not rules.trusts_service_signers:
+        store = replace(store, service_certificates={})
     return judge_signature(declared, digest, _pem(provenance.certificates), store, policy, at)
 
 
