@@ -7,9 +7,12 @@ from functools import partial
 
 from services.signer.admin import SignerAdminServicer
 from services.signer.attesting import Attesting
+from services.signer.digest_signing import DigestSigning
+from services.signer.key_calls import KeyCalls
 from services.signer.keys.directory import CertificateDirectory
-from services.signer.keys.key_directory import KeyDirectory
-from services.signer.keys.names import new_key_id
+from services.signer.keys.opening import open_service_keys
+from services.signer.keys.own import CertificatesWithOwn
+from services.signer.policy_calls import PolicyCalls
 from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
@@ -24,29 +27,25 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
-SERVICES = tuple(service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values())
-
 
 async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     """The signer: one worker for VERIFY and ATTEST, and its servicer.
 
     Raises:
-        ConfigurationError: the certificate directory does not exist, the trusted roots cannot be read, or there is no
-            place for keys.
+        ConfigurationError: the certificate directory does not exist, or there is no place for keys.
     """
     own = settings.signer
     if own.certificate_dir and not own.certificate_dir.is_dir():
         raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
-    if own.key_dir is None:
-        raise ConfigurationError("signer.key_dir is missing: the signer needs a directory for its own keys")
     clock = SystemClock()
-    keys = KeyDirectory(own.key_dir, clock)
-    await keys.prepare(new_key_id(clock.now()))
+    keys = await open_service_keys(own, clock, stack)
+    certificates = CertificatesWithOwn(CertificateDirectory(own.certificate_dir), keys)
+    key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
     trust = Trust(own, keys)
     await trust.prepare()
-    verifier = SignatureVerifier(CertificateDirectory(own.certificate_dir), trust, clock)
-    policy_tests = PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust)
+    verifier = SignatureVerifier(certificates, trust, clock)
+    policy_calls = PolicyCalls(trust, PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust))
     worker = Worker(
         name="signer",
         event_log=opened.log,
@@ -58,10 +57,14 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     )
     return Service(
         registrations=[
-            partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, trust, policy_tests)),
-            partial(signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(policy_tests)),
+            partial(
+                signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, key_calls, policy_calls)
+            ),
+            partial(
+                signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(key_calls, policy_calls)
+            ),
         ],
-        service_names=SERVICES,
+        service_names=[service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values()],
         background={"worker": worker.run},
         health_checks={"event log": opened.check},
     )

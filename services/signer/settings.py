@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from tintype.domain.errors import TintypeError
+from tintype.domain.errors import InvalidIdentifierError, TintypeError
 from tintype.domain.values import project_id
 from tintype.runtime.settings import CommaSeparated, Section, ServiceSettings, Settings
 from tintype.trust.chains import DEFAULT_CHAIN_LENGTH, MAX_CHAIN_LENGTH
 from tintype.trust.policy import SignaturePolicy, parse_fingerprint
 
+ALL_PROJECTS = "*"
 MAX_CLOCK_SKEW_S = 3600.0
 
 T = TypeVar("T")
@@ -64,6 +65,21 @@ class SignerSection(ServiceSettings):
         default=None,
         description="Directory of the service's own keys, which it signs attestations with; a first one is made there.",
     )
+    pkcs11_module: Path | None = Field(
+        default=None,
+        description="The PKCS #11 module (.so) of the token that the service's own keys lie in, instead of key_dir.",
+    )
+    pkcs11_token: str = Field(default="", description="The label of that token.")
+    pkcs11_pin_file: Path | None = Field(
+        default=None, description="File with the token's PIN in one line, which nobody else may read."
+    )
+    pkcs11_timeout_s: float = Field(
+        default=10.0, gt=0, le=300, description="Seconds that the token may take to answer."
+    )
+    sign_for: CommaSeparated = Field(
+        default=(),
+        description="Projects whose images the service signs when it is asked to (SignDigest); * is every project.",
+    )
     require_signature: bool = Field(default=False, description="Refuse images that have no signature.")
     trusted_roots_dir: Path | None = Field(
         default=None,
@@ -95,15 +111,27 @@ class SignerSection(ServiceSettings):
     )
     projects: Mapping[str, ProjectSection] = Field(default_factory=dict)
 
+    @field_validator("sign_for")
+    @classmethod
+    def _are_projects(cls, projects: tuple[str, ...]) -> tuple[str, ...]:
+        for project in projects:
+            if project != ALL_PROJECTS:
+                _require_project(project)
+        return projects
+
     @field_validator("projects")
     @classmethod
-    def _are_project_ids(cls, projects: Mapping[str, ProjectSection]) -> Mapping[str, ProjectSection]:
+    def _are_named_by_projects(cls, projects: Mapping[str, ProjectSection]) -> Mapping[str, ProjectSection]:
         for name in projects:
-            try:
-                project_id(name)
-            except TintypeError as exc:
-                raise ValueError(exc.message) from None
+            _require_project(name)
         return projects
+
+    @model_validator(mode="after")
+    def _names_a_token_whole(self) -> SignerSection:
+        given = (bool(self.pkcs11_module), bool(self.pkcs11_token), bool(self.pkcs11_pin_file))
+        if any(given) and not all(given):
+            raise ValueError("pkcs11_module, pkcs11_token and pkcs11_pin_file belong together: set all three")
+        return self
 
     def roots_dir(self, project: str) -> Path | None:
         """Where a project's trusted roots are."""
@@ -127,6 +155,13 @@ class SignerSettings(Settings):
     """All that the signer reads."""
 
     signer: SignerSection = SignerSection()
+
+
+def _require_project(text: str) -> None:
+    try:
+        project_id(text)
+    except InvalidIdentifierError as exc:
+        raise ValueError(f"{text[:80]!r} is not a project id") from exc
 
 
 def _first(own: T | None, general: T) -> T:

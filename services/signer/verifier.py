@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.signer.trust import Rules, Trust
@@ -71,7 +70,7 @@ class SignatureVerifier:
         value = digests.get(declared.digest_algorithm)
         if value is None:
             raise InvalidDigestError(f"a {declared.hash_method} signature needs a {declared.digest_algorithm} digest")
-        pem = await self._certificates_of(declared.certificate_id, rules)
+        pem = await self._certificates.certificate(declared.certificate_id)
         verification, chain = await asyncio.to_thread(
             judge_signature,
             declared,
@@ -83,10 +82,6 @@ class SignatureVerifier:
         )
         certificates = tuple(certificate.public_bytes(Encoding.DER) for certificate in chain)
         return Judgment(verification, VerificationEvidence(rules.fingerprint, certificates))
-
-    async def _certificates_of(self, certificate_id: str, rules: Rules) -> bytes:
-        own: x509.Certificate | None = rules.store.service_certificates.get(certificate_id)
-        return own.public_bytes(Encoding.PEM) if own else await self._certificates.certificate(certificate_id)
 
     async def verify_image(self, image: Image, run: StepRun) -> RecordVerified:
         """The step VERIFY: only digests that were taken while staging count, never what somebody claims.

@@ -39,11 +39,15 @@ class GlobalOptions:
 
 
 class Session:
-    """A connected client, and where to print; a command that asks no service has no client."""
+    """A connected client, and where to print; a command that asks no service has no client.
 
-    def __init__(self, client: Client | None, printer: Printer) -> None:
+    ``project`` is the one that the command line names, if it names one.
+    """
+
+    def __init__(self, client: Client | None, printer: Printer, project: str | None = None) -> None:
         self._client = client
         self.printer = printer
+        self.project = project
 
     @property
     def client(self) -> Client:
@@ -162,7 +166,7 @@ def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]],
             return
         config = load_config(options.config, project=options.project)
         async with connect(replace(config, admin=config.admin or options.admin)) as client:
-            await body(Session(client, printer))
+            await body(Session(client, printer, options.project))
 
     def work() -> int:
         try:

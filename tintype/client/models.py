@@ -77,6 +77,7 @@ __all__ = [
     "OperationKind",
     "OperationState",
     "PluginState",
+    "PolicyVerdict",
     "Progress",
     "PropertyValue",
     "Provenance",
@@ -285,3 +286,18 @@ class LogCheck:
     images: int
     head: int
     faults: tuple[LogFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerdict:
+    """What a project's signature policy says about one of its images: let in with ``verification``, or a ``failure``.
+
+    ``policy`` is the fingerprint of the rules that were applied.
+    """
+
+    image_id: str
+    project: str
+    allowed: bool
+    verification: Verification | None
+    failure: Failure | None
+    policy: str

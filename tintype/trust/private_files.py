@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from tintype.domain.errors import KeyPermissionsError, KeyUnreadableError
@@ -25,14 +26,18 @@ def read_private(path: Path) -> bytes:
         KeyUnreadableError: it is too large.
         OSError: it cannot be opened or read.
     """
-    # O_NONBLOCK: a FIFO must not hold the thread.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        require_private(os.fstat(file.fileno()), path)
-        content = file.read(MAX_PRIVATE_BYTES + 1)
-    if len(content) > MAX_PRIVATE_BYTES:
-        raise KeyUnreadableError(f"{path} is larger than {MAX_PRIVATE_BYTES} bytes")
-    return content
+    return _read(path, MAX_PRIVATE_BYTES, require_private)
+
+
+def read_own(path: Path, max_bytes: int) -> bytes:
+    """The content of a small file that this user, or root, owns, and that nobody else may write to.
+
+    Raises:
+        KeyPermissionsError: others may write to it or replace it, or it is no plain file.
+        KeyUnreadableError: it is too large.
+        OSError: it cannot be opened or read.
+    """
+    return _read(path, max_bytes, require_own_file)
 
 
 def read_secret(path: Path) -> str:
@@ -57,12 +62,20 @@ def require_private(found: os.stat_result, path: Path) -> None:
     Raises:
         KeyPermissionsError: it is not.
     """
+    require_own_file(found, path)
+    if stat.S_IMODE(found.st_mode) & _OTHERS:
+        raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read it")
+
+
+def require_own_file(found: os.stat_result, path: Path) -> None:
+    """Check that a file is plain, and that nobody else may write to it.
+
+    Raises:
+        KeyPermissionsError: it is not, or somebody may.
+    """
     if not stat.S_ISREG(found.st_mode):
         raise KeyPermissionsError(f"{path} is not a plain file")
-    if found.st_uid not in (os.geteuid(), 0):
-        raise KeyPermissionsError(f"{path} belongs to another user, who can replace it")
-    if stat.S_IMODE(found.st_mode) & _OTHERS:
-        raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may read or write it")
+    _require_own(found, path)
 
 
 def require_own_directory(found: os.stat_result, path: Path) -> None:
@@ -73,7 +86,25 @@ def require_own_directory(found: os.stat_result, path: Path) -> None:
     """
     if not stat.S_ISDIR(found.st_mode):
         raise KeyPermissionsError(f"{path} is not a directory")
+    _require_own(found, path)
+
+
+def _require_own(found: os.stat_result, path: Path) -> None:
     if found.st_uid not in (os.geteuid(), 0):
-        raise KeyPermissionsError(f"{path} belongs to another user, who can replace what is in it")
+        raise KeyPermissionsError(f"{path} belongs to another user, who can replace it")
     if stat.S_IMODE(found.st_mode) & _OTHERS_MAY_WRITE:
         raise KeyPermissionsError(f"{path} has mode {stat.S_IMODE(found.st_mode):04o}: others may write to it")
+
+
+def _read(path: Path, max_bytes: int, require: Callable[[os.stat_result, Path], None]) -> bytes:
+    # O_NONBLOCK: a FIFO must not hold the thread.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        require(os.fstat(descriptor), path)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(max_bytes + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > max_bytes:
+        raise KeyUnreadableError(f"{path} is larger than {max_bytes} bytes")
+    return content

@@ -15,12 +15,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from services.signer.digest_signing import DigestSigning
+from services.signer.key_calls import KeyCalls
+from services.signer.policy_calls import PolicyCalls
 from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.events.v1 import events_pb2
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestImport
@@ -43,16 +47,12 @@ from tintype.domain.events import (
     Verdict,
 )
 from tintype.domain.lifecycle import Status
-from tintype.domain.values import CommandId, Digest, PropertyValue, Received
-from tintype.ports.service_keys import ServiceKey
+from tintype.domain.values import CommandId, PropertyValue, Received
 from tintype.runtime import worker as worker_module
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
-from tintype.testing.certificates import ec_key
 from tintype.testing.clock import START, FakeClock
 from tintype.testing.events import ATTRIBUTES, OPERATION, PROJECT, STAGED_BLOB, an_image_id
-from tintype.trust.certificates import service_certificate
-from tintype.trust.signing import sign_digest
 
 IMAGE = an_image_id()
 DATA = b"the staged bytes"
@@ -93,27 +93,6 @@ class Certificates:
         return certificate()
 
 
-class OwnKeys:
-    """The service's own keys: one."""
-
-    def __init__(self) -> None:
-        self.key = ec_key("service")
-        pem = service_certificate(self.key, "service-key", START)
-        self.listed = [ServiceKey("service-key", "ECC_SECP256R1", pem, START, is_active=True)]
-
-    async def keys(self) -> list[ServiceKey]:
-        """That one."""
-        return self.listed
-
-    async def sign(self, key_id: str, digest: Digest) -> bytes:
-        """As the port says."""
-        return sign_digest(self.key, digest)
-
-    async def rotate(self, key_id: str) -> ServiceKey:
-        """It has no other."""
-        return self.listed[0]
-
-
 class Bench:
     """A log, and a worker that verifies."""
 
@@ -121,7 +100,8 @@ class Bench:
         self.log = MemoryEventLog()
         self.journal = Journal(self.log, FakeClock())
         self.certificates = Certificates()
-        self.trust = Trust(SignerSection.model_validate(settings), OwnKeys())
+        self.keys = MemoryServiceKeys(MemoryKeyManager(FakeClock()))
+        self.trust = Trust(SignerSection.model_validate(settings), self.keys)
         self.verifier = SignatureVerifier(self.certificates, self.trust, FakeClock())
 
     async def verify(
@@ -241,8 +221,9 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     context: grpc.aio.ServicerContext[pb.VerifyDigestRequest, pb.VerifyDigestResponse] = Context()  # type: ignore[assignment]
     request = pb.VerifyDigestRequest(digest=digest, properties=properties)
     bench = Bench()
-    tests = PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust)
-    return await SignerServicer(bench.verifier, bench.trust, tests).VerifyDigest(request, context)
+    keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
+    policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
+    return await SignerServicer(bench.verifier, keys, policies).VerifyDigest(request, context)
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}
