@@ -212,6 +212,11 @@ def trust_part() -> Iterator[None]:
         ) from exc
 
 
+def now() -> datetime:
+    """The time that certificates are judged at."""
+    return datetime.now(UTC)
+
+
 def _load(directory: Path) -> TrustStore:
     from tintype.trust.trust_store import load_trust_store
 
@@ -221,4 +226,4 @@ def _load(directory: Path) -> TrustStore:
 def _verified(provenance: Provenance, store: TrustStore, rules: CustodyRules, at: datetime | None = None) -> Custody:
     from tintype.trust.custody import verify_custody
 
-    return verify_custody(provenance, store, at or datetime.now(UTC), rules)
+    return verify_custody(provenance, store, at or now(), rules)
