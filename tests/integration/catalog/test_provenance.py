@@ -7,6 +7,7 @@ import pytest
 from tests.integration.catalog.conftest import Catalog, as_project, refused
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.events.v1 import events_pb2
+from tintype.api.types.v1 import types_pb2
 from tintype.codec.provenance import decode_provenance, encode_provenance
 from tintype.domain.commands import (
     RecordAttested,
@@ -52,7 +53,9 @@ async def test_the_provenance_is_what_the_history_tells(catalog: Catalog) -> Non
 async def test_the_provenance_of_an_image_that_is_not_to_be_seen_does_not_exist(catalog: Catalog) -> None:
     image = await published(catalog)
     request = pb.GetProvenanceRequest(image_id=image.id)
-    await catalog.images.UpdateImage(pb.UpdateImageRequest(image=pb.Image(id=image.id, visibility=1)))
+    await catalog.images.UpdateImage(
+        pb.UpdateImageRequest(image=pb.Image(id=image.id, visibility=types_pb2.VISIBILITY_PRIVATE))
+    )
     refusal = await refused(catalog.images.GetProvenance(request, metadata=as_project("other")))
     assert refusal.reason == "IMAGE_NOT_FOUND"
     assert await catalog.images.GetProvenance(request, metadata=as_project("other", admin=True))
