@@ -29,7 +29,7 @@ class SignedDigest:
 
 
 class DigestSigning:
-    """Signs with the newest key. Each signature, and each new key, leaves a line in the log: who asked, and for what."""
+    """Signs with the newest key. Each signature and each new key leaves a line in the log: who asked, and for what."""
 
     def __init__(self, keys: ServiceKeys, sign_for: Collection[str]) -> None:
         self._keys = keys

@@ -23,6 +23,7 @@ from tintype.cli.bars import byte_bar
 from tintype.cli.new_image import NewImage
 from tintype.cli.operation import follow_to_end
 from tintype.cli.session import Session, command, usage_error
+from tintype.cli.signing_options import SigningOptions
 from tintype.cli.trusting import (
     AllowUnsignedOption,
     TrustedCertificateOption,
@@ -34,7 +35,7 @@ from tintype.cli.trusting import (
 from tintype.domain.events import ImportMethod
 
 if TYPE_CHECKING:
-    from tintype.client import Operation, Upload
+    from tintype.client import LocalSigner, Operation, ServiceSigner, Upload
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +48,7 @@ def register(app: typer.Typer) -> None:
 async def upload(
     session: Session,
     new: NewImage,
+    signing: SigningOptions,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The image's bytes; - is standard input.")],
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGE", help="Upload to this image, and make none.")
@@ -56,21 +58,23 @@ async def upload(
         bool, typer.Option("--wait/--no-wait", help="Wait until the image is active, which takes but a moment.")
     ] = True,
 ) -> None:
-    """Make an image, and upload its bytes as they are."""
+    """Make an image, and upload its bytes as they are; signed on the way with --sign or --sign-key."""
     if image is not None and new.is_given:
         raise usage_error("--image uploads to an image that exists: change it with `tintype image set`")
     _require_file(file)
     if image is None:
         new.require_formats()
+    signer = signing.signer()
     target = await session.image_id(image) if image is not None else (await new.create(session)).id
     async with _named_on_failure(session, target):
-        sent = await _send(session, target, file, expected_digest=expected_digest)
+        sent = await _send(session, target, file, expected_digest=expected_digest, signer=signer)
         await _finish(session, target, sent, wait=wait)
 
 
 async def create_via_import(
     session: Session,
     new: NewImage,
+    signing: SigningOptions,
     positional_name: Annotated[str | None, typer.Argument(metavar="NAME", help="The image's name.")] = None,
     import_method: Annotated[
         ImportMethod | None,
@@ -84,13 +88,24 @@ async def create_via_import(
 ) -> None:
     """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
     method = _method(import_method, uri, file)
+    if signing.is_given and file is None:
+        raise usage_error("what is signed is sent from here: give a --file")
     new.require_formats()
     if file is not None:
         _require_file(file)
+    signer = signing.signer()
     image = await new.create(session, positional_name)
     async with _named_on_failure(session, image.id):
         if file is not None:
-            await _send(session, image.id, file, stage=True, size=expected_size, expected_digest=expected_digest)
+            await _send(
+                session,
+                image.id,
+                file,
+                stage=True,
+                size=expected_size,
+                expected_digest=expected_digest,
+                signer=signer,
+            )
         operation = await session.client.images.import_(
             image.id, method=method, uri=uri, expected_size=expected_size, expected_digest=expected_digest
         )
@@ -176,7 +191,14 @@ def _standard_input() -> BinaryIO:
 
 
 async def _send(
-    session: Session, image_id: str, file: str, *, stage: bool = False, size: int | None = None, expected_digest: str
+    session: Session,
+    image_id: str,
+    file: str,
+    *,
+    stage: bool = False,
+    size: int | None = None,
+    expected_digest: str,
+    signer: ServiceSigner | LocalSigner | None,
 ) -> Upload:
     # Unbuffered: a thread that reads holds no lock of the interpreter's own, should Ctrl-C end it meanwhile.
     source: Path | BinaryIO = _standard_input() if file == "-" else Path(file)
@@ -187,6 +209,7 @@ async def _send(
             stage=stage,
             expected_size=size,
             expected_digest=expected_digest,
+            sign=signer,
             on_progress=report,
         )
 

@@ -19,6 +19,7 @@ from tintype.client.errors import (
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
+    SigningKeyError,
     SourceError,
     UploadInterruptedError,
 )
@@ -43,6 +44,8 @@ from tintype.client.models import (
     Progress,
     Provenance,
     RebuildProgress,
+    ServiceKey,
+    SignedDigest,
     Status,
     Step,
     Trust,
@@ -50,6 +53,7 @@ from tintype.client.models import (
     Verify,
     Visibility,
 )
+from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
@@ -73,6 +77,7 @@ __all__ = [
     "ImportPlugin",
     "IntegrityError",
     "InvalidRequestError",
+    "LocalSigner",
     "LogCheck",
     "LogFault",
     "NotFoundError",
@@ -88,7 +93,11 @@ __all__ = [
     "Provenance",
     "RebuildProgress",
     "ServiceDefectError",
+    "ServiceKey",
+    "ServiceSigner",
     "ServiceUnavailableError",
+    "SignedDigest",
+    "SigningKeyError",
     "SourceError",
     "Status",
     "Step",

@@ -21,6 +21,7 @@ from tintype.client.models import (
     PolicyVerdict,
     Progress,
     RebuildProgress,
+    ServiceKey,
     Upload,
 )
 from tintype.codec import events, images, values
@@ -189,6 +190,12 @@ def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
             failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
             policy=message.policy,
         )
+
+
+def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
+    """A key of the service."""
+    certificate = message.certificate.decode(errors="replace")
+    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
 
 
 def _time(message: Timestamp) -> datetime | None:

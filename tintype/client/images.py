@@ -34,6 +34,7 @@ from tintype.client.models import (
     Visibility,
 )
 from tintype.client.naming import find_image
+from tintype.client.signing import UploadSigner
 from tintype.client.transport import Transport, new_request_id
 from tintype.client.uploads import Uploads
 from tintype.client.watching import watch_images
@@ -291,9 +292,13 @@ class Images:
         stage: bool = False,
         expected_size: int | None = None,
         expected_digest: str = "",
+        sign: UploadSigner | None = None,
         on_progress: OnProgress | None = None,
     ) -> Upload:
         """Send the image's bytes, resuming where the connection breaks; with ``stage`` keep them for an import.
+
+        With ``sign`` they are signed in the same pass: hashed while they are sent, signed when all are there, and the
+        signature set on the image before the upload is finished. The service verifies it as it does a publisher's.
 
         A path or a file that can seek is read again from any place. An iterator, or a pipe, cannot be: it is resumed
         as far as the last 16 MiB, which are kept, reach. The file's size is announced where it is known.
@@ -301,6 +306,8 @@ class Images:
         Raises:
             PreconditionError: the image has bytes, or gets them already, or has no formats.
             ContentError: the bytes are refused.
+            NotPermittedError: the service does not sign for this project.
+            SigningKeyError: the private key to sign with cannot be used.
             UploadInterruptedError: the connection broke, and the source could not go back far enough.
         """
         return await self._uploads.send(
@@ -309,6 +316,7 @@ class Images:
             stage=stage,
             expected_size=expected_size,
             expected_digest=expected_digest,
+            sign=sign,
             on_progress=on_progress,
         )
 

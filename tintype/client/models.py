@@ -82,6 +82,8 @@ __all__ = [
     "PropertyValue",
     "Provenance",
     "RebuildProgress",
+    "ServiceKey",
+    "SignedDigest",
     "Status",
     "Step",
     "Trust",
@@ -301,3 +303,25 @@ class PolicyVerdict:
     verification: Verification | None
     failure: Failure | None
     policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """A key that the service signs with. ``certificate`` is in PEM, ``key_type`` as img_signature_key_type names it.
+
+    The ``active`` one signs now; the others verify what they signed before.
+    """
+
+    id: str
+    key_type: str
+    active: bool
+    created_at: datetime | None
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDigest:
+    """A signature by the service: the four properties to set on an image, and the key's certificate in PEM."""
+
+    properties: Mapping[str, str]
+    certificate: str

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, importer, operations, policy
+from tintype.client import admin, events, images, importer, operations, policy, signer
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -142,6 +142,15 @@ class Importer(_Face[importer.Importer]):
     import_plugins = waiting(importer.Importer.import_plugins)
 
 
+class Signer(_Face[signer.Signer]):
+    """As :class:`tintype.client.signer.Signer`."""
+
+    sign_digest = waiting(signer.Signer.sign_digest)
+    certificate = waiting(signer.Signer.certificate)
+    keys = waiting(signer.Signer.keys)
+    rotate = waiting(signer.Signer.rotate)
+
+
 class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
@@ -164,6 +173,7 @@ class Client:
         self.operations = Operations(client.operations, loop)
         self.events = Events(client.events, loop)
         self.importer = Importer(client.importer, loop)
+        self.signer = Signer(client.signer, loop)
         self.admin = Admin(client.admin, loop)
         self.policy = Policy(client.policy, loop)
 
