@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import tintype
 from tintype.domain.commands import RecordAttested
-from tintype.domain.errors import InternalError, KeyManagerUnavailableError, StaleStepError
+from tintype.domain.errors import InternalError, StaleStepError
 from tintype.domain.image import Image
 from tintype.domain.provenance import road_of
 from tintype.ports.event_log import EventLog
 from tintype.ports.service_keys import ServiceKeys
 from tintype.runtime.worker import StepRun
-from tintype.trust.dsse import IN_TOTO, sealed
+from tintype.trust.dsse import IN_TOTO, sealed, sealing_key
 from tintype.trust.statement import statement_of
 
 
@@ -37,9 +37,7 @@ class Attesting:
         road = road_of([event for event in history if event.version <= image.version])
         if road.operation_id != operation.id:
             raise StaleStepError(f"operation {operation.id} of image {image.id} is no longer the newest one")
-        key = next((key for key in await self._keys.keys() if key.is_active), None)
-        if key is None:
-            raise KeyManagerUnavailableError("the service has no key that signs")
+        key = sealing_key(await self._keys.keys())
         envelope = await sealed(statement_of(road, tintype.__version__), IN_TOTO, key.id, self._keys.sign)
         run.tell_progress(road.published.size, road.published.size)
         return RecordAttested(operation.id, key.id, envelope)

@@ -2,13 +2,17 @@
 
 The envelope's form and what is signed are securesystemslib's; keys stay behind the service's port. The services sign
 with one key, over SHA-384 of DSSE's encoding, whatever the key: ECDSA in DER, or RSA-PSS with MGF1 of SHA-384.
+
+The same keys sign digests that others choose: those of images, on request (``SignDigest``). So that none of those
+signatures passes for an envelope's, digests of images are signed with at most 256 bits (:data:`IMAGE_DIGESTS`), and
+envelopes with keys that take all 384 bits of theirs (:data:`SEALING_KEY_TYPES`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -17,17 +21,40 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer._signature import Signature
 
-from tintype.domain.errors import AttestationInvalidError, ServiceKeyUnknownError
+from tintype.domain.errors import AttestationInvalidError, KeyManagerUnavailableError, ServiceKeyUnknownError
 from tintype.domain.values import Digest
-from tintype.trust.public_keys import certified_key
+from tintype.ports.service_keys import ServiceKey
+from tintype.trust.public_keys import RSA_PSS, certified_key
 from tintype.trust.strict_json import Fields, JsonRefusal, base64_bytes, parsed
 
 IN_TOTO = "application/vnd.in-toto+json"
 MAX_ENVELOPE_BYTES = 1024 * 1024
 MAX_SIGNATURES = 8
 
+IMAGE_DIGESTS = ("sha224", "sha256")
+"""Digests of images that a key which seals envelopes may sign."""
+
+SEALING_KEY_TYPES = ("ECC_SECP384R1", "ECC_SECP521R1", RSA_PSS)
+"""Keys that may seal envelopes, as img_signature_key_type names them: not on curves of fewer than 384 bits."""
+
 Sign = Callable[[str, Digest], Awaitable[bytes]]
 """Signs bytes of a digest with the key of an id."""
+
+
+def sealing_key(keys: Sequence[ServiceKey]) -> ServiceKey:
+    """The key that seals envelopes now.
+
+    Raises:
+        KeyManagerUnavailableError: none signs, or the one that does may seal nothing.
+    """
+    key = next((key for key in keys if key.is_active), None)
+    if key is None:
+        raise KeyManagerUnavailableError("the service has no key that signs")
+    if key.key_type not in SEALING_KEY_TYPES:
+        raise KeyManagerUnavailableError(
+            f"key {key.id!r} is of type {key.key_type}, and only {', '.join(SEALING_KEY_TYPES)} seal what is attested"
+        )
+    return key
 
 
 async def sealed(payload: bytes, payload_type: str, key_id: str, sign: Sign) -> bytes:
@@ -76,7 +103,10 @@ def verified_payload(
     if key_id is None:
         named = ", ".join(repr(key_id[:80]) for key_id in envelope.signatures)
         raise ServiceKeyUnknownError(f"the envelope is signed with {named}, which is trusted as no service's key")
-    key = certified_key(certificates[key_id]).key
+    certified = certified_key(certificates[key_id])
+    if certified.key_type not in SEALING_KEY_TYPES:
+        raise AttestationInvalidError(f"key {key_id[:80]!r} is of type {certified.key_type}, which seals no envelopes")
+    key = certified.key
     signature = bytes.fromhex(envelope.signatures[key_id].signature)
     algorithm = hashes.SHA384()
     try:
