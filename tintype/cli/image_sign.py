@@ -43,9 +43,7 @@ def sign(
     first: GlobalOptions = ctx.find_root().obj or GlobalOptions()
     printer = Printer(output or first.output)
     if not _CERTIFICATE_ID.fullmatch(certificate_id):
-        raise usage_error(
-            f"{certificate_id[:80]!r} is not a certificate id: letters, digits, hyphens, dots, underscores"
-        )
+        raise usage_error(f"{certificate_id[:80]!r} is not a certificate id: use letters, digits, - _ and .")
     signer = LocalSigner(key, certificate_id, passphrase_file, hash_method.value, passphrase_prompt())
 
     def work() -> int:

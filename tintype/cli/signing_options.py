@@ -49,9 +49,7 @@ class SigningOptions:
     ] = False
     sign_key: Annotated[
         Path | None,
-        typer.Option(
-            "--sign-key", metavar="FILE", help="Sign with this private key (PEM, mode 0600), in the same pass."
-        ),
+        typer.Option("--sign-key", metavar="FILE", help="Sign with this private key (PEM, mode 0600) instead."),
     ] = None
     sign_certificate: Annotated[
         str, typer.Option("--sign-certificate", metavar="ID", help="By which id the service knows its certificate.")
