@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -302,6 +303,22 @@ def test_exported_certificates_are_those_of_all_keys(tintype_at: Run, tmp_path: 
     tintype_at("key", "export", str(tmp_path / "trust"))
     found = {path.stem: path.read_text() for path in (tmp_path / "trust" / "service-keys").iterdir()}
     assert found == {key["id"]: key["certificate"] for key in answer(tintype_at, "key", "list")}
+
+
+async def test_image_waits_while_the_keys_are_away_and_arrives_when_they_are_back(site: Stack, client: Client) -> None:
+    image = await new_image(client)
+    keys, away = site.data / "keys", site.data / "keys-away"
+    keys.rename(away)
+    try:
+        await client.images.upload(image.id, pieces())
+        log = site.data / "logs" / "signer.log"
+        async with asyncio.timeout(DEADLINE_S):
+            while image.id not in "".join(line for line in log.read_text().splitlines() if "key manager" in line):
+                await asyncio.sleep(0.05)
+        assert (await client.images.get(image.id)).status is Status.IMPORTING
+    finally:
+        away.rename(keys)
+    await finished(client, image)
 
 
 # --- what must not be seen --------------------------------------------------------------------------------------------
