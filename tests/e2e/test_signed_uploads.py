@@ -182,7 +182,7 @@ def test_refused_signature_is_told_at_the_command_line(
 # --- flow 2 -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hash_method", ["SHA-224", "SHA-256", "SHA-384", "SHA-512"])
+@pytest.mark.parametrize("hash_method", ["SHA-224", "SHA-256"])
 async def test_snapshot_is_signed_by_the_service_while_it_is_uploaded(
     client: Client, tmp_path: Path, hash_method: str
 ) -> None:
@@ -213,7 +213,7 @@ async def test_staged_image_is_signed_converted_and_verified(client: Client, pub
 async def test_compressed_staged_image_is_signed_as_it_is_sent(client: Client, disks: Path) -> None:
     image = await new_image(client, disk_format="qcow2")
     sent = run_program("zstd", "-q", "-c", stdin=(disks / "disk.qcow2").read_bytes())
-    await client.images.upload(image.id, pieces(sent), stage=True, sign=ServiceSigner("SHA-384"))
+    await client.images.upload(image.id, pieces(sent), stage=True, sign=ServiceSigner("SHA-224"))
     await client.operations.wait(await client.images.import_(image.id), timeout_s=DEADLINE_S)
     found = await client.images.get(image.id)
     assert found.status is Status.ACTIVE
