@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz import archives, attestations, compression, contents, disks, formats
+from tests.fuzz import archives, attestations, compression, contents, disks, formats, trust
 from tests.fuzz.target import Target
 
 
@@ -21,4 +21,5 @@ def targets() -> Mapping[str, Target]:
         **contents.targets(),
         **archives.targets(),
         **attestations.targets(),
+        **trust.targets(),
     }
