@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz import archives, compression, contents, disks, formats, trust
+from tests.fuzz import archives, attestations, compression, contents, disks, formats, trust
 from tests.fuzz.target import Target
 
 
@@ -20,5 +20,6 @@ def targets() -> Mapping[str, Target]:
         **disks.targets(),
         **contents.targets(),
         **archives.targets(),
+        **attestations.targets(),
         **trust.targets(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -23,6 +24,14 @@ from tintype.cli.new_image import NewImage
 from tintype.cli.operation import follow_to_end
 from tintype.cli.session import Session, command, usage_error
 from tintype.cli.signing_options import SigningOptions
+from tintype.cli.trusting import (
+    AllowUnsignedOption,
+    TrustedCertificateOption,
+    TrustStoreOption,
+    VerifyOption,
+    print_custody,
+    wanted_verification,
+)
 from tintype.domain.events import ImportMethod
 
 if TYPE_CHECKING:
@@ -109,20 +118,53 @@ async def download(
     file: Annotated[str, typer.Option(metavar="FILE", help="Where to write; - is standard output.")],
     offset: Annotated[int, typer.Option(min=0, max=MAX_INT64, help="Begin at this byte.")] = 0,
     length: Annotated[int | None, typer.Option(min=1, max=MAX_INT64, help="At most so many bytes.")] = None,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Check the digest of a whole image.")] = True,
+    verify: VerifyOption = None,
+    trust_store: TrustStoreOption = None,
+    trusted_certificate: TrustedCertificateOption = None,
+    allow_unsigned: AllowUnsignedOption = False,
     fsync: Annotated[bool, typer.Option("--fsync", help="Return only when the disk has it.")] = False,
 ) -> None:
-    """Download an image's bytes, verified; the file gets its name when it is whole."""
+    """Download an image's bytes, verified; the file gets its name when it is whole.
+
+    By default the digest that the catalog tells of is checked; with --verify the publisher's signature and the chain of
+    custody; with --no-verify nothing.
+    """
+    from tintype.client import Verify
+
+    wanted, trust = wanted_verification(verify, trust_store, trusted_certificate, allow_unsigned)
+    if wanted is Verify.CUSTODY and (offset or length is not None):
+        raise usage_error("a part of an image cannot be verified by what was signed: leave out --offset and --length")
+    if wanted is Verify.CUSTODY:
+        _require_revocable(file)
     if file == "-" and sys.stdout.isatty():
         raise usage_error("an image is not for a terminal: redirect the output, or name a --file")
     image_id = await session.image_id(image)
     destination: Path | BinaryIO = sys.stdout.buffer if file == "-" else Path(file)
     with byte_bar("download") as report:
         done = await session.client.images.download(
-            image_id, destination, offset=offset, length=length, verify=verify, fsync=fsync, on_progress=report
+            image_id,
+            destination,
+            offset=offset,
+            length=length,
+            verify=wanted,
+            trust=trust,
+            allow_unsigned=allow_unsigned,
+            fsync=fsync,
+            on_progress=report,
         )
     if file != "-" and not session.printer.is_table:
         session.printer.one(done)
+    elif done.custody is not None:
+        print_custody(session.printer, done.custody)
+
+
+def _require_revocable(file: str) -> None:
+    """Refuse to write where bytes cannot be taken back: whoever reads there would use them before they are proven."""
+    if file == "-":
+        raise usage_error("--verify cannot take back what went to standard output: name a --file")
+    path = Path(file)
+    if (path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device()) and file != os.devnull:
+        raise usage_error(f"--verify cannot take back what went to {file}: name a regular file")
 
 
 def _method(chosen: ImportMethod | None, uri: str, file: str | None) -> ImportMethod:

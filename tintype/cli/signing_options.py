@@ -71,6 +71,7 @@ class SigningOptions:
             OSError: it cannot be opened.
         """
         from tintype.client import LocalSigner, ServiceSigner
+        from tintype.client.signing import SERVICE_HASH_METHODS
 
         if self.sign and self.sign_key is not None:
             raise usage_error("--sign is by the service and --sign-key by a private key: give one of them")
@@ -83,6 +84,8 @@ class SigningOptions:
                 self.sign_key, self.sign_certificate, self.passphrase_file, self.hash_method.value, passphrase_prompt()
             )
             return signer.unlocked()
+        if self.sign and self.hash_method.value not in SERVICE_HASH_METHODS:
+            raise usage_error(f"--sign is over {' or '.join(SERVICE_HASH_METHODS)}: sign with a --sign-key otherwise")
         return ServiceSigner(self.hash_method.value) if self.sign else None
 
 

@@ -2,6 +2,7 @@
 
 from tintype.client.client import Client, connect
 from tintype.client.config import ClientConfig, load_config
+from tintype.client.custody import read_bundle, verify_bundle, verify_file, write_bundle
 from tintype.client.errors import (
     AlreadyExistsError,
     CancelledOperationError,
@@ -23,6 +24,7 @@ from tintype.client.errors import (
     UploadInterruptedError,
 )
 from tintype.client.models import (
+    Artifact,
     ContainerFormat,
     DiskFormat,
     Download,
@@ -40,18 +42,22 @@ from tintype.client.models import (
     PluginState,
     PolicyVerdict,
     Progress,
+    Provenance,
     RebuildProgress,
     ServiceKey,
     SignedDigest,
     Status,
     Step,
+    Trust,
     Upload,
+    Verify,
     Visibility,
 )
 from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
+    "Artifact",
     "CancelledOperationError",
     "Client",
     "ClientConfig",
@@ -84,6 +90,7 @@ __all__ = [
     "PolicyVerdict",
     "PreconditionError",
     "Progress",
+    "Provenance",
     "RebuildProgress",
     "ServiceDefectError",
     "ServiceKey",
@@ -94,9 +101,15 @@ __all__ = [
     "SourceError",
     "Status",
     "Step",
+    "Trust",
     "Upload",
     "UploadInterruptedError",
+    "Verify",
     "Visibility",
     "connect",
     "load_config",
+    "read_bundle",
+    "verify_bundle",
+    "verify_file",
+    "write_bundle",
 ]

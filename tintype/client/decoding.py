@@ -25,7 +25,9 @@ from tintype.client.models import (
     Upload,
 )
 from tintype.codec import events, images, values
+from tintype.codec.provenance import decode_provenance
 from tintype.domain.errors import TintypeError
+from tintype.domain.provenance import Provenance
 
 
 @contextmanager
@@ -111,6 +113,16 @@ def operation(message: catalog_pb2.Operation) -> Operation:
         )
 
 
+def provenance(message: catalog_pb2.Provenance) -> Provenance:
+    """Where an image's bytes come from.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a provenance"):
+        return decode_provenance(message)
+
+
 def upload(message: importer_pb2.Upload) -> Upload:
     """An upload."""
     return Upload(
@@ -163,12 +175,6 @@ def rebuild(message: catalog_pb2.RebuildProjectionResponse) -> RebuildProgress:
     return RebuildProgress(message.position, message.head, message.images, message.switched)
 
 
-def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
-    """A key of the service."""
-    certificate = message.certificate.decode(errors="replace")
-    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
-
-
 def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
     """What a policy says about an image.
 
@@ -184,6 +190,12 @@ def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
             failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
             policy=message.policy,
         )
+
+
+def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
+    """A key of the service."""
+    certificate = message.certificate.decode(errors="replace")
+    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
 
 
 def _time(message: Timestamp) -> datetime | None:

@@ -19,7 +19,7 @@ class Signer:
 
         Raises:
             NotPermittedError: reason ``SIGNING_NOT_PERMITTED``: it does not sign for this project.
-            InvalidRequestError: it is not a SHA-224, SHA-256, SHA-384 or SHA-512 digest.
+            InvalidRequestError: it is not a SHA-224 or SHA-256 digest.
             ConfigurationError: the configuration names no signer.
         """
         answer = await self._transport.call(self._transport.signer.SignDigest, pb.SignDigestRequest(digest=digest))

@@ -25,6 +25,9 @@ HASH_METHODS: Mapping[str, str] = {
 }
 """img_signature_hash_method → the name of the digest's algorithm."""
 
+SERVICE_HASH_METHODS = ("SHA-224", "SHA-256")
+"""What the service signs over on request, so that no such signature passes for one over its own attestations."""
+
 SignDigest = Callable[[Digest], Awaitable[Mapping[str, str]]]
 """Signs a digest: Glance's four properties."""
 
@@ -42,15 +45,24 @@ def hash_algorithm_of(hash_method: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSigner:
-    """The service signs, where its operator allows it for the project (``signer.sign_for``).
+    """The service signs, where its operator allows it for the project (``signer.sign_for``): SHA-256, or SHA-224.
 
-    SHA-256 costs nothing more where it is the site's own hash, as it is by default.
+    SHA-256 costs nothing more where it is the site's own hash, as it is by default. Over longer digests the service
+    signs its own word alone.
     """
 
     hash_method: str = "SHA-256"
 
     async def prepared(self, by_service: SignDigest) -> SignDigest:
-        """What signs; ``by_service`` asks the service to."""
+        """What signs; ``by_service`` asks the service to.
+
+        Raises:
+            InvalidRequestError: the service does not sign over that hash; nothing is sent.
+        """
+        if self.hash_method not in SERVICE_HASH_METHODS:
+            raise InvalidRequestError(
+                f"the service signs over {' or '.join(SERVICE_HASH_METHODS)}, and not over {self.hash_method[:80]!r}"
+            )
         return by_service
 
 

@@ -82,6 +82,14 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
     )
 
 
+def from_domain(error: domain.TintypeError) -> errors.ClientError:
+    """What a refusal of the domain's means that arose on this side: verification here is the services' own code."""
+    kind = _CLASSES.get(error.reason, errors.ServiceDefectError)
+    if isinstance(error, domain.ConfigurationError):
+        kind = errors.ConfigurationError
+    return kind(error.message, reason=error.reason, hint=error.hint, retryable=error.retryable)
+
+
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:
     """The service's own words on an error; ``None`` where it has none, or they cannot be read."""
     for key, value in error.trailing_metadata() or ():

@@ -113,6 +113,8 @@ class Images(_Face[images.Images]):
     import_ = waiting(images.Images.import_)
     upload = waiting(images.Images.upload)
     download = waiting(images.Images.download)
+    provenance = waiting(images.Images.provenance)
+    verify = waiting(images.Images.verify)
     read = iterating(images.Images.read)
     history = iterating(images.Images.history)
     watch = iterating(images.Images.watch)

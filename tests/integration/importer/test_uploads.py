@@ -192,7 +192,7 @@ async def test_reading_has_its_refusals(importer: Importer, stub: ImporterServic
 
 @pytest.mark.parametrize("purpose", [UPLOAD, STAGE])
 async def test_digest_of_a_signature_that_is_set_meanwhile_is_taken(
-    importer: Importer, stub: ImporterServiceStub, purpose: events_pb2.StagePurpose
+    importer: Importer, stub: ImporterServiceStub, purpose: events_pb2.StagePurpose.ValueType
 ) -> None:
     image_id = await importer.create()
     request = pb.StartUploadRequest(image_id=image_id, purpose=purpose, hash_algorithm="sha384")

@@ -101,6 +101,7 @@ def test_staged_bytes_are_signed_too(tintype: Tintype, services: FakeServices, d
         "image upload disk --disk-format raw --container-format bare --sign-certificate c",
         "image upload disk --disk-format raw --container-format bare --sign --passphrase-file p",
         "image upload disk --disk-format raw --container-format bare --sign --hash-method md5",
+        "image upload disk --disk-format raw --container-format bare --sign --hash-method SHA-384",
         "image create-via-import --disk-format raw --container-format bare --uri https://example.org/disk --sign",
         "image sign disk --key k",
         "image sign disk --certificate-id c",

@@ -78,6 +78,7 @@ class FakeServices:
         self.data: dict[str, bytes] = {}
         self.operations: dict[str, list[pb.Operation]] = {}
         self.uploads: dict[str, Upload] = {}
+        self.provenances: dict[str, pb.Provenance] = {}
         self.cancelled: list[str] = []
         self.plugins: list[importer_pb2.PluginState] = []
         self.events: list[events_pb2.ImageEvent] = []
@@ -223,7 +224,9 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
 
     @served
     async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Any) -> pb.Provenance:
-        raise errors.ImageNotFoundError("no such image")
+        if request.image_id not in self.services.provenances:
+            raise errors.ImageNotFoundError("no such image")
+        return self.services.provenances[request.image_id]
 
     @served
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Any) -> pb.ListImageEventsResponse:
