@@ -2,6 +2,7 @@
 
 from tintype.client.client import Client, connect
 from tintype.client.config import ClientConfig, load_config
+from tintype.client.custody import read_bundle, verify_bundle, verify_file, write_bundle
 from tintype.client.errors import (
     AlreadyExistsError,
     CancelledOperationError,
@@ -18,10 +19,12 @@ from tintype.client.errors import (
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
+    SigningKeyError,
     SourceError,
     UploadInterruptedError,
 )
 from tintype.client.models import (
+    Artifact,
     ContainerFormat,
     DiskFormat,
     Download,
@@ -37,16 +40,24 @@ from tintype.client.models import (
     OperationKind,
     OperationState,
     PluginState,
+    PolicyVerdict,
     Progress,
+    Provenance,
     RebuildProgress,
+    ServiceKey,
+    SignedDigest,
     Status,
     Step,
+    Trust,
     Upload,
+    Verify,
     Visibility,
 )
+from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
+    "Artifact",
     "CancelledOperationError",
     "Client",
     "ClientConfig",
@@ -66,6 +77,7 @@ __all__ = [
     "ImportPlugin",
     "IntegrityError",
     "InvalidRequestError",
+    "LocalSigner",
     "LogCheck",
     "LogFault",
     "NotFoundError",
@@ -75,17 +87,29 @@ __all__ = [
     "OperationKind",
     "OperationState",
     "PluginState",
+    "PolicyVerdict",
     "PreconditionError",
     "Progress",
+    "Provenance",
     "RebuildProgress",
     "ServiceDefectError",
+    "ServiceKey",
+    "ServiceSigner",
     "ServiceUnavailableError",
+    "SignedDigest",
+    "SigningKeyError",
     "SourceError",
     "Status",
     "Step",
+    "Trust",
     "Upload",
     "UploadInterruptedError",
+    "Verify",
     "Visibility",
     "connect",
     "load_config",
+    "read_bundle",
+    "verify_bundle",
+    "verify_file",
+    "write_bundle",
 ]
