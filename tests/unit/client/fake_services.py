@@ -84,6 +84,7 @@ class FakeServices:
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
         self.metadata: dict[str, str] = {}
+        self.verdicts: list[signer_pb2.PolicyVerdict] = []
         self.keys = MemoryServiceKeys(MemoryKeyManager(SystemClock()))
         self.faults = Faults()
         self.position = 0
@@ -318,7 +319,10 @@ class SignerPart(_Part, signer_pb2_grpc.SignerServiceServicer):
 
     @served
     async def TestPolicy(self, request: signer_pb2.TestPolicyRequest, context: Any) -> signer_pb2.PolicyVerdict:
-        raise NotImplementedError
+        for verdict in self.services.verdicts:
+            if verdict.image_id == request.image_id:
+                return verdict
+        raise errors.ImageNotFoundError("no such image")
 
     @served
     async def GetCheckpoint(self, request: signer_pb2.GetCheckpointRequest, context: Any) -> signer_pb2.Checkpoint:
@@ -334,10 +338,29 @@ class SignerAdminPart(_Part, signer_pb2_grpc.SignerAdminServiceServicer):
             raise errors.NotPermittedError("only an administrator")
         return service_key(await self.services.keys.rotate(f"key-of-{request.request_id}"))
 
-    def ReplayPolicy(
+    async def ReplayPolicy(
         self, request: signer_pb2.ReplayPolicyRequest, context: Any
     ) -> AsyncIterator[signer_pb2.ReplayPolicyResponse]:
-        raise NotImplementedError
+        await self.services.note(request, context)
+        head = len(self.services.verdicts) + 1
+        yield signer_pb2.ReplayPolicyResponse(position=1, head=head)
+        for position, verdict in enumerate(self.services.verdicts, start=2):
+            if request.project in ("", verdict.project):
+                yield signer_pb2.ReplayPolicyResponse(position=position, head=head, verdict=verdict)
+
+
+def verdict(image_id: str, project: str = "p1", *, reason: str = "") -> signer_pb2.PolicyVerdict:
+    """What a policy says: let in, or refused for a reason."""
+    failure = types_pb2.Failure(reason=reason, message="no", hint="do it", evidence={"certificate_subject": "CN=X"})
+    verification = events_pb2.Verification(verdict=events_pb2.VERDICT_SIGNED, certificate_subject="CN=Publisher")
+    return signer_pb2.PolicyVerdict(
+        image_id=image_id,
+        project=project,
+        allowed=not reason,
+        verification=None if reason else verification,
+        failure=failure if reason else None,
+        policy="ab" * 32,
+    )
 
 
 def service_key(key: ServiceKey) -> signer_pb2.ServiceKey:

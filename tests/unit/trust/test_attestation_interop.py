@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,11 @@ from securesystemslib.signer._key import SSlibKey
 
 from tests.unit.trust.roads import CONVERTED, KEY_ID, SENT, RoadCase, digests, service
 from tests.unit.trust.test_custody import ORIGIN
+from tintype.domain.errors import EventTooLargeError
+from tintype.domain.events import ImageConverted
+from tintype.domain.provenance import road_of
 from tintype.testing.events import GUEST_DIGEST, OPERATION, an_image_id
+from tintype.trust.statement import statement_of
 
 
 def sslib_key(certificate: x509.Certificate) -> SSlibKey:
@@ -133,3 +138,13 @@ def test_a_statement_keeps_what_a_url_may_hide_to_itself() -> None:
 def test_the_same_road_makes_the_same_statement() -> None:
     case = RoadCase(signer=None, is_signed=False)
     assert payload_of(case.envelope()) == payload_of(case.envelope())
+
+
+def test_a_statement_that_fits_into_no_event_is_not_signed() -> None:
+    history = RoadCase().history()
+    made = history[-1].event.payload
+    assert isinstance(made, ImageConverted)
+    road = road_of(history)
+    event = replace(road.conversion.event, payload=replace(made, arguments=("x" * 1000,) * 600))
+    with pytest.raises(EventTooLargeError):
+        statement_of(replace(road, conversion=replace(road.conversion, event=event)), "1.2.3")
