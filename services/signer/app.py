@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 
 from services.signer.attesting import Attesting
+from services.signer.checkpointing import Checkpointing
 from services.signer.keys.directory import CertificateDirectory
 from services.signer.keys.key_directory import KeyDirectory
 from services.signer.keys.names import new_key_id
@@ -20,9 +21,12 @@ from tintype.runtime.clock import SystemClock
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
+CHECKPOINTS_HEALTH = "tintype.checkpoints"
+"""What gRPC health calls the checkpoints, which may fail while the signer serves."""
+
 
 async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
-    """The signer: one worker for VERIFY and ATTEST, and its servicer.
+    """The signer: one worker for VERIFY and ATTEST, the checkpoints of the log, and its servicer.
 
     Raises:
         ConfigurationError: the certificate directory does not exist, or there is no place for keys.
@@ -36,6 +40,7 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     keys = KeyDirectory(own.key_dir, clock)
     await keys.prepare(new_key_id(clock.now()))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
+    checkpointing = Checkpointing(opened.log, await opened.checkpoints(), keys, clock, own.checkpoint_limits)
     verifier = SignatureVerifier(
         CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
     )
@@ -48,9 +53,14 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         types=(ImageStaged, ImportRequested, ImageConverted, ConversionSkipped),
         settings=own.worker,
     )
+    servicer = SignerServicer(verifier, checkpointing)
     return Service(
-        registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier))],
+        registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, servicer)],
         service_names=[signer_pb2.DESCRIPTOR.services_by_name["SignerService"].full_name],
-        background={"worker": worker.run},
+        background={
+            "worker": worker.run,
+            **({"checkpoints": checkpointing.run} if own.checkpoint_limits.every else {}),
+        },
         health_checks={"event log": opened.check},
+        part_checks={CHECKPOINTS_HEALTH: checkpointing.check},
     )
