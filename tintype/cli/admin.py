@@ -1,15 +1,20 @@
-"""``tintype admin``: work on the catalog and the log, for operators."""
+"""``tintype admin``: work on the catalog, the log and the stores, for operators."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from tintype.cli.arguments import MAX_INT64
 from tintype.cli.bars import byte_bar
+from tintype.cli.local_file import write_whole
+from tintype.cli.plain import cell, is_empty, plain
 from tintype.cli.session import Session, command
 
-app = typer.Typer(help="Work on the catalog and the log, for operators.", no_args_is_help=True)
+app = typer.Typer(help="Work on the catalog, the log and the stores, for operators.", no_args_is_help=True)
 
 
 @command(app, "rebuild")
@@ -28,17 +33,50 @@ async def rebuild(session: Session) -> None:
     session.printer.one(state)
 
 
-@command(app, "check-log")
-async def check_log(session: Session) -> None:
-    """Read the whole log, and verify the chain of hashes of every image."""
-    from tintype.client import IntegrityError
+@command(app, "checkpoint")
+async def checkpoint(
+    session: Session,
+    max_position: Annotated[
+        int, typer.Option("--max-position", min=0, max=MAX_INT64, help="The newest one of this log position or before.")
+    ] = 0,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Keep it here, for `check-log --since`.")
+    ] = None,
+) -> None:
+    """Show the newest signed checkpoint of the log."""
+    found = await session.client.admin.checkpoint(max_position=max_position)
+    if save:
+        write_whole(save, found.envelope)
+    if session.printer.is_table:
+        data = plain(found)
+        fields = data.items() if isinstance(data, dict) else ()
+        rows = [(key, cell(value)) for key, value in fields if key != "envelope" and not is_empty(value)]
+        session.printer.table(("Field", "Value"), rows)
+    else:
+        session.printer.one(found)
 
+
+@command(app, "check-log")
+async def check_log(
+    session: Session,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", metavar="FILE", help="A saved checkpoint: nothing before it may have changed or gone."),
+    ] = None,
+    trust_store: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust-store",
+            metavar="DIR",
+            help="Certificates of the service's keys in DIR/service-keys. Default: the keys that the signer lists.",
+        ),
+    ] = None,
+) -> None:
+    """Read the whole log, and verify the chain of hashes of every image, and all signed checkpoints."""
+    saved = since.read_bytes() if since else None
     with byte_bar("events") as report:
-        found = await session.client.events.check_log(on_progress=report)
+        found = await session.client.events.check_log(since=saved, trust_store=trust_store, on_progress=report)
     session.printer.one(found)
-    if found.faults:
-        raise IntegrityError(
-            f"the log is damaged in {len(found.faults)} places",
-            reason="LOG_CORRUPT",
-            hint="Compare it with a backup, and look for who could write to the log's files.",
-        )
+    if found.keys_from == "signer" and session.printer.is_table:
+        session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
+    found.require_sound()

@@ -1,4 +1,4 @@
-"""What operators ask of the catalog."""
+"""What operators ask of the services."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding
-from tintype.client.models import RebuildProgress
+from tintype.client.models import RebuildProgress, SignedCheckpoint
 from tintype.client.transport import AS_ADMIN, Transport
 
 
 class Admin:
-    """Work on the catalog itself."""
+    """Work on the catalog, the log and the stores."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -31,3 +32,17 @@ class Admin:
         async with aclosing(messages):
             async for message in messages:
                 yield decoding.rebuild(message)
+
+    async def checkpoint(self, *, max_position: int = 0) -> SignedCheckpoint:
+        """The newest signed checkpoint of the log, or the newest one of ``max_position`` and before.
+
+        Save its ``envelope`` where whoever may write to the log may not: ``events.check_log(since=…)`` then proves that
+        nothing up to its position was changed, or has vanished.
+
+        Raises:
+            NotFoundError: there is none yet.
+            IntegrityError: what the signer hands out is no checkpoint.
+            ConfigurationError: the configuration names no signer.
+        """
+        request = signer_pb2.GetCheckpointRequest(max_position=max_position)
+        return decoding.checkpoint(await self._transport.call(self._transport.signer.GetCheckpoint, request))

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from tintype.client.errors import IntegrityError
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
@@ -72,6 +73,7 @@ __all__ = [
     "Progress",
     "PropertyValue",
     "RebuildProgress",
+    "SignedCheckpoint",
     "Status",
     "Step",
     "Upload",
@@ -232,18 +234,68 @@ class RebuildProgress:
 
 @dataclass(frozen=True, slots=True)
 class LogFault:
-    """Where the log is not what was once written."""
+    """Where the log is not what was once written.
+
+    ``reason`` is ``LOG_CORRUPT`` where an image's chain of hashes is broken, and one of a checkpoint's reasons where
+    the log is not what a checkpoint says, or that one is not genuine; then ``image_id`` is empty.
+    """
 
     image_id: str
     position: int
     message: str
+    reason: str = "LOG_CORRUPT"
 
 
 @dataclass(frozen=True, slots=True)
 class LogCheck:
-    """What a check of the whole log found: all is well where there are no ``faults``."""
+    """What a check of the whole log found: all is well where there are no ``faults``.
+
+    ``checkpoints`` are how many the log was held against and agreed with, ``covered`` the position of the last of
+    them: nothing up to there was changed, or has vanished. ``keys_from`` says whose word for the service's keys was
+    taken: ``trust store``, ``signer``, or ``nobody`` where no signature was verified.
+    """
 
     events: int
     images: int
     head: int
     faults: tuple[LogFault, ...]
+    checkpoints: int = 0
+    covered: int = 0
+    keys_from: str = "nobody"
+
+    def require_sound(self) -> None:
+        """Check that there are no faults.
+
+        Raises:
+            IntegrityError: there are; its reason is that of a checkpoint where one of them is about a checkpoint.
+        """
+        if not self.faults:
+            return
+        worst = next((fault for fault in self.faults if not fault.image_id), self.faults[0])
+        more = f", and {len(self.faults) - 1} faults more" if len(self.faults) > 1 else ""
+        about = f"image {worst.image_id} at position {worst.position}: " if worst.image_id else ""
+        raise IntegrityError(
+            f"the log is damaged: {about}{worst.message}{more}",
+            reason=worst.reason,
+            hint="Keep the log as it is, compare it with a backup, and look for who could write to its files.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A signed statement about the whole log up to ``position``; not verified.
+
+    ``root`` is over the newest events of all ``images``; ``previous`` is the digest of the checkpoint before it.
+    ``envelope`` is what to save (JSON). ``complaint`` says why the signer publishes no further ones, if it does not.
+    """
+
+    number: int
+    position: int
+    events: int
+    images: int
+    root: str
+    time: datetime
+    previous: str
+    key_id: str
+    complaint: Failure | None
+    envelope: str

@@ -144,6 +144,7 @@ class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
     rebuild = iterating(admin.Admin.rebuild)
+    checkpoint = waiting(admin.Admin.checkpoint)
 
 
 class Client:

@@ -895,9 +895,7 @@ class BlobDamagedError(InternalError):
     """Stored bytes are not what was written, in every copy that there is."""
 
     reason = "BLOB_DAMAGED"
-    hint = (
-        "An operator should look at the store, and at a backup; `tintype admin scrub` tells which copies are sound."
-    )
+    hint = "An operator should look at the store, and at a backup; `tintype admin scrub` tells which copies are sound."
 
 
 class LogCorruptError(InternalError):

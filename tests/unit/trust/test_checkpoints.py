@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer._key import SSlibKey
 
 from tintype.domain.errors import CheckpointInvalidError, CheckpointMismatchError, ServiceKeyUnknownError
 from tintype.domain.values import Digest
@@ -60,7 +60,7 @@ async def test_a_checkpoint_is_read_as_it_was_signed() -> None:
 
 async def test_securesystemslib_verifies_a_checkpoint() -> None:
     key = x509.load_pem_x509_certificate(CERTIFICATES["key-1"]).public_key()
-    theirs = SSlibKey.from_crypto(key, keyid="key-1", scheme="ecdsa-sha2-nistp384")  # type: ignore[arg-type]
+    theirs = SSlibKey.from_crypto(key, keyid="key-1", scheme="ecdsa-sha2-nistp384")
 
     Envelope.from_dict(json.loads(await envelope_of())).verify([theirs], 1)
 
