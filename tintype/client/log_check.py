@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from tintype.domain.errors import (
     EventTypeUnknownError,
     LogCorruptError,
     TintypeError,
+    TrustStoreError,
 )
 from tintype.trust.checkpoints import Checkpoint, SealedCheckpoint, digest_of, opened
 from tintype.trust.heads import Heads, LogState, state_of
@@ -101,6 +103,10 @@ async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bo
                 hint="Give a trust store with the certificates of the service's keys, or client.signer.",
             )
         return NOBODY
+    if is_needed:
+        _require_cryptography()
+    elif not _has_cryptography():
+        return NOBODY
     try:
         answer = await transport.call(transport.signer.ListKeys, signer_pb2.ListKeysRequest())
     except ClientError:
@@ -111,10 +117,31 @@ async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bo
 
 
 def _stored_certificates(directory: Path) -> Mapping[str, bytes]:
-    found: dict[str, bytes] = {}
-    for path in sorted((directory / "service-keys").glob("*.pem")):
-        found[path.stem] = path.read_bytes()
-    return found
+    _require_cryptography()
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from tintype.trust.trust_store import load_trust_store
+
+    try:
+        found = load_trust_store(directory).service_certificates
+    except TrustStoreError as exc:
+        raise ConfigurationError(exc.message, reason=exc.reason, hint=exc.hint) from exc
+    if not found:
+        raise ConfigurationError(
+            f"{directory} holds no certificate of a service's key",
+            reason=TrustStoreError.reason,
+            hint="Put those of the service's keys into its folder service-keys; a file's name is the key's id.",
+        )
+    return {key_id: certificate.public_bytes(Encoding.PEM) for key_id, certificate in found.items()}
+
+
+def _require_cryptography() -> None:
+    if not _has_cryptography():
+        raise ConfigurationError("signatures cannot be verified here", hint="pip install 'tintype[trust]'")
+
+
+def _has_cryptography() -> bool:
+    return importlib.util.find_spec("cryptography") is not None
 
 
 def _saved(envelope: bytes, keys: Keys) -> SealedCheckpoint:
