@@ -52,6 +52,7 @@ from tintype.domain.events import (
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import CommandId, PropertyValue, Received
 from tintype.runtime import worker as worker_module
+from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
 from tintype.testing.clock import START, FakeClock
@@ -227,7 +228,7 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
     policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
     limits = CheckpointLimits(1000, 300)
-    checkpoints = CheckpointCalls(Checkpointing(bench.log, MemoryCheckpointLog(), bench.keys, bench.clock, limits))
+    checkpoints = CheckpointCalls(Checkpointing(bench.log, MemoryCheckpointLog(), bench.keys, SystemClock(), limits))
     return await SignerServicer(bench.verifier, keys, policies, checkpoints).VerifyDigest(request, context)
 
 
