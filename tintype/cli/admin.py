@@ -12,6 +12,7 @@ from tintype.cli.arguments import MAX_INT64
 from tintype.cli.bars import byte_bar
 from tintype.cli.local_file import write_whole
 from tintype.cli.plain import cell, is_empty, plain
+from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
 from tintype.cli.session import Session, command
 
 app = typer.Typer(help="Work on the catalog, the log and the stores, for operators.", no_args_is_help=True)
@@ -79,4 +80,39 @@ async def check_log(
     session.printer.one(found)
     if found.keys_from == "signer" and session.printer.is_table:
         session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
+    found.require_sound()
+
+
+@command(app, "scrub")
+async def scrub(
+    session: Session,
+    store: Annotated[str, typer.Option("--store", metavar="NAME", help="Only copies in this store.")] = "",
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, max=1e6, metavar="MB/S", help="Megabytes to read a second; 0 is no limit.")
+    ] = 0,
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Only this image: its id or name.")] = "",
+) -> None:
+    """Read stored copies again, compare them with their digests, mark damaged ones, and heal them from other stores."""
+    from tintype.client import ScrubFinding, ScrubReport
+
+    image_id = await session.image_id(image) if image else ""
+    # Less than a byte a second would be no limit.
+    rate_bytes_s = max(1, int(rate * 1e6)) if rate else 0
+    findings: list[ScrubFinding] = []
+    state = None
+    with byte_bar("scrub") as report:
+        states = session.client.admin.scrub(store=store, rate_bytes_s=rate_bytes_s, image_id=image_id)
+        async with aclosing(states):
+            async for state in states:
+                if state.finding:
+                    findings.append(state.finding)
+                if report:
+                    report(state.done, state.total or None)
+    found = ScrubReport(state.done if state else 0, state.copies if state else 0, tuple(findings))
+    if session.printer.is_table:
+        session.printer.table(("Copies", "Bytes read", "Not sound", "Healed"), [scrub_row(found)])
+        if findings:
+            session.printer.table(FINDING_COLUMNS, [finding_row(finding) for finding in findings])
+    else:
+        session.printer.one(found)
     found.require_sound()

@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding
-from tintype.client.models import RebuildProgress, SignedCheckpoint
+from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
 from tintype.client.transport import AS_ADMIN, Transport
 
 
@@ -46,3 +47,21 @@ class Admin:
         """
         request = signer_pb2.GetCheckpointRequest(max_position=max_position)
         return decoding.checkpoint(await self._transport.call(self._transport.signer.GetCheckpoint, request))
+
+    async def scrub(
+        self, *, store: str = "", rate_bytes_s: int = 0, image_id: str = ""
+    ) -> AsyncGenerator[ScrubProgress, None]:
+        """Have the importer read stored copies again, of all images or of one, in all stores or in one; yield how far
+        it is, and each copy that is not sound. Damaged copies are marked, and healed from another store's.
+
+        ``rate_bytes_s`` bounds how fast it reads; 0 does not. Closing the iterator ends it; what is marked stays so.
+
+        Raises:
+            NotFoundError: there is no such image, or it has no bytes.
+            ClientError: the importer refused, or the stream broke: scrub again.
+        """
+        request = importer_pb2.ScrubRequest(store=store, rate_bytes_s=rate_bytes_s, image_id=image_id)
+        messages = self._transport.stream(self._transport.importer_admin.Scrub, request, extra_metadata=(AS_ADMIN,))
+        async with aclosing(messages):
+            async for message in messages:
+                yield decoding.scrub(message)

@@ -20,6 +20,8 @@ from tintype.client.models import (
     PluginState,
     Progress,
     RebuildProgress,
+    ScrubFinding,
+    ScrubProgress,
     SignedCheckpoint,
     Upload,
 )
@@ -187,6 +189,20 @@ def checkpoint(message: signer_pb2.Checkpoint) -> SignedCheckpoint:
         complaint=values.decode_failure(message.complaint) if message.HasField("complaint") else None,
         envelope=message.envelope.decode(),
     )
+
+
+def scrub(message: importer_pb2.ScrubResponse) -> ScrubProgress:
+    """How far a scrub is, and what it found."""
+    told = message.finding
+    finding = ScrubFinding(
+        image_id=told.image_id,
+        store=told.store,
+        expected=told.expected,
+        found=told.found,
+        healed=told.healed,
+        failure=values.decode_failure(told.failure) if told.HasField("failure") else None,
+    )
+    return ScrubProgress(message.done, message.total, message.copies, finding if message.HasField("finding") else None)
 
 
 def _time(message: Timestamp) -> datetime | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tintype.client.errors import IntegrityError
+from tintype.client.errors import IntegrityError, ServiceUnavailableError
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
@@ -73,6 +73,9 @@ __all__ = [
     "Progress",
     "PropertyValue",
     "RebuildProgress",
+    "ScrubFinding",
+    "ScrubProgress",
+    "ScrubReport",
     "SignedCheckpoint",
     "Status",
     "Step",
@@ -299,3 +302,65 @@ class SignedCheckpoint:
     key_id: str
     complaint: Failure | None
     envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubFinding:
+    """What became of a copy that is not sound, or that could not be looked at.
+
+    ``expected`` and ``found`` are digests (ALGORITHM:HEX); ``found`` is empty where the copy cannot be read. It was
+    ``healed``, or ``failure`` says why not. ``STORE_UNAVAILABLE`` says nothing about the copy.
+    """
+
+    image_id: str
+    store: str
+    expected: str
+    found: str
+    healed: bool
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubProgress:
+    """How far a scrub is: bytes read of ``total``, copies looked at, and what was found just now."""
+
+    done: int
+    total: int
+    copies: int
+    finding: ScrubFinding | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubReport:
+    """What a whole scrub found: all copies are sound where there are no ``findings`` but healed ones."""
+
+    done: int
+    copies: int
+    findings: tuple[ScrubFinding, ...]
+
+    def require_sound(self) -> None:
+        """Check that every copy is sound, or was healed.
+
+        Raises:
+            IntegrityError: reason ``BLOB_DAMAGED``: some are damaged.
+            ServiceUnavailableError: reason ``STORE_UNAVAILABLE``: none is known to be, and some could not be read.
+        """
+        left = [finding for finding in self.findings if not finding.healed]
+        if not left:
+            return
+        worst = next((finding for finding in left if not _says_nothing(finding)), left[0])
+        more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+        where = f"image {worst.image_id}" + (f" in store {worst.store!r}" if worst.store else "")
+        why = f": {worst.failure.message}" if worst.failure else ""
+        hint = worst.failure.hint if worst.failure else ""
+        if _says_nothing(worst):
+            raise ServiceUnavailableError(
+                f"a copy of {where} could not be read{more}{why}", reason="STORE_UNAVAILABLE", hint=hint
+            )
+        raise IntegrityError(
+            f"the copy of {where} is damaged, and was not healed{more}{why}", reason="BLOB_DAMAGED", hint=hint
+        )
+
+
+def _says_nothing(finding: ScrubFinding) -> bool:
+    return finding.failure is not None and finding.failure.reason == "STORE_UNAVAILABLE" and not finding.found

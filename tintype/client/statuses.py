@@ -54,7 +54,7 @@ _CLASSES: Mapping[str, type[errors.ClientError]] = {
     for error in domain.every_error()
     for category in error.__mro__
     if category in BY_CATEGORY
-}
+} | {domain.BlobDamagedError.reason: errors.IntegrityError}  # to the service damage, to its users content
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:

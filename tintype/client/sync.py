@@ -145,6 +145,7 @@ class Admin(_Face[admin.Admin]):
 
     rebuild = iterating(admin.Admin.rebuild)
     checkpoint = waiting(admin.Admin.checkpoint)
+    scrub = iterating(admin.Admin.scrub)
 
 
 class Client:
