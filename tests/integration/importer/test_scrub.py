@@ -7,7 +7,7 @@ import errno
 import hashlib
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from services.importer.scrubbing import Finding, Scrubber, active_images
 from services.importer.sweep import Sweeper, SweepLimits
 from services.importer.token_bucket import TokenBucket
 from tintype.adapters.filesystem.store import FileImageStore
+from tintype.adapters.filesystem.writer import FileWriter
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.stores import Stores
 from tintype.domain.access import Caller
@@ -412,6 +413,40 @@ async def test_an_image_that_is_deleted_while_it_is_scrubbed_leaves_no_bytes_and
         assert not isinstance(after_deletion.payload, CopyDamaged | CopyHealed)
     else:
         pytest.fail("the scrub never got to its end")
+
+
+@pytest.mark.parametrize("moment", ["before the write begins", "after it has begun", "before its commit"])
+async def test_an_image_that_is_purged_while_it_is_healed_gets_no_bytes(
+    site: Site, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    image = await site.publish()
+    site.damage(image, "second")
+    open_write, commit = site.second.open_write, FileWriter.commit
+
+    async def end_image() -> None:
+        """A purge that has been through this store, and not yet through the one that is copied from."""
+        await site.execute(image, DeleteImage())
+        async for stored in site.second.list(image):
+            await site.second.delete(stored.key)
+
+    async def opening(key: str, *, resume: bool = False, replace: bool = False) -> FileWriter:
+        if moment == "before the write begins":
+            await end_image()
+        writer = await open_write(key, resume=resume, replace=replace)
+        if moment == "after it has begun":
+            await end_image()
+        return writer
+
+    async def committing(writer: FileWriter, *, size: int, digests: Mapping[str, str]) -> None:
+        if moment == "before its commit":
+            await end_image()
+        await commit(writer, size=size, digests=digests)
+
+    monkeypatch.setattr(site.second, "open_write", opening)
+    monkeypatch.setattr(FileWriter, "commit", committing)
+    await site.scrub(image)
+
+    assert [path for path in site.files() if path.startswith("second/")] == []
 
 
 async def test_a_deleted_image_is_not_scrubbed(site: Site) -> None:
