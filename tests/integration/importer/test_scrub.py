@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -465,6 +466,27 @@ async def test_the_sweep_leaves_a_heal_in_progress_alone(site: Site) -> None:
     async for _ in site.scrubber.scrub([image], pace=TokenBucket(0), actor="operator"):
         await sweeper.sweep()
 
+    assert site.file(image, "second").read_bytes() == CONTENT
+
+
+async def test_a_heal_that_was_killed_is_swept_when_it_is_old_and_nothing_else(site: Site) -> None:
+    image = await site.publish()
+    loaded = await site.journal.load(image)
+    assert loaded and loaded.data
+    writer = await site.second.open_write(loaded.data.locations[1].key, replace=True)
+    await writer.append(CONTENT[:1000])
+    before = site.files()
+    later = FakeClock(site.clock.now() + timedelta(hours=2))
+    sweeper = Sweeper(site.journal, site.stores, later, SweepLimits(3600, 3600, 3600))
+
+    await sweeper.sweep()
+    assert site.files() == before  # it is being written
+    await writer.close()
+    await Sweeper(site.journal, site.stores, site.clock, SweepLimits(3600, 3600, 3600)).sweep()
+    assert site.files() == before  # it is young
+    await sweeper.sweep()
+
+    assert site.files() == [path for path in before if "/uncommitted/" not in path]
     assert site.file(image, "second").read_bytes() == CONTENT
 
 
