@@ -6,12 +6,12 @@ The form of the leaves and of the tree is written down in docs/log-integrity.md,
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tintype.domain.errors import LogCorruptError
 from tintype.domain.events import RecordedEvent
+from tintype.domain.values import ImageId
 
 _LEAF, _NODE = b"\x00", b"\x01"  # RFC 6962, section 2.1: a leaf can never pass for a node
 _HEAD_DOMAIN = b"tintype.head.v1\n"
@@ -46,7 +46,7 @@ class Heads:
         Raises:
             LogCorruptError: it is not the one that follows in its image's chain, or in the log; nothing was taken in.
         """
-        version, hash_ = self._heads.get(uuid.UUID(event.image_id).bytes, (0, b""))
+        version, hash_ = self._heads.get(_key(event.image_id), (0, b""))
         fault = None
         if event.position <= self.position:
             fault = f"position {event.position} follows position {self.position}"
@@ -64,7 +64,7 @@ class Heads:
         """Take in the log's next event, whether it fits or not: for whoever counts the faults, and goes on."""
         self.position = event.position
         self.events += 1
-        self._heads[uuid.UUID(event.image_id).bytes] = (event.version, bytes.fromhex(event.hash))
+        self._heads[_key(event.image_id)] = (event.version, bytes.fromhex(event.hash))
 
     def snapshot(self) -> tuple[int, int, dict[bytes, tuple[int, bytes]]]:
         """Position, events and heads as they are now, for :func:`state_of` in a thread."""
@@ -87,8 +87,13 @@ def leaf(image: bytes, version: int, event_hash: bytes) -> bytes:
     SHA-256 of the byte 0, ``tintype.head.v1`` and a line feed, the id as 36 characters, the version in 8 bytes
     (big-endian) and the 32 bytes of the hash.
     """
-    text = str(uuid.UUID(bytes=image)).encode("ascii")
+    digits = image.hex()
+    text = f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}".encode("ascii")
     return hashlib.sha256(_LEAF + _HEAD_DOMAIN + text + version.to_bytes(8, "big") + event_hash).digest()
+
+
+def _key(image_id: ImageId) -> bytes:
+    return bytes.fromhex(image_id.replace("-", ""))  # half as large as the text, and in the same order
 
 
 def merkle_root(leaves: Sequence[bytes]) -> bytes:

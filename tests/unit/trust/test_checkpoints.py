@@ -214,11 +214,15 @@ def test_a_checkpoint_that_does_not_follow_is_refused(after: Checkpoint) -> None
 
 
 def test_the_vectors_hold() -> None:
-    first, second = json.loads((DOCS / "log-integrity-vectors.json").read_text())["checkpoints"]
+    vectors = json.loads((DOCS / "log-integrity-vectors.json").read_text())
+    first, second = vectors["checkpoints"]
     for vector in (first, second):
         payload = vector["payload"].encode()
         assert hashlib.sha256(payload).hexdigest() == vector["digest"].removeprefix("sha256:")
         assert json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode() == payload
         signed = pre_authentication_encoding(CHECKPOINT, payload)
         assert hashlib.sha384(signed).hexdigest() == vector["signed_sha384"]
+        found = opened(vector["envelope"].encode())
+        found.verify({"key-1": vectors["certificate"].encode()})
+        assert found.payload == payload
     assert json.loads(second["payload"])["previous"] == first["digest"]

@@ -67,6 +67,23 @@ def test_the_vectors_hold(vector: dict[str, object]) -> None:
     assert tree_hash(leaves).hex() == vector["root"]
 
 
+def test_the_hashes_of_events_are_those_of_the_vectors() -> None:
+    """As another implementation would compute them."""
+    previous = ""
+    for vector in VECTORS["events"]:
+        headers = sorted(vector["headers"].items())
+        parts = [b"tintype.event.v1\n", len(headers).to_bytes(8, "big")]
+        for text in [*(text for header in headers for text in header)]:
+            parts += [len(text).to_bytes(8, "big"), text.encode("ascii")]
+        payload = bytes.fromhex(vector["payload"])
+        parts += [len(payload).to_bytes(8, "big"), payload]
+        assert hashlib.sha256(b"".join(parts)).hexdigest() == vector["hash"]
+        assert vector["headers"].get("ce-prevhash", "") == previous
+        previous = vector["hash"]
+    (first,) = VECTORS["log"]["images"][:1]
+    assert [event.hash for event in histories(first)[:3]] == [vector["hash"] for vector in VECTORS["events"]]
+
+
 def test_the_state_of_a_log_is_that_of_the_vectors() -> None:
     names = VECTORS["log"]["images"]
 
