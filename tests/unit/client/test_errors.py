@@ -32,7 +32,7 @@ def test_every_error_of_the_service_keeps_its_category_reason_and_hint(kind: typ
 
 
 def test_every_category_of_the_service_is_mapped() -> None:
-    assert set(domain.TintypeError.__subclasses__()) == set(statuses.BY_CATEGORY)
+    assert set(domain.TintypeError.__subclasses__()) <= set(statuses.BY_CATEGORY)
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])
