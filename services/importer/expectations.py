@@ -56,11 +56,18 @@ class SitePolicy:
     max_allocation_ratio: int | None = None
     plugins: ImportPlugins = field(default_factory=ImportPlugins)
 
-    def expectations(self, image: Image, *, size: int | None, digest: Digest | None) -> Expectations:
-        """What the bytes of ``image`` have to be, with the size and digest that the user announced."""
+    def expectations(
+        self, image: Image, *, size: int | None, digest: Digest | None, hash_algorithm: str = ""
+    ) -> Expectations:
+        """What the bytes of ``image`` have to be, with the size and digest that the user announced.
+
+        ``hash_algorithm`` is of a digest that the user wants taken too; empty is none.
+        """
         algorithms = {self.hash_algorithm}
         if digest:
             algorithms.add(digest.algorithm)
+        if hash_algorithm:
+            algorithms.add(hash_algorithm)
         if declared := image.attributes.signature_digest_algorithm():
             algorithms.add(declared)
         return Expectations(

@@ -56,7 +56,7 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         name="signer",
         event_log=opened.log,
         clock=clock,
-        steps={Step.VERIFY: verifier.verify_image, Step.ATTEST: Attesting(keys).attest_image},
+        steps={Step.VERIFY: verifier.verify_image, Step.ATTEST: Attesting(keys, opened.log).attest_image},
         # ImportRequested: the bytes of glance-direct are staged already.
         types=(ImageStaged, ImportRequested, ImageConverted, ConversionSkipped),
         settings=own.worker,

@@ -18,15 +18,19 @@ from tintype.client.models import (
     ImageEvent,
     Operation,
     PluginState,
+    PolicyVerdict,
     Progress,
     RebuildProgress,
     ScrubFinding,
     ScrubProgress,
+    ServiceKey,
     SignedCheckpoint,
     Upload,
 )
 from tintype.codec import events, images, values
+from tintype.codec.provenance import decode_provenance
 from tintype.domain.errors import CheckpointInvalidError, TintypeError
+from tintype.domain.provenance import Provenance
 
 
 @contextmanager
@@ -110,6 +114,16 @@ def operation(message: catalog_pb2.Operation) -> Operation:
             ended_at=_time(message.ended_at) if message.HasField("ended_at") else None,
             position=message.position,
         )
+
+
+def provenance(message: catalog_pb2.Provenance) -> Provenance:
+    """Where an image's bytes come from.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a provenance"):
+        return decode_provenance(message)
 
 
 def upload(message: importer_pb2.Upload) -> Upload:
@@ -203,6 +217,29 @@ def scrub(message: importer_pb2.ScrubResponse) -> ScrubProgress:
         failure=values.decode_failure(told.failure) if told.HasField("failure") else None,
     )
     return ScrubProgress(message.done, message.total, message.copies, finding if message.HasField("finding") else None)
+
+
+def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
+    """What a policy says about an image.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a policy's verdict"):
+        return PolicyVerdict(
+            image_id=message.image_id,
+            project=message.project,
+            allowed=message.allowed,
+            verification=events.decode_verification(message.verification) if message.HasField("verification") else None,
+            failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
+            policy=message.policy,
+        )
+
+
+def service_key(message: signer_pb2.ServiceKey) -> ServiceKey:
+    """A key of the service."""
+    certificate = message.certificate.decode(errors="replace")
+    return ServiceKey(message.id, message.key_type, message.active, _time(message.created_at), certificate)
 
 
 def _time(message: Timestamp) -> datetime | None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tintype.client.errors import IntegrityError, ServiceUnavailableError
 from tintype.domain.events import (
@@ -37,9 +40,14 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import OperationKind, OperationState
 from tintype.domain.lifecycle import Status
+from tintype.domain.provenance import Artifact, Provenance
 from tintype.domain.values import ContainerFormat, DiskFormat, Fact, PropertyValue, Visibility
 
+if TYPE_CHECKING:
+    from tintype.trust.custody import Custody
+
 __all__ = [
+    "Artifact",
     "ContainerFormat",
     "ConversionSkipped",
     "CopyDamaged",
@@ -70,17 +78,23 @@ __all__ = [
     "OperationKind",
     "OperationState",
     "PluginState",
+    "PolicyVerdict",
     "Progress",
     "PropertyValue",
+    "Provenance",
     "RebuildProgress",
     "ScrubFinding",
     "ScrubProgress",
     "ScrubReport",
+    "ServiceKey",
     "SignedCheckpoint",
+    "SignedDigest",
     "Status",
     "Step",
+    "Trust",
     "Upload",
     "Verification",
+    "Verify",
     "Visibility",
 ]
 
@@ -160,13 +174,40 @@ class Upload:
     complete: bool
 
 
+class Verify(StrEnum):
+    """What is verified of a download before it gets its name."""
+
+    NOTHING = "nothing"
+    """Only that as many bytes came as the catalog tells of."""
+
+    DIGEST = "digest"
+    """The digest that the catalog tells of; of a range, its size."""
+
+    CUSTODY = "custody"
+    """That the bytes are what their publisher signed, or what a trusted service attests to have made of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom to trust: a ``directory`` of certificates and nobody else, or those certificates that the signer has under
+    these ids, or whom the signer names where neither is given.
+    """
+
+    directory: Path | None = None
+    certificate_ids: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A finished download: ``size`` bytes; ``digest`` (ALGORITHM:HEX) is what was verified, empty if nothing was."""
+    """A finished download: ``size`` bytes; ``digest`` (ALGORITHM:HEX) is what was verified, empty if nothing was.
+
+    ``custody`` is what was proven of these bytes, and by whom, where that was asked for.
+    """
 
     image_id: str
     size: int
     digest: str
+    custody: Custody | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,3 +405,40 @@ class ScrubReport:
 
 def _says_nothing(finding: ScrubFinding) -> bool:
     return finding.failure is not None and finding.failure.reason == "STORE_UNAVAILABLE" and not finding.found
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerdict:
+    """What a project's signature policy says about one of its images: let in with ``verification``, or a ``failure``.
+
+    ``policy`` is the fingerprint of the rules that were applied.
+    """
+
+    image_id: str
+    project: str
+    allowed: bool
+    verification: Verification | None
+    failure: Failure | None
+    policy: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceKey:
+    """A key that the service signs with. ``certificate`` is in PEM, ``key_type`` as img_signature_key_type names it.
+
+    The ``active`` one signs now; the others verify what they signed before.
+    """
+
+    id: str
+    key_type: str
+    active: bool
+    created_at: datetime | None
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDigest:
+    """A signature by the service: the four properties to set on an image, and the key's certificate in PEM."""
+
+    properties: Mapping[str, str]
+    certificate: str

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from tintype.client import errors
-from tintype.codec.call_metadata import ERROR_DOMAIN, STATUS_TRAILER
+from tintype.codec.call_metadata import ERROR_DOMAIN, EVIDENCE_PREFIX, STATUS_TRAILER
 from tintype.domain import errors as domain
 
 BY_CATEGORY: Mapping[type[domain.TintypeError], type[errors.ClientError]] = {
@@ -75,7 +75,20 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
         reason=info.reason,
         hint=info.metadata.get("hint", ""),
         retryable=info.metadata.get("retryable") == "true",
+        evidence={
+            name.removeprefix(EVIDENCE_PREFIX): value
+            for name, value in info.metadata.items()
+            if name.startswith(EVIDENCE_PREFIX)
+        },
     )
+
+
+def from_domain(error: domain.TintypeError) -> errors.ClientError:
+    """What a refusal of the domain's means that arose on this side: verification here is the services' own code."""
+    kind = _CLASSES.get(error.reason, errors.ServiceDefectError)
+    if isinstance(error, domain.ConfigurationError):
+        kind = errors.ConfigurationError
+    return kind(error.message, reason=error.reason, hint=error.hint, retryable=error.retryable)
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:

@@ -644,6 +644,13 @@ class CustodyBrokenError(RefusedContentError):
     hint = "Do not use the image; the message says which two links do not fit."
 
 
+class BundleInvalidError(RefusedContentError):
+    """A provenance bundle cannot be read."""
+
+    reason = "BUNDLE_INVALID"
+    hint = "Get the bundle again: `tintype image provenance IMAGE --save FILE` writes one."
+
+
 class ChecksumsMalformedError(RefusedContentError):
     """A list of checksums cannot be read."""
 

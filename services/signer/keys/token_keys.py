@@ -43,8 +43,8 @@ class Token:
 class TokenKeys:
     """Keys in one token. The module is called in one thread, and never from two at once.
 
-    A token knows no exclusive creation: two replicas that make a key of the same id in the same instant end with that of
-    the smaller CKA_ID, and one of them may have signed with the other before. Ids are of one request each for that.
+    A token knows no exclusive creation. Should two replicas make a key of the same id in the same instant, that of the
+    smaller CKA_ID counts; what was signed with the other before would no longer verify.
 
     Whatever the token answers badly ends the session: the next call begins anew, so that a token that comes back is
     found by itself. A PIN that was refused is not tried again before the file says another: tokens count, and lock.

@@ -34,6 +34,7 @@ from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestI
 from tintype.domain.errors import (
     CertificateNotFoundError,
     InvalidDigestError,
+    KeyManagerUnavailableError,
     SignatureInvalidError,
     UnavailableError,
 )
@@ -86,12 +87,13 @@ class Certificates:
 
     def __init__(self) -> None:
         self.failures = 0
+        self.error: type[UnavailableError] = UnavailableError
 
     async def certificate(self, certificate_id: str) -> bytes:
         """The publisher's."""
         if self.failures:
             self.failures -= 1
-            raise UnavailableError("the source is away")
+            raise self.error("the source is away")
         if certificate_id != "publisher":
             raise CertificateNotFoundError(certificate_id)
         return certificate()
@@ -153,6 +155,7 @@ class Bench:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries need not take their time here."""
     monkeypatch.setattr(worker_module, "_FIRST_RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "_LONGEST_RETRY_DELAY_S", 0.02)
 
 
 async def test_signed_image_is_verified_against_the_staged_digest() -> None:
@@ -210,6 +213,33 @@ async def test_source_of_certificates_that_is_away_is_asked_again() -> None:
     bench = Bench()
     bench.certificates.failures = 2
     assert isinstance(await bench.verify(SIGNED), ImageVerified)
+
+
+async def test_image_waits_while_the_key_manager_is_away_and_never_fails_of_it() -> None:
+    bench = Bench()
+    bench.certificates.failures = 40
+    bench.certificates.error = KeyManagerUnavailableError
+    assert isinstance(await bench.verify(SIGNED), ImageVerified)
+    assert bench.certificates.failures == 0
+
+
+async def test_what_was_verified_and_refused_is_in_the_log_with_its_evidence() -> None:
+    bench = Bench()
+    verified = await bench.verify(SIGNED)
+    assert isinstance(verified, ImageVerified)
+    assert verified.evidence is not None
+    rules = await bench.trust.rules(PROJECT)
+    assert verified.evidence.policy == rules.fingerprint
+    assert [x509.load_der_x509_certificate(each) for each in verified.evidence.certificates] == [
+        x509.load_pem_x509_certificate(certificate())
+    ]
+    refused = await Bench(allowed_signers=["ab" * 32]).verify(SIGNED)
+    assert isinstance(refused, ImageStepFailed)
+    assert refused.failure.reason == "SIGNER_NOT_ALLOWED"
+    assert refused.failure.evidence["certificate_subject"] == "CN=Publisher"
+    assert set(refused.failure.evidence) == {
+        "policy", "certificate_id", "certificate_fingerprint", "certificate_subject"
+    }  # fmt: skip
 
 
 class Context:

@@ -93,7 +93,7 @@ class SignDigestRequest(_message.Message):
 
     DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
-    """ALGORITHM:HEX of the image's bytes: sha224, sha256, sha384 or sha512."""
+    """ALGORITHM:HEX of the image's bytes: sha224 or sha256. Longer ones could be those of the service's own attestations."""
     def __init__(
         self,
         *,
