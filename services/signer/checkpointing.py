@@ -27,8 +27,8 @@ from tintype.ports.checkpoints import CheckpointLog, PublishedCheckpoint
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import EventLog
 from tintype.ports.service_keys import ServiceKeys
-from tintype.trust.checkpoints import CHECKPOINT, Checkpoint, SealedCheckpoint, digest_of, opened
-from tintype.trust.dsse import sealed
+from tintype.trust.checkpoints import CHECKPOINT, Checkpoint, SealedCheckpoint, certificates_of, digest_of, opened
+from tintype.trust.dsse import sealed, sealing_key
 from tintype.trust.heads import Heads, LogState, state_of
 
 log = structlog.get_logger(__name__)
@@ -164,7 +164,7 @@ class Checkpointing:
             raise ConcurrencyConflictError(f"{_ATTEMPTS} checkpoints of other replicas came first")
 
     async def _publish(self, checkpoint: Checkpoint, *, after: int) -> PublishedCheckpoint:
-        key = next(key for key in await self._keys.keys() if key.is_active)
+        key = sealing_key(await self._keys.keys())
         envelope = await sealed(checkpoint.encoded(), CHECKPOINT, key.id, self._keys.sign)
         published = await self._checkpoints.append(envelope, after=after)
         self._know(published.number, opened(envelope))
@@ -231,7 +231,7 @@ class Checkpointing:
             return
         if newest.number == number:
             return
-        certificates = {key.id: key.certificate for key in await self._keys.keys()}
+        certificates = certificates_of((key.id, key.certificate) for key in await self._keys.keys())
         first = number + 1 if self._known else newest.number
         for each in range(first, newest.number + 1):
             published = newest if each == newest.number else await self._checkpoints.get(each)

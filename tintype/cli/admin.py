@@ -69,7 +69,8 @@ async def check_log(
         typer.Option(
             "--trust-store",
             metavar="DIR",
-            help="Certificates of the service's keys in DIR/service-keys. Default: the keys that the signer lists.",
+            help="Certificates of the service's keys in DIR/service-keys, as `tintype key export` writes them. "
+            "Default: client.trust_store, or the keys that the signer lists.",
         ),
     ] = None,
 ) -> None:

@@ -9,6 +9,7 @@ from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding
+from tintype.client.custody import trust_part
 from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
 from tintype.client.transport import AS_ADMIN, Transport
 
@@ -46,7 +47,9 @@ class Admin:
             ConfigurationError: the configuration names no signer.
         """
         request = signer_pb2.GetCheckpointRequest(max_position=max_position)
-        return decoding.checkpoint(await self._transport.call(self._transport.signer.GetCheckpoint, request))
+        answer = await self._transport.call(self._transport.signer.GetCheckpoint, request)
+        with trust_part():
+            return decoding.checkpoint(answer)
 
     async def scrub(
         self, *, store: str = "", rate_bytes_s: int = 0, image_id: str = ""

@@ -69,8 +69,8 @@ class Events:
         The chains show what was changed, and what is missing between two events of an image. Checkpoints show that
         newest events or whole images vanished, and that a history was written anew. ``since`` is one that you saved
         (its envelope): nothing before it was changed or has vanished, or the answer has a fault
-        ``CHECKPOINT_MISMATCH``. The signatures are verified with the certificates in the directory ``trust_store``,
-        else with the keys that the signer lists.
+        ``CHECKPOINT_MISMATCH``. The signatures are verified with the certificates in the directory ``trust_store``
+        (or ``config.trust_store``), else with the keys that the signer lists.
 
         Raises:
             ServiceUnavailableError: the log, or the signer, does not answer.
@@ -80,8 +80,9 @@ class Events:
         from tintype.client.log_check import check_log
         from tintype.client.log_reader import open_log
 
+        directory = trust_store or self._transport.config.trust_store
         async with open_log(self._transport) as log:
-            return await check_log(log, self._transport, since, Path(trust_store) if trust_store else None, on_progress)
+            return await check_log(log, self._transport, since, Path(directory) if directory else None, on_progress)
 
 
 def _filters(project: str, image_id: str | None, types: Iterable[type[Event] | str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype.api.signer.v1 import signer_pb2
+from tintype.client.custody import trust_part
 from tintype.client.errors import ClientError, ConfigurationError, IntegrityError
 from tintype.client.models import LogCheck, LogFault
 from tintype.client.transport import Transport
@@ -20,14 +21,17 @@ from tintype.domain.errors import (
     CheckpointMismatchError,
     EventTypeUnknownError,
     LogCorruptError,
+    RefusedContentError,
     TintypeError,
     TrustStoreError,
 )
-from tintype.trust.checkpoints import Checkpoint, SealedCheckpoint, digest_of, opened
 from tintype.trust.heads import Heads, LogState, state_of
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from tintype.client.log_reader import LogMessage, LogReader
+    from tintype.trust.checkpoints import Checkpoint, SealedCheckpoint
 
 MAX_FAULTS = 1000
 OnProgress = Callable[[int, int | None], None]
@@ -35,9 +39,9 @@ OnProgress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The certificates of the service's keys (PEM) by key id, and whose word for them was taken."""
+    """The certificates of the service's keys by key id, and whose word for them was taken."""
 
-    certificates: Mapping[str, bytes]
+    certificates: Mapping[str, x509.Certificate]
     source: str
 
 
@@ -59,12 +63,14 @@ async def check_log(
         ConfigurationError: ``since`` is given, and nobody who knows the keys.
     """
     keys = await _keys(transport, trust_store, is_needed=since is not None)
-    saved = _saved(since, keys) if since is not None else None
+    with trust_part():
+        saved = _saved(since, keys) if since is not None else None
     # First the checkpoints, then where the log ends: none of them may be about what comes later.
     published = _Published(keys)
-    async with aclosing(_checkpoints(log)) as messages:
-        async for message in messages:
-            published.add(message)
+    if _has_trust_part():
+        async with aclosing(_checkpoints(log)) as messages:
+            async for message in messages:
+                published.add(message)
     head = (await log.state()).state.last_seq
     check = _Check(published, saved, head)
     async with aclosing(log.read(subjects.STREAM, subjects.EVERY_EVENT, await log.last_position(subjects.STREAM))) as (
@@ -95,60 +101,52 @@ async def _checkpoints(log: LogReader) -> AsyncGenerator[LogMessage, None]:
 
 async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bool) -> Keys:
     if trust_store is not None:
-        return Keys(await asyncio.to_thread(_stored_certificates, trust_store), "trust store")
+        return await asyncio.to_thread(_stored, trust_store)
+    if not is_needed and (not transport.config.signer or not _has_trust_part()):
+        return NOBODY
     if not transport.config.signer:
-        if is_needed:
-            raise ConfigurationError(
-                "a saved checkpoint can only be verified with the service's keys",
-                hint="Give a trust store with the certificates of the service's keys, or client.signer.",
-            )
-        return NOBODY
-    if is_needed:
-        _require_cryptography()
-    elif not _has_cryptography():
-        return NOBODY
+        raise ConfigurationError(
+            "a saved checkpoint can only be verified with the service's keys",
+            hint="Give a trust store with the certificates of the service's keys, or client.signer.",
+        )
     try:
         answer = await transport.call(transport.signer.ListKeys, signer_pb2.ListKeysRequest())
     except ClientError:
         if is_needed:
             raise
         return NOBODY
-    return Keys({key.id: key.certificate for key in answer.keys}, "signer")
+    with trust_part():
+        from tintype.trust.checkpoints import certificates_of
+
+        return Keys(certificates_of((key.id, key.certificate) for key in answer.keys), "signer")
 
 
-def _stored_certificates(directory: Path) -> Mapping[str, bytes]:
-    _require_cryptography()
-    from cryptography.hazmat.primitives.serialization import Encoding
+def _stored(directory: Path) -> Keys:
+    with trust_part():
+        from tintype.trust.trust_store import load_trust_store
 
-    from tintype.trust.trust_store import load_trust_store
-
-    try:
         found = load_trust_store(directory).service_certificates
-    except TrustStoreError as exc:
-        raise ConfigurationError(exc.message, reason=exc.reason, hint=exc.hint) from exc
     if not found:
         raise ConfigurationError(
             f"{directory} holds no certificate of a service's key",
             reason=TrustStoreError.reason,
-            hint="Put those of the service's keys into its folder service-keys; a file's name is the key's id.",
+            hint="`tintype key export DIR` puts them there; see that they come over a way that you trust.",
         )
-    return {key_id: certificate.public_bytes(Encoding.PEM) for key_id, certificate in found.items()}
+    return Keys(found, "trust store")
 
 
-def _require_cryptography() -> None:
-    if not _has_cryptography():
-        raise ConfigurationError("signatures cannot be verified here", hint="pip install 'tintype[trust]'")
-
-
-def _has_cryptography() -> bool:
-    return importlib.util.find_spec("cryptography") is not None
+def _has_trust_part() -> bool:
+    """Whether checkpoints can be read here; without, only the chains of images are verified."""
+    return all(importlib.util.find_spec(name) for name in ("cryptography", "securesystemslib"))
 
 
 def _saved(envelope: bytes, keys: Keys) -> SealedCheckpoint:
+    from tintype.trust.checkpoints import opened
+
     try:
         sealed = opened(envelope)
         sealed.verify(keys.certificates)
-    except TintypeError as exc:
+    except RefusedContentError as exc:
         raise IntegrityError(exc.message, reason=exc.reason, hint=exc.hint) from exc
     return sealed
 
@@ -161,11 +159,13 @@ class _Published:
         self._last: SealedCheckpoint | None = None
         self._number = 0
         self.checkpoints: list[Checkpoint] = []
-        self.digests: set[str] = set()
+        self._digests: set[str] = set()
         self.fault: LogFault | None = None
 
     def add(self, message: LogMessage) -> None:
         """Take in the next one; whatever comes behind the first fault is not looked at."""
+        from tintype.trust.checkpoints import opened
+
         if self.fault:
             return
         try:
@@ -177,7 +177,15 @@ class _Published:
             self.fault = LogFault("", position, f"checkpoint {message.position}: {exc.message}", exc.reason)
         self._number = message.position
 
+    def has(self, sealed: SealedCheckpoint) -> bool:
+        """Whether it is one of those that were published."""
+        from tintype.trust.checkpoints import digest_of
+
+        return digest_of(sealed.payload) in self._digests
+
     def _add(self, sealed: SealedCheckpoint) -> None:
+        from tintype.trust.checkpoints import digest_of
+
         if self._keys is not NOBODY:
             sealed.verify(self._keys.certificates)
         if self._last:
@@ -186,7 +194,7 @@ class _Published:
             raise CheckpointInvalidError("it names one before it, and is the first")
         self._last = sealed
         self.checkpoints.append(sealed.checkpoint)
-        self.digests.add(digest_of(sealed.payload))
+        self._digests.add(digest_of(sealed.payload))
 
 
 class _Check:
@@ -205,7 +213,7 @@ class _Check:
         self._is_mismatched = False
         if published.fault:
             self.faults.append(published.fault)
-        if saved and digest_of(saved.payload) not in published.digests and not published.fault:
+        if saved and not published.fault and not published.has(saved):
             position = saved.checkpoint.state.position
             message = f"the checkpoint of position {position} is not among the published ones any more"
             self.faults.append(LogFault("", position, message, CheckpointMismatchError.reason))

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from cryptography import x509
+from securesystemslib.dsse import Envelope
 
 from tintype.domain.errors import (
+    AttestationInvalidError,
     CheckpointInvalidError,
     CheckpointMismatchError,
+    RefusedContentError,
     ServiceKeyUnknownError,
 )
+from tintype.trust.dsse import envelope_of, verified_payload
 from tintype.trust.heads import LogState
+from tintype.trust.strict_json import Fields, JsonRefusal, parsed
 
 CHECKPOINT = "application/vnd.tintype.checkpoint+json"
 """The payload type of the envelope."""
@@ -97,41 +103,22 @@ class SealedCheckpoint:
     checkpoint: Checkpoint
     payload: bytes
     key_id: str
-    signature: bytes
+    envelope: Envelope
 
-    def verify(self, certificates: Mapping[str, bytes]) -> None:
-        """Check the signature with the certificate (PEM) of the service's key that signed: key id → certificate.
+    def verify(self, certificates: Mapping[str, x509.Certificate]) -> None:
+        """Check the signature with the certificate of the service's key that signed: key id → certificate.
 
         Raises:
             ServiceKeyUnknownError: the key is not among them.
             CheckpointInvalidError: the signature is not the key's.
         """
-        from cryptography import x509
-        from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-        from cryptography.hazmat.primitives import hashes
-        from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-
-        pem = certificates.get(self.key_id)
-        if pem is None:
-            raise ServiceKeyUnknownError(
-                f"the checkpoint of position {self.checkpoint.state.position} is signed with a key that is not trusted "
-                f"as a service's: {self.key_id[:80]!r}"
-            )
-        signed = pre_authentication_encoding(CHECKPOINT, self.payload)
-        algorithm = hashes.SHA384()
+        where = f"the checkpoint of position {self.checkpoint.state.position}"
         try:
-            key = x509.load_pem_x509_certificate(pem).public_key()
-            if isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(self.signature, signed, ec.ECDSA(algorithm))
-            elif isinstance(key, rsa.RSAPublicKey):
-                key.verify(self.signature, signed, padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO), algorithm)
-            else:
-                raise CheckpointInvalidError(f"service key {self.key_id!r} is of no known kind")
-        except (InvalidSignature, UnsupportedAlgorithm, ValueError) as exc:
-            raise CheckpointInvalidError(
-                f"the signature of the checkpoint of position {self.checkpoint.state.position} is not that of service "
-                f"key {self.key_id!r}"
-            ) from exc
+            verified_payload(self.envelope, CHECKPOINT, certificates)
+        except ServiceKeyUnknownError as exc:
+            raise ServiceKeyUnknownError(f"{where}: {exc.message}") from exc
+        except RefusedContentError as exc:
+            raise CheckpointInvalidError(f"{where}: {exc.message}") from exc
 
 
 def opened(envelope: bytes) -> SealedCheckpoint:
@@ -140,22 +127,30 @@ def opened(envelope: bytes) -> SealedCheckpoint:
     Raises:
         CheckpointInvalidError: it is none, or of a version that is not known here.
     """
-    import base64
-
     if len(envelope) > MAX_ENVELOPE_BYTES:
         raise CheckpointInvalidError(f"a checkpoint has at most {MAX_ENVELOPE_BYTES} bytes")
-    outer = _object(envelope, "the envelope")
-    if outer.get("payloadType") != CHECKPOINT:
-        raise CheckpointInvalidError(f"the envelope is not around a checkpoint: its payload is not {CHECKPOINT}")
     try:
-        ((key_id, signature),) = [(each["keyid"], each["sig"]) for each in outer["signatures"]]
-        payload = base64.b64decode(outer["payload"], validate=True)
-        raw_signature = base64.b64decode(signature, validate=True)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise CheckpointInvalidError("the envelope is not a DSSE envelope with one signature") from exc
-    if not isinstance(key_id, str):
-        raise CheckpointInvalidError("the envelope does not name the key that signed")
-    return SealedCheckpoint(_decoded(payload), payload, key_id, raw_signature)
+        found = envelope_of(envelope)
+    except AttestationInvalidError as exc:
+        raise CheckpointInvalidError(exc.message) from exc
+    if found.payload_type != CHECKPOINT:
+        raise CheckpointInvalidError(f"the envelope is not around a checkpoint: its payload is not {CHECKPOINT}")
+    if len(found.signatures) != 1:
+        raise CheckpointInvalidError("a checkpoint has one signature")
+    (key_id,) = found.signatures
+    return SealedCheckpoint(_decoded(found.payload), found.payload, key_id, found)
+
+
+def certificates_of(keys: Iterable[tuple[str, bytes]]) -> dict[str, x509.Certificate]:
+    """The certificates (PEM) of the service's keys, by key id.
+
+    Raises:
+        CheckpointInvalidError: one of them is none.
+    """
+    try:
+        return {key_id: x509.load_pem_x509_certificate(pem) for key_id, pem in keys}
+    except ValueError as exc:
+        raise CheckpointInvalidError("the certificate of a service's key cannot be read") from exc
 
 
 def digest_of(payload: bytes) -> str:
@@ -163,48 +158,35 @@ def digest_of(payload: bytes) -> str:
     return f"sha256:{hashlib.sha256(payload).hexdigest()}"
 
 
-def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
-    """What a DSSE signature covers: the type and the payload, each behind its length."""
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
 def _decoded(payload: bytes) -> Checkpoint:
-    found = _object(payload, "the checkpoint")
-    if found.get("version") != _VERSION:
-        raise CheckpointInvalidError("the checkpoint is of a version that is not known here")
-    position, events, images = (_count(found, name) for name in ("position", "events", "images"))
-    previous = found.get("previous")
-    if previous != "":
-        _sha256(previous)
     try:
-        time = datetime.fromisoformat(str(found.get("time")))
+        found = parsed(payload, MAX_ENVELOPE_BYTES)
+        if found.integer("version") != _VERSION:
+            raise CheckpointInvalidError("the checkpoint is of a version that is not known here")
+        position, events, images = (_count(found, name) for name in ("position", "events", "images"))
+        root, previous, text = found.text("root"), found.text("previous"), found.text("time")
+    except JsonRefusal as exc:
+        raise CheckpointInvalidError(f"the checkpoint cannot be read: {exc}") from exc
+    try:
+        time = datetime.fromisoformat(text)
     except ValueError as exc:
         raise CheckpointInvalidError("the checkpoint's time is none") from exc
     if time.tzinfo is None:
         raise CheckpointInvalidError("the checkpoint's time has no time zone")
-    return Checkpoint(LogState(position, events, images, _sha256(found.get("root"))), time, str(previous))
+    if previous:
+        _sha256(previous)
+    return Checkpoint(LogState(position, events, images, _sha256(root)), time, previous)
 
 
-def _object(data: bytes, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise CheckpointInvalidError(f"{what} is no JSON") from exc
-    if not isinstance(found, dict):
-        raise CheckpointInvalidError(f"{what} is no JSON object")
-    return found
-
-
-def _count(found: Mapping[str, Any], name: str) -> int:
-    value = found.get(name)
-    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+def _count(found: Fields, name: str) -> int:
+    value = found.integer(name)
+    if not 0 <= value <= _MAX_COUNT:
         raise CheckpointInvalidError(f"the checkpoint's {name} is no number of that kind")
     return value
 
 
-def _sha256(value: object) -> str:
-    algorithm, _, digits = value.partition(":") if isinstance(value, str) else ("", "", "")
+def _sha256(value: str) -> str:
+    algorithm, _, digits = value.partition(":")
     if algorithm != "sha256" or len(digits) != 64 or not _HEX_DIGITS.issuperset(digits):
         raise CheckpointInvalidError("the checkpoint has a digest that is no sha256:HEX")
     return digits

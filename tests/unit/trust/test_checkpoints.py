@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -25,9 +24,9 @@ from tintype.trust.checkpoints import (
     CHECKPOINT,
     MAX_ENVELOPE_BYTES,
     Checkpoint,
+    certificates_of,
     digest_of,
     opened,
-    pre_authentication_encoding,
 )
 from tintype.trust.dsse import sealed
 from tintype.trust.heads import LogState
@@ -39,7 +38,8 @@ FIRST = Checkpoint(STATE, NOW)
 
 KEY = ec.generate_private_key(ec.SECP384R1())
 OTHER_KEY = ec.generate_private_key(ec.SECP384R1())
-CERTIFICATES = {"key-1": service_certificate(KEY, "key-1", NOW), "key-0": service_certificate(OTHER_KEY, "key-0", NOW)}
+PEM = {"key-1": service_certificate(KEY, "key-1", NOW), "key-0": service_certificate(OTHER_KEY, "key-0", NOW)}
+CERTIFICATES = certificates_of(PEM.items())
 
 
 async def sign(key_id: str, digest: Digest) -> bytes:
@@ -59,7 +59,7 @@ async def test_a_checkpoint_is_read_as_it_was_signed() -> None:
 
 
 async def test_securesystemslib_verifies_a_checkpoint() -> None:
-    key = x509.load_pem_x509_certificate(CERTIFICATES["key-1"]).public_key()
+    key = CERTIFICATES["key-1"].public_key()
     theirs = SSlibKey.from_crypto(key, keyid="key-1", scheme="ecdsa-sha2-nistp384")
 
     Envelope.from_dict(json.loads(await envelope_of())).verify([theirs], 1)
@@ -220,9 +220,10 @@ def test_the_vectors_hold() -> None:
         payload = vector["payload"].encode()
         assert hashlib.sha256(payload).hexdigest() == vector["digest"].removeprefix("sha256:")
         assert json.dumps(json.loads(payload), sort_keys=True, separators=(",", ":")).encode() == payload
-        signed = pre_authentication_encoding(CHECKPOINT, payload)
+        kind = CHECKPOINT.encode()
+        signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
         assert hashlib.sha384(signed).hexdigest() == vector["signed_sha384"]
         found = opened(vector["envelope"].encode())
-        found.verify({"key-1": vectors["certificate"].encode()})
+        found.verify(certificates_of([("key-1", vectors["certificate"].encode())]))
         assert found.payload == payload
     assert json.loads(second["payload"])["previous"] == first["digest"]
