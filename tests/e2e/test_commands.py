@@ -67,7 +67,7 @@ def test_an_import_as_a_glance_user_types_it(tintype: Run, disks: Path, tmp_path
     tintype("image", "download", image["id"], "--file", "copy.raw")
     assert (tmp_path / "copy.raw").read_bytes() == (disks / "disk.raw").read_bytes()
     events = [event["type"] for event in answer(tintype, "image", "history", name)]
-    assert events == ["created", "import_requested", "staged", "verified", "converted", "published"]
+    assert events == ["created", "import_requested", "staged", "verified", "converted", "attested", "published"]
 
 
 def test_without_wait_the_id_is_printed_at_once(tintype: Run, disks: Path) -> None:

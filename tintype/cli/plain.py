@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -27,7 +28,10 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def plain(value: object) -> Plain:
-    """``value`` in plain types: models as objects, words as their text, times in RFC 3339, what is missing as null."""
+    """``value`` in plain types: models as objects, words as their text, times in RFC 3339, what is missing as null.
+
+    Bytes are base64, as in protobuf's JSON.
+    """
     match value:
         case None | bool() | int() | float():
             return value
@@ -35,6 +39,8 @@ def plain(value: object) -> Plain:
             return plain(value.value)
         case str():
             return value
+        case bytes():
+            return base64.b64encode(value).decode()
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case Digest():

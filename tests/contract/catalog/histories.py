@@ -13,8 +13,11 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
+    RecordCopyDamaged,
+    RecordCopyHealed,
     RecordPublished,
     RecordPurged,
     RecordStaged,
@@ -44,6 +47,7 @@ from tintype.domain.values import (
     BlobRef,
     CommandId,
     ContainerFormat,
+    Digest,
     DiskFormat,
     ImageId,
     OperationId,
@@ -75,7 +79,10 @@ _KINDS = ("update", "upload", "stage", "import", "import-staged", "cancel", "fai
     "verified",
     "converted",
     "skipped",
+    "attested",
     "published",
+    "damaged",
+    "healed",
 ) * 2
 
 steps = st.tuples(st.integers(0, 3), st.sampled_from(_KINDS), attributes)
@@ -137,6 +144,9 @@ def _command(image: Image, kind: str, said: ImageAttributes, number: int) -> Com
         "verified": RecordVerified(current, verification),
         "converted": RecordConverted(current, CONVERTED_BLOB, "qemu-img", "7.2", ("-f", "qcow2")),
         "skipped": RecordConversionSkipped(current, SkipReason.DISABLED),
+        "attested": RecordAttested(current, "key", b"{}"),
         "published": RecordPublished(current, places),
+        "damaged": RecordCopyDamaged(places[0], Digest("sha256", "ef" * 32), None),
+        "healed": RecordCopyHealed(places[0], "second"),
     }
     return commands[kind]

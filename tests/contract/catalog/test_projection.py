@@ -54,7 +54,7 @@ async def position_of(projection: Projection, database: Database) -> int:
 async def test_events_become_rows_and_a_position(database: Database) -> None:
     projection = await in_use(database)
     applied = await projection.apply(HISTORY)
-    assert (applied.position, applied.parked) == (6, 0)
+    assert (applied.position, applied.parked) == (len(HISTORY), 0)
     image = await projection.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id))
     assert image == fold(HISTORY)
     assert image is not None
@@ -62,7 +62,7 @@ async def test_events_become_rows_and_a_position(database: Database) -> None:
     operation = image.operation.id
     stored = await projection.read(lambda c, t: queries.operation_by_id(c, t, operation))
     assert stored is not None
-    assert (stored.operation, stored.position, stored.step) == (image.operation, 6, None)
+    assert (stored.operation, stored.position, stored.step) == (image.operation, len(HISTORY), None)
 
 
 async def test_an_event_is_applied_once(database: Database) -> None:
@@ -88,7 +88,7 @@ async def test_rows_and_position_commit_together_or_not_at_all(database: Databas
     assert await position_of(projection, database) == 0
     assert not any((await projection.read(contents)).values())
     await projection.apply(HISTORY)
-    assert await position_of(projection, database) == 6
+    assert await position_of(projection, database) == len(HISTORY)
     assert await projection.read(lambda c, t: queries.image_by_id(c, t, HISTORY[0].image_id)) == fold(HISTORY)
 
 
@@ -112,7 +112,7 @@ async def test_two_projectors_share_one_database(database: Database, database_ur
 async def test_replicas_that_start_and_project_at_once_agree(database: Database, database_url: str) -> None:
     other_database = Database(database_url)
     log = [
-        replace(event, position=index * 6 + event.version)
+        replace(event, position=index * len(HISTORY) + event.version)
         for index in range(20)
         for event in EventBuilder(an_image_id(f"image {index}")).recorded(IMPORT_ROAD)
     ]
@@ -129,7 +129,7 @@ async def test_replicas_that_start_and_project_at_once_agree(database: Database,
         assert await position_of(one, database) == log[-1].position
         rows = await one.read(contents)
         assert (len(rows["images"]), rows["parked"]) == (20, [])
-        assert await one.read(lambda c, t: queries.image_by_id(c, t, log[-1].image_id)) == fold(log[-6:])
+        assert await one.read(lambda c, t: queries.image_by_id(c, t, log[-1].image_id)) == fold(log[-len(HISTORY) :])
     finally:
         await other_database.close()
 
@@ -187,12 +187,14 @@ async def test_an_event_that_cannot_be_read_is_parked(database: Database) -> Non
 
 async def test_a_value_that_the_database_cannot_store_parks_its_event_only(database: Database) -> None:
     projection = await in_use(database)
-    (event,) = EventBuilder(an_image_id("hostile")).recorded(IMPORT_ROAD[:1], position=7)
+    (event,) = EventBuilder(an_image_id("hostile")).recorded(IMPORT_ROAD[:1], position=len(HISTORY) + 1)
     hostile = [replace(event, event=replace(event.event, payload=ImageCreated(ImageAttributes(min_disk=2**70))))]
-    healthy = EventBuilder(an_image_id("healthy")).recorded(IMPORT_ROAD[:1], position=8)
+    healthy = EventBuilder(an_image_id("healthy")).recorded(IMPORT_ROAD[:1], position=len(HISTORY) + 2)
     applied = await projection.apply([*HISTORY, *hostile, *healthy])
-    assert (applied.position, applied.parked) == (8, 1)
-    assert [(row[0], row[4]) for row in (await projection.read(contents))["parked"]] == [(7, "CATALOG_VALUE")]
+    assert (applied.position, applied.parked) == (len(HISTORY) + 2, 1)
+    assert [(row[0], row[4]) for row in (await projection.read(contents))["parked"]] == [
+        (len(HISTORY) + 1, "CATALOG_VALUE")
+    ]
     assert await projection.read(lambda c, t: queries.image_by_id(c, t, healthy[0].image_id)) is not None
 
 
@@ -210,7 +212,7 @@ async def test_replaced_tables_are_left_alone(database: Database) -> None:
     with pytest.raises(ProjectionReplacedError):
         await projection.apply(HISTORY)
     assert (await projection.open()).number == newer.number
-    assert (await projection.apply(HISTORY)).position == 6
+    assert (await projection.apply(HISTORY)).position == len(HISTORY)
 
 
 async def test_new_tables_are_not_used_while_they_are_behind(database: Database) -> None:

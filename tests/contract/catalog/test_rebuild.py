@@ -42,9 +42,10 @@ async def test_a_rebuild_tells_how_far_it_is_and_drops_what_was_before(database:
     projection = await in_use(database)
     steps = [step async for step in Rebuild(log, database).run()]
     assert [(step.position, step.head, step.is_switched) for step in steps] == [
-        (2, 6, False),
-        (4, 6, False),
-        (6, 6, True),
+        (2, 7, False),
+        (4, 7, False),
+        (6, 7, False),
+        (7, 7, True),
     ]
     assert await tables(database) == {"images_2"}
     assert (await projection.open()).number == 2

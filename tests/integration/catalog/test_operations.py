@@ -14,6 +14,7 @@ from tests.integration.catalog.conftest import ADMIN, DEADLINE_S, Catalog, as_pr
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.domain.commands import (
+    RecordAttested,
     RecordConversionSkipped,
     RecordPublished,
     RecordStaged,
@@ -34,6 +35,7 @@ async def finish(catalog: Catalog, image_id: str, operation_id: str) -> None:
         RecordStaged(operation, StagePurpose.IMPORT, STAGED_BLOB),
         RecordVerified(operation, Verification(Verdict.UNSIGNED)),
         RecordConversionSkipped(operation, SkipReason.DISABLED),
+        RecordAttested(operation, "key", b"{}"),
         RecordPublished(operation, (BlobRef("default", "images/x"),)),
     ):
         await catalog.work(image_id, command)

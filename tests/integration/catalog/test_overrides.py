@@ -13,7 +13,13 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from tests.integration.catalog.conftest import ADMIN, Catalog, as_project, refused
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
-from tintype.domain.commands import RecordConversionSkipped, RecordPublished, RecordStaged, RecordVerified
+from tintype.domain.commands import (
+    RecordAttested,
+    RecordConversionSkipped,
+    RecordPublished,
+    RecordStaged,
+    RecordVerified,
+)
 from tintype.domain.events import SkipReason, StagePurpose, Verdict, Verification
 from tintype.domain.values import Fact, OperationId
 from tintype.testing.events import STAGED_BLOB
@@ -49,6 +55,7 @@ async def published(catalog: Catalog, **attributes: Any) -> pb.Image:
         RecordStaged(OPERATION, StagePurpose.UPLOAD, blob),
         RecordVerified(OPERATION, Verification(Verdict.UNSIGNED)),
         RecordConversionSkipped(OPERATION, SkipReason.NOT_AN_IMPORT),
+        RecordAttested(OPERATION, "key", b"{}"),
         RecordPublished(OPERATION, (blob.ref,)),
     ):
         await catalog.work(image.id, command)

@@ -24,6 +24,7 @@ from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import (
     Command,
     CreateImage,
+    RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
     RecordVerified,
@@ -169,6 +170,8 @@ class Importer:
                 continue
             if next_step(image) is Step.VERIFY:
                 await self.execute(image.id, RecordVerified(operation.id, Verification(Verdict.UNSIGNED)))
+            elif next_step(image) is Step.ATTEST:
+                await self.execute(image.id, RecordAttested(operation.id, "key", b"{}"))
             elif next_step(image) is Step.CONVERT and not converts:
                 await self.execute(image.id, RecordConversionSkipped(operation.id, SkipReason.DISABLED))
             elif next_step(image) is Step.CONVERT and operation.staged:

@@ -17,9 +17,12 @@ from tintype.domain.errors import EventTooLargeError, EventTypeUnknownError, Inv
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
+    CopyDamaged,
+    CopyHealed,
     Event,
     EventContext,
     Failure,
+    ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
@@ -34,11 +37,14 @@ from tintype.domain.events import (
     ImportRequested,
     ImportSource,
     NewEvent,
+    Origin,
+    SignedChecksums,
     SkipReason,
     StagePurpose,
     Step,
     Verdict,
     Verification,
+    VerificationEvidence,
 )
 from tintype.domain.values import (
     DIGEST_ALGORITHMS,
@@ -106,7 +112,14 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
     ImportRequested: st.builds(
         ImportRequested,
         operation,
-        st.builds(ImportSource, st.sampled_from(ImportMethod), text, st.none() | size, st.none() | digest),
+        st.builds(
+            ImportSource,
+            st.sampled_from(ImportMethod),
+            text,
+            st.none() | size,
+            st.none() | digest,
+            st.none() | st.builds(SignedChecksums, text, text, st.binary(max_size=9)),
+        ),
     ),
     ImageStaged: st.builds(
         ImageStaged,
@@ -116,11 +129,13 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.none() | received,
         st.dictionaries(text, value, max_size=5),
         st.lists(st.sampled_from(ImportPlugin), max_size=4).map(tuple),
+        st.none() | st.builds(Origin, text, digest, text, text),
     ),
     ImageVerified: st.builds(
         ImageVerified,
         operation,
         st.builds(Verification, st.sampled_from(Verdict), st.none() | digest, text, text, text, text),
+        st.none() | st.builds(VerificationEvidence, text, st.lists(st.binary(max_size=9), max_size=3).map(tuple)),
     ),
     ImageConverted: st.builds(ImageConverted, operation, blob, text, text, texts, st.none() | disk_digest),
     ConversionSkipped: st.builds(
@@ -128,8 +143,14 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
     ),
     ImagePublished: st.builds(ImagePublished, operation, blob, st.lists(ref, max_size=3).map(tuple)),
     ImageStepFailed: st.builds(
-        ImageStepFailed, operation, st.sampled_from(Step), st.builds(Failure, text, text, text, st.booleans())
+        ImageStepFailed,
+        operation,
+        st.sampled_from(Step),
+        st.builds(Failure, text, text, text, st.booleans(), st.dictionaries(text, text, max_size=3)),
     ),
+    ImageAttested: st.builds(ImageAttested, operation, text, st.binary(max_size=99)),
+    CopyDamaged: st.builds(CopyDamaged, ref, digest, st.none() | digest),
+    CopyHealed: st.builds(CopyHealed, ref, text),
     ImageDeleted: st.just(ImageDeleted()),
     ImagePurged: st.just(ImagePurged()),
 }

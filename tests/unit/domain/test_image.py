@@ -14,6 +14,7 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
     RecordPublished,
@@ -107,6 +108,7 @@ STAGED = RecordStaged(FIRST, StagePurpose.IMPORT, SOURCE)
 VERIFIED = RecordVerified(FIRST, UNSIGNED)
 CONVERTED = RecordConverted(FIRST, OUTPUT, "qemu-img", "7.2", ("convert",))
 SKIPPED = RecordConversionSkipped(FIRST, SkipReason.ALREADY_PREFERRED)
+ATTESTED = RecordAttested(FIRST, "key", b"{}")
 PUBLISHED = RecordPublished(FIRST, (OUTPUT.ref,))
 UPLOADED = RecordStaged(FIRST, StagePurpose.UPLOAD, SOURCE)
 KEPT = RecordStaged(FIRST, StagePurpose.STAGE, SOURCE)
@@ -115,16 +117,16 @@ KEPT = RecordStaged(FIRST, StagePurpose.STAGE, SOURCE)
 def test_an_import_goes_through_every_step_in_order() -> None:
     life = Life().does(CREATE, IMPORT)
     steps = [next_step(life.now)]
-    for command in (STAGED, VERIFIED, CONVERTED):
+    for command in (STAGED, VERIFIED, CONVERTED, ATTESTED):
         steps.append(next_step(life.does(command).now))
-    assert steps == [Step.STAGE, Step.VERIFY, Step.CONVERT, Step.PUBLISH]
+    assert steps == [Step.STAGE, Step.VERIFY, Step.CONVERT, Step.ATTEST, Step.PUBLISH]
     life.does(PUBLISHED)
     assert next_step(life.now) is None
     assert life.now.status is Status.ACTIVE
 
 
 def test_a_conversion_changes_the_format_that_users_see_and_keeps_what_it_came_from() -> None:
-    image = Life().does(CREATE, IMPORT, STAGED, VERIFIED, CONVERTED, PUBLISHED).now
+    image = Life().does(CREATE, IMPORT, STAGED, VERIFIED, CONVERTED, ATTESTED, PUBLISHED).now
     assert image.attributes.disk_format is DiskFormat.RAW
     assert image.data is not None
     assert image.data.blob == OUTPUT
@@ -133,7 +135,7 @@ def test_a_conversion_changes_the_format_that_users_see_and_keeps_what_it_came_f
 
 
 def test_without_a_conversion_the_staged_bytes_are_published() -> None:
-    life = Life().does(CREATE, IMPORT, STAGED, VERIFIED, SKIPPED, RecordPublished(FIRST, (SOURCE.ref,)))
+    life = Life().does(CREATE, IMPORT, STAGED, VERIFIED, SKIPPED, ATTESTED, RecordPublished(FIRST, (SOURCE.ref,)))
     assert life.events[-1] == ImagePublished(FIRST, SOURCE, (SOURCE.ref,))
 
 
@@ -154,14 +156,14 @@ def test_a_disk_that_was_taken_out_of_an_archive_is_published_bare(
         ImageAttributes("x", disk_format=DiskFormat(disk_format), container_format=ContainerFormat(container))
     )
     came = RecordStaged(FIRST, StagePurpose.IMPORT, replace(SOURCE, disk_format=DiskFormat(staged)))
-    image = Life().does(create, IMPORT, came, VERIFIED, CONVERTED, PUBLISHED).now
+    image = Life().does(create, IMPORT, came, VERIFIED, CONVERTED, ATTESTED, PUBLISHED).now
     assert (image.attributes.disk_format, image.attributes.container_format) == published
 
 
 def test_an_archive_that_is_not_converted_keeps_its_formats() -> None:
     create = CreateImage(ImageAttributes("x", disk_format=DiskFormat.VMDK, container_format=ContainerFormat.OVA))
     came = RecordStaged(FIRST, StagePurpose.UPLOAD, replace(SOURCE, disk_format=DiskFormat.OVA))
-    image = Life().does(create, came, VERIFIED, SKIPPED, PUBLISHED).now
+    image = Life().does(create, came, VERIFIED, SKIPPED, ATTESTED, PUBLISHED).now
     assert (image.attributes.disk_format, image.attributes.container_format) == ("vmdk", "ova")
 
 
@@ -172,7 +174,7 @@ def test_a_conversion_that_changed_the_disk_is_refused() -> None:
         with pytest.raises(errors.ConversionChangedDiskError):
             life.does(replace(CONVERTED, blob=replace(OUTPUT, guest_digest=wrong), source_guest_digest=before))
     same = replace(CONVERTED, blob=replace(OUTPUT, guest_digest=before), source_guest_digest=before)
-    image = life.does(same, PUBLISHED).now
+    image = life.does(same, ATTESTED, PUBLISHED).now
     assert image.data is not None
     assert image.data.blob.guest_digest == before
 
@@ -181,7 +183,7 @@ def test_what_the_converter_read_of_an_image_that_it_left_is_published_with_it()
     digest = GuestDigest(f"guest-disk-v1:{'00' * 32}")
     staged = replace(STAGED, blob=replace(SOURCE, facts={"a": Fact("staged"), "b": Fact("staged")}))
     read = replace(SKIPPED, facts={"b": Fact("read", "inside")}, guest_digest=digest)
-    image = Life().does(CREATE, IMPORT, staged, VERIFIED, read, PUBLISHED).now
+    image = Life().does(CREATE, IMPORT, staged, VERIFIED, read, ATTESTED, PUBLISHED).now
     assert image.facts == {"a": Fact("staged"), "b": Fact("read", "inside")}
     assert image.data is not None
     assert image.data.blob.guest_digest == digest
@@ -195,7 +197,8 @@ def test_what_came_before_decompression_stays_with_the_image() -> None:
     life = Life().does(CREATE, kept, direct)
     assert life.now.operation is not None
     assert life.now.operation.switched_off == (ImportPlugin.CONVERSION,)
-    life.does(RecordVerified(SECOND, UNSIGNED), replace(SKIPPED, operation_id=SECOND), RecordPublished(SECOND, ()))
+    skipped, attested = replace(SKIPPED, operation_id=SECOND), replace(ATTESTED, operation_id=SECOND)
+    life.does(RecordVerified(SECOND, UNSIGNED), skipped, attested, RecordPublished(SECOND, ()))
     assert life.now.data is not None
     assert life.now.data.received == received
 
@@ -241,7 +244,8 @@ def test_deleting_ends_a_running_import_and_asks_for_a_purge() -> None:
     assert next_step(life.now) is None
 
 
-LATE = [STAGED, VERIFIED, CONVERTED, SKIPPED, PUBLISHED, RecordStepFailed(FIRST, Step.STAGE, Failure("X", "y"))]
+FAILED = RecordStepFailed(FIRST, Step.STAGE, Failure("X", "y"))
+LATE = [STAGED, VERIFIED, CONVERTED, SKIPPED, ATTESTED, PUBLISHED, FAILED]
 
 
 @pytest.mark.parametrize("late", LATE, ids=lambda command: type(command).__name__)
@@ -262,7 +266,7 @@ def test_a_step_cannot_be_recorded_twice() -> None:
         Life().does(CREATE, IMPORT, STAGED, STAGED)
 
 
-ACTIVE = (CREATE, UPLOADED, VERIFIED, SKIPPED, RecordPublished(FIRST, (SOURCE.ref,)))
+ACTIVE = (CREATE, UPLOADED, VERIFIED, SKIPPED, ATTESTED, RecordPublished(FIRST, (SOURCE.ref,)))
 RENAME = UpdateImage(ImageAttributes(name="other"), ("name",))
 
 

@@ -6,7 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.domain.test_image import CREATE, FIRST, IMPORT, PUBLISHED, SKIPPED, SOURCE, STAGED, VERIFIED, Life
+from tests.unit.domain.test_image import (
+    ATTESTED,
+    CREATE,
+    FIRST,
+    IMPORT,
+    PUBLISHED,
+    SKIPPED,
+    SOURCE,
+    STAGED,
+    VERIFIED,
+    Life,
+)
 from tintype.domain import errors
 from tintype.domain.attributes import ImageAttributes, checked
 from tintype.domain.commands import CreateImage, RecordStaged, UpdateImage
@@ -33,7 +44,7 @@ def owners(**properties: PropertyValue) -> UpdateImage:
 
 def active() -> Life:
     """An image with facts that were read."""
-    return Life().does(CREATE, IMPORT, READ, VERIFIED, SKIPPED, PUBLISHED)
+    return Life().does(CREATE, IMPORT, READ, VERIFIED, SKIPPED, ATTESTED, PUBLISHED)
 
 
 def test_nothing_is_read_before_there_are_bytes() -> None:
@@ -166,7 +177,7 @@ def test_an_override_of_a_fact_takes_the_facts_type() -> None:
 
 
 def test_an_override_from_before_the_facts_stays_and_hinders_no_update() -> None:
-    life = Life().does(CREATE, overriding(qcow2_version="second"), IMPORT, READ, VERIFIED, SKIPPED, PUBLISHED)
+    life = Life().does(CREATE, overriding(qcow2_version="second"), IMPORT, READ, VERIFIED, SKIPPED, ATTESTED, PUBLISHED)
     life.does(owners(note="x"))
     assert life.now.effective_properties()["qcow2_version"] == "second"
 
