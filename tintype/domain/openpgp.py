@@ -90,7 +90,9 @@ def publisher_certificates(key: bytes) -> list[bytes]:
             certificates.append([])
         certificates[-1].append(packet.raw)
     if not 1 <= len(certificates) <= MAX_CERTIFICATES:
-        raise PublisherKeyError(f"the publisher's key has {len(certificates)} certificates, not 1 to {MAX_CERTIFICATES}")
+        raise PublisherKeyError(
+            f"the publisher's key has {len(certificates)} certificates, not 1 to {MAX_CERTIFICATES}"
+        )
     return [b"".join(rows) for rows in certificates]
 
 

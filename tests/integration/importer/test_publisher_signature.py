@@ -189,7 +189,16 @@ def test_what_is_no_certificate_is_refused(gpg: GnuPG) -> None:
 def test_what_is_no_signature_is_refused(gpg: GnuPG) -> None:
     good = gpg.sign("good", LIST, armor=False)
     one_pass = gpg.run("--sign", "--compress-algo", "zlib", data=LIST)
-    for signature in (b"", b"not one", LIST, good[:-1], good * 20, gpg.public("good"), one_pass, b"\xc8\x03\x00ab" + good):
+    for signature in (
+        b"",
+        b"not one",
+        LIST,
+        good[:-1],
+        good * 20,
+        gpg.public("good"),
+        one_pass,
+        b"\xc8\x03\x00ab" + good,
+    ):
         with pytest.raises(ChecksumsSignatureError):
             verified_detached(LIST, signature, gpg.public("good"), NOW)
 

@@ -111,7 +111,9 @@ def test_a_list_names_the_file_exactly_once(content: str) -> None:
         listed_digest(content.encode(), "disk")
 
 
-@given(content=st.one_of(st.binary(max_size=400), st.text(max_size=400).map(lambda text: text.encode("utf-8", "replace"))))
+@given(
+    content=st.one_of(st.binary(max_size=400), st.text(max_size=400).map(lambda text: text.encode("utf-8", "replace")))
+)
 def test_any_bytes_are_read_or_refused(content: bytes) -> None:
     try:
         listed_digest(content, "disk")
