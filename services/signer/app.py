@@ -5,18 +5,25 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from functools import partial
 
+from services.signer.admin import SignerAdminServicer
 from services.signer.attesting import Attesting
+from services.signer.digest_signing import DigestSigning
+from services.signer.key_calls import KeyCalls
 from services.signer.keys.directory import CertificateDirectory
-from services.signer.keys.key_directory import KeyDirectory
-from services.signer.keys.names import new_key_id
+from services.signer.keys.opening import open_service_keys
+from services.signer.keys.own import CertificatesWithOwn
+from services.signer.policy_calls import PolicyCalls
+from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSettings
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.event_log import open_event_log
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError
 from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged, ImportRequested, Step
 from tintype.runtime.clock import SystemClock
+from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
@@ -30,15 +37,15 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     own = settings.signer
     if own.certificate_dir and not own.certificate_dir.is_dir():
         raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
-    if own.key_dir is None:
-        raise ConfigurationError("signer.key_dir is missing: the signer needs a directory for its own keys")
     clock = SystemClock()
-    keys = KeyDirectory(own.key_dir, clock)
-    await keys.prepare(new_key_id(clock.now()))
+    keys = await open_service_keys(own, clock, stack)
+    certificates = CertificatesWithOwn(CertificateDirectory(own.certificate_dir), keys)
+    key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
-    verifier = SignatureVerifier(
-        CertificateDirectory(own.certificate_dir), clock, require_signature=own.require_signature
-    )
+    trust = Trust(own, keys)
+    await trust.prepare()
+    verifier = SignatureVerifier(certificates, trust, clock)
+    policy_calls = PolicyCalls(trust, PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust))
     worker = Worker(
         name="signer",
         event_log=opened.log,
@@ -49,8 +56,15 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         settings=own.worker,
     )
     return Service(
-        registrations=[partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier))],
-        service_names=[signer_pb2.DESCRIPTOR.services_by_name["SignerService"].full_name],
+        registrations=[
+            partial(
+                signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, key_calls, policy_calls)
+            ),
+            partial(
+                signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(key_calls, policy_calls)
+            ),
+        ],
+        service_names=[service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values()],
         background={"worker": worker.run},
         health_checks={"event log": opened.check},
     )

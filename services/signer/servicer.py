@@ -6,6 +6,8 @@ from typing import Any
 
 import grpc
 
+from services.signer.key_calls import KeyCalls
+from services.signer.policy_calls import PolicyCalls
 from services.signer.verifier import SignatureVerifier
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
@@ -16,38 +18,40 @@ from tintype.runtime.grpc_server import caller_of
 
 
 class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
-    """Answers for one verifier."""
+    """Answers for one verifier, for the service's keys, and for policies."""
 
-    def __init__(self, verifier: SignatureVerifier) -> None:
+    def __init__(self, verifier: SignatureVerifier, keys: KeyCalls, policies: PolicyCalls) -> None:
         self._verifier = verifier
+        self._keys = keys
+        self._policies = policies
 
     async def SignDigest(
         self, request: pb.SignDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.SignDigestResponse:
         """Sign with the service's active key."""
-        raise NotImplementedError
+        return await self._keys.sign_digest(request, context)
 
     async def GetCertificate(
         self, request: pb.GetCertificateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetCertificateResponse:
         """A certificate by its id."""
-        raise NotImplementedError
+        return await self._keys.get_certificate(request, context)
 
     async def GetTrust(self, request: pb.GetTrustRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.Trust:
-        """Whom this site trusts."""
-        raise NotImplementedError
+        """Whom this site trusts to sign the images of the caller's project."""
+        return await self._policies.get_trust(request, context)
 
     async def ListKeys(
         self, request: pb.ListKeysRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListKeysResponse:
         """The service's keys."""
-        raise NotImplementedError
+        return await self._keys.list_keys(request, context)
 
     async def TestPolicy(
         self, request: pb.TestPolicyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.PolicyVerdict:
         """What today's policy says about an image."""
-        raise NotImplementedError
+        return await self._policies.test_policy(request, context)
 
     async def GetCheckpoint(
         self, request: pb.GetCheckpointRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -59,8 +63,8 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.VerifyDigestResponse:
         """Verify as on the road of an image."""
-        caller_of(context)
+        project = caller_of(context).project
         digest = Digest.parse(request.digest)
         properties = {name: request.properties[name] for name in SIGNATURE_PROPERTIES if name in request.properties}
-        verification = await self._verifier.verify(properties, {digest.algorithm: digest.hex})
-        return pb.VerifyDigestResponse(verification=encode_verification(verification))
+        judgment = await self._verifier.verify(project, properties, {digest.algorithm: digest.hex})
+        return pb.VerifyDigestResponse(verification=encode_verification(judgment.verification))

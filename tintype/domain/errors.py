@@ -762,6 +762,13 @@ class NotPermittedError(TintypeError):
     hint = "Ask the project that owns the image, or an administrator, who says `tintype --admin`."
 
 
+class SigningNotPermittedError(NotPermittedError):
+    """The service does not sign for the caller's project."""
+
+    reason = "SIGNING_NOT_PERMITTED"
+    hint = "An operator can add the project to signer.sign_for; or sign with a key of your own (`--sign-key`)."
+
+
 class ExhaustedError(TintypeError):
     """A limit is reached."""
 
@@ -906,11 +913,34 @@ class ConfigurationError(InternalError):
     hint = "Correct the setting that the message names; --help lists all of them."
 
 
+class TrustStoreError(ConfigurationError):
+    """A directory of trusted certificates holds something that cannot be read, or too much."""
+
+    reason = "TRUST_STORE"
+    hint = "Put nothing but certificates and revocation lists in PEM there; the message names the file."
+
+
 class KeyPermissionsError(ConfigurationError):
     """Others than the service may read or replace a private key."""
 
     reason = "KEY_PERMISSIONS"
     hint = "The file must belong to the service's user with mode 0600, in a directory that nobody else may write to."
+
+
+class KeyUnreadableError(ConfigurationError):
+    """What should be a private key is none, is of no kind that signs, or does not belong to its certificate."""
+
+    reason = "KEY_UNREADABLE"
+    hint = (
+        "Give a private key in PEM, as `openssl genpkey` writes it: RSA of 2048 bits and more, P-256, P-384 or P-521."
+    )
+
+
+class KeyPassphraseError(ConfigurationError):
+    """A private key is encrypted, and its passphrase is missing or wrong."""
+
+    reason = "KEY_PASSPHRASE"
+    hint = "Give the passphrase in a file that nobody else may read, or at the prompt of the command line."
 
 
 def every_error() -> Iterator[type[TintypeError]]:

@@ -51,6 +51,7 @@ def stack_settings(
     defaults: dict[str, Any] = {name: {"listen": address, "drain_s": DRAIN_S} for name, address in addresses.items()}
     defaults["catalog"]["data_dir"] = str(directory.root)
     defaults["signer"]["key_dir"] = str(directory.keys)
+    defaults["signer"]["sign_for"] = ["*"]  # whoever reaches a stack's loopback may change every image of it
     if "stores" not in own and not any(name.startswith("TINTYPE_STORES__") for name in environment):
         defaults["stores"] = {"local": {"type": "file", "path": str(directory.store), "default": True}}
     merged = {**own, **{section: {**values, **_table(own, section)} for section, values in defaults.items()}}

@@ -196,10 +196,9 @@ def load(settings_class: type[S], config: Path | None) -> S:
 def describe(settings_class: type[Settings]) -> str:
     """Every setting: its TOML name, its environment variable, type, default and meaning."""
     lines: list[str] = []
-    for section, field in settings_class.model_fields.items():
-        model, path = _section_model(section, field)
+    for path, settings in _tables(settings_class):
         lines.append(f"[{'.'.join(path)}]")
-        for name, setting in model.model_fields.items():
+        for name, setting in settings.items():
             variable = ENV_PREFIX + "__".join((*path, name)).upper()
             lines += [f"  {name} ({_type_name(setting.annotation)}; {_default(setting)})", f"      {variable}"]
             lines.append(f"      {setting.description}")
@@ -209,9 +208,8 @@ def describe(settings_class: type[Settings]) -> str:
 
 def settings_of(settings_class: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
     """Yield ``section.setting`` and its definition for every setting."""
-    for section, field in settings_class.model_fields.items():
-        model, path = _section_model(section, field)
-        for name, setting in model.model_fields.items():
+    for path, settings in _tables(settings_class):
+        for name, setting in settings.items():
             yield ".".join((*path, name)), setting
 
 
@@ -244,16 +242,34 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     return f"{'.'.join(path)}: {text}{source}"
 
 
-def _section_model(name: str, field: FieldInfo) -> tuple[type[BaseModel], tuple[str, ...]]:
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-        return field.annotation, (name,)
-    return StoreSettings, (name, "NAME")
+def _tables(
+    model: type[BaseModel], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
+    """Every table of the file with what is set in it, then the tables within it; users choose each ``NAME``."""
+    within = {name: table for name, field in model.model_fields.items() if (table := _table_of(field.annotation))}
+    if path:
+        yield path, {name: field for name, field in model.model_fields.items() if name not in within}
+    for name, (inner, is_named) in within.items():
+        yield from _tables(inner, (*path, name, "NAME") if is_named else (*path, name))
+
+
+def _table_of(annotation: Any) -> tuple[type[BaseModel], bool] | None:
+    """The model of a table, and whether there are several by name; ``None`` for a plain setting."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    if get_origin(annotation) is Mapping:
+        values = get_args(annotation)[1]
+        if isinstance(values, type) and issubclass(values, BaseModel):
+            return values, True
+    return None
 
 
 def _type_name(annotation: Any) -> str:
     options = get_args(annotation)
     if get_origin(annotation) is Literal:
         return " or ".join(map(str, options))
+    if get_origin(annotation) is Annotated:
+        return _type_name(options[0])
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(map(_type_name, options))
     if get_origin(annotation) is dict:

@@ -4,6 +4,9 @@ At least once: the outcome is appended first and the event acknowledged afterwar
 instructions. A step has three ways to end: its outcome is appended; a part of Tintype that does not answer hands the
 event out again, a bounded number of times; any other error is appended as the step's failure. A result that comes too
 late, because another worker took over or the user cancelled, is dropped.
+
+A key manager that does not answer ends no step: the image waits in this worker's hands, however long, and takes none of
+its slots meanwhile. Other parts are Tintype's own, and come back soon or are broken; a key manager is somebody else's.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from tintype.domain.errors import (
     ConflictError,
     ImageNotFoundError,
     InternalError,
+    KeyManagerUnavailableError,
     LogCorruptError,
     RetriesExhaustedError,
     StaleStepError,
@@ -124,17 +128,19 @@ class Worker:
         """Work until cancelled; work in hand is then ended and goes to others."""
         slots = asyncio.Semaphore(self._settings.concurrency)
         async with self._log.work(self._queue) as deliveries, asyncio.TaskGroup() as tasks:
-            await slots.acquire()
+            slot = _Slot(slots)
+            await slot.take()
             async for delivery in deliveries:
-                task = tasks.create_task(self._handle(delivery))
-                task.add_done_callback(lambda _: slots.release())
-                await slots.acquire()
+                task = tasks.create_task(self._handle(delivery, slot))
+                task.add_done_callback(slot.give_back)
+                slot = _Slot(slots)
+                await slot.take()
 
-    async def _handle(self, delivery: Delivery) -> None:
+    async def _handle(self, delivery: Delivery, slot: _Slot) -> None:
         event = delivery.event
         try:
             async with self._kept_alive(delivery), self._turn(event.image_id):
-                await self._work_off(delivery)
+                await self._work_off(delivery, slot)
             await delivery.acknowledge()
         except TintypeError as exc:
             delay_s = retry_delay_s(delivery.attempt)
@@ -163,7 +169,7 @@ class Worker:
             if turn.users == 0:
                 del self._in_hand[image_id]
 
-    async def _work_off(self, delivery: Delivery) -> None:
+    async def _work_off(self, delivery: Delivery, slot: _Slot) -> None:
         image = await self._journal.load(delivery.event.image_id)
         if image is None:
             raise LogCorruptError(f"image {delivery.event.image_id} has an event and no history")
@@ -171,12 +177,12 @@ class Worker:
             await self._observer(delivery.event, image)
         while (step := next_step(image)) in self._steps:
             # The next step may be ours again: publish follows a conversion, and both may live in one process.
-            after = await self._attempt(image, step, delivery)  # type: ignore[arg-type]  # None is in no mapping
+            after = await self._attempt(image, step, delivery, slot)  # type: ignore[arg-type]  # None is in no mapping
             if after is None:
                 return
             image = after
 
-    async def _attempt(self, image: Image, step: Step, delivery: Delivery) -> Image | None:
+    async def _attempt(self, image: Image, step: Step, delivery: Delivery, slot: _Slot) -> Image | None:
         nonce = uuid.uuid4().hex[:12]
         latest: list[Progress] = []
         run = StepRun(image, step, delivery.attempt, nonce, partial(self._note, latest, image, step))
@@ -186,7 +192,7 @@ class Worker:
                     f"step {step} was begun {self._settings.max_attempts} times and never ended"
                 )
             async with self._watched(image, latest):
-                command = await self._steps[step](image, run)
+                command = await self._patiently(run, slot)
         except asyncio.CancelledError:
             await asyncio.shield(run.discard())
             raise
@@ -207,6 +213,29 @@ class Worker:
             log.exception("step crashed", worker=self._name, image_id=image.id, step=step)
             command = self._failed(image, step, InternalError(f"step {step} failed unexpectedly: {type(exc).__name__}"))
         return await self._record(image, step, command, run, delivery)
+
+    async def _patiently(self, run: StepRun, slot: _Slot) -> Command:
+        """Do the step, and wait while a key manager does not answer."""
+        tries = 0
+        while True:
+            try:
+                return await self._steps[run.step](run.image, run)
+            except KeyManagerUnavailableError as exc:
+                await run.discard()
+                tries += 1
+                delay_s = retry_delay_s(tries)
+                log.warning(
+                    "image waits for a key manager",
+                    worker=self._name,
+                    image_id=run.image.id,
+                    step=run.step,
+                    delay_s=delay_s,
+                    reason=exc.reason,
+                    error=str(exc),
+                )
+            await slot.rest(delay_s)
+            # Its owner may have changed what is to be verified.
+            run.image = await self._journal.load(run.image.id) or run.image
 
     def _failed(self, image: Image, step: Step, error: TintypeError) -> Command:
         if image.operation is None:  # a purge belongs to no operation: only trying again helps
@@ -299,6 +328,31 @@ def retry_delay_s(attempt: int) -> float:
     """How long an event rests that was handed out ``attempt`` times; the delay doubles up to a bound."""
     doublings = min(attempt - 1, 16)  # an event may be retried for days: its power of two is no float any more
     return min(_FIRST_RETRY_DELAY_S * float(2**doublings), _LONGEST_RETRY_DELAY_S)
+
+
+class _Slot:
+    """One of the places for work in hand; it can be lent to others while its holder only waits."""
+
+    def __init__(self, slots: asyncio.Semaphore) -> None:
+        self._slots = slots
+        self._is_held = False
+
+    async def take(self) -> None:
+        """Wait for a free place."""
+        await self._slots.acquire()
+        self._is_held = True
+
+    def give_back(self, *_: object) -> None:
+        """Let others have it."""
+        if self._is_held:
+            self._is_held = False
+            self._slots.release()
+
+    async def rest(self, delay_s: float) -> None:
+        """Sleep without a place, and wait for one again."""
+        self.give_back()
+        await asyncio.sleep(delay_s)
+        await self.take()
 
 
 @dataclass(slots=True)

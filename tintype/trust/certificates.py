@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 SERVICE_CERTIFICATE_DAYS = 3650
+_CLOCK_SKEW = timedelta(minutes=5)
+_SECOND = timedelta(seconds=1)
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -27,10 +29,18 @@ def service_certificate(key: SigningKey, key_id: str, now: datetime) -> bytes:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))  # clocks differ
+        .not_valid_before(now - _CLOCK_SKEW)
         .not_valid_after(now + timedelta(days=SERVICE_CERTIFICATE_DAYS))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .sign(key, hashes.SHA384())
     )
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def start_of_new(now: datetime, newest: datetime | None) -> datetime:
+    """The ``now`` of a new key's certificate, so that it begins after the ``newest`` one did.
+
+    The newest certificate's key signs, and certificates know no parts of seconds.
+    """
+    return now if newest is None else max(now, newest + _CLOCK_SKEW + _SECOND)

@@ -1,15 +1,11 @@
-"""Verification of a publisher's signature, in Glance's convention of four properties. Pure: no I/O, no clock.
+"""A publisher's signature, in Glance's convention of four properties: what they declare, and whether it is the key's.
 
 The signature covers the image's bytes as they were sent. Only their digest is needed, which was taken while they were
-staged. Nothing here returns a bool: what is not verified raises.
+staged. Nothing here returns a bool: what is not verified raises. Whether the key's certificate is trusted is the matter
+of :mod:`tintype.trust.judging`.
 
-1. All four properties are there (:func:`declared_signature`).
-2. Hash method and key type are known, the signature is base64 of a possible length.
-3. The certificate can be read, and is valid now.
-4. It may be used for signatures, and its key is of the declared type and strong enough.
-5. The signature over the digest is the key's (:func:`verify_signature`).
-
-See "Image Signature Verification" in Glance's user documentation, and RFC 8017 section 8.1 (RSASSA-PSS).
+See "Image Signature Verification" in Glance's user documentation, RFC 8017 section 8.1 (RSASSA-PSS), FIPS 186-5 (DSA,
+ECDSA) and RFC 8032 (Ed25519).
 """
 
 from __future__ import annotations
@@ -18,17 +14,18 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from typing import assert_never
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
 from tintype.domain.errors import (
     CertificateInvalidError,
+    KeyTypeMismatchError,
     SignatureIncompleteError,
     SignatureInvalidError,
     SignatureMalformedError,
@@ -36,10 +33,9 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.values import Digest, PropertyValue
+from tintype.trust.openssl import verify_on_binary_curve
+from tintype.trust.public_keys import KEY_TYPES, MAX_RSA_BITS, BinaryCurveKey, PublicKey, certified_key
 
-RSA_PSS = "RSA-PSS"
-MIN_RSA_BITS = 2048
-MAX_RSA_BITS = 8192
 MAX_SIGNATURE_BYTES = MAX_RSA_BITS // 8
 _MAX_SUBJECT_CHARACTERS = 256
 
@@ -53,9 +49,6 @@ HASHES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
 
 HASH_BY_ALGORITHM: Mapping[str, hashes.HashAlgorithm] = dict(HASHES.values())
 """The name of a digest's algorithm → the algorithm."""
-
-CURVES: Mapping[str, type[ec.EllipticCurve]] = {"ECC_SECP384R1": ec.SECP384R1, "ECC_SECP521R1": ec.SECP521R1}
-"""img_signature_key_type → curve. Glance also names SECT curves, which `cryptography` does not offer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,50 +85,82 @@ def declared_signature(properties: Mapping[str, PropertyValue]) -> DeclaredSigna
     hash_method, key_type = values["img_signature_hash_method"], values["img_signature_key_type"]
     if hash_method not in HASHES:
         raise SignatureUnsupportedError(f"hash method {hash_method[:80]!r} is not one of {', '.join(HASHES)}")
-    if key_type != RSA_PSS and key_type not in CURVES:
-        raise SignatureUnsupportedError(f"key type {key_type[:80]!r} is not one of {', '.join((RSA_PSS, *CURVES))}")
+    if key_type not in KEY_TYPES:
+        raise SignatureUnsupportedError(f"key type {key_type[:80]!r} is not one of {', '.join(KEY_TYPES)}")
     return DeclaredSignature(
         _decoded(values["img_signature"]), hash_method, key_type, values["img_signature_certificate_uuid"]
     )
 
 
-def verify_signature(declared: DeclaredSignature, digest: Digest, certificate: bytes, at: datetime) -> Verification:
-    """Verify that the holder of the certificate (PEM) signed the bytes that have this digest.
+def verify_signature(declared: DeclaredSignature, digest: Digest, certificate: x509.Certificate) -> Verification:
+    """Verify that the key in the certificate signed the bytes that have this digest; says nothing of trust.
+
+    Blocks for some milliseconds on a binary curve.
 
     Raises:
-        CertificateInvalidError: it cannot be read, is not valid at that time, or is not for such a signature.
         SignatureInvalidError: the signature is not the key's over this digest.
+        KeyTypeMismatchError: the key is of another kind than declared.
+        WeakKeyError, CertificateInvalidError: the key is too small, or malformed.
+        SignatureUnsupportedError: the key lies on a binary curve, and there is no `openssl` program that knows it.
     """
     if digest.algorithm != declared.digest_algorithm:
         raise SignatureInvalidError(f"a {declared.hash_method} signature does not cover a {digest.algorithm} digest")
-    # 3. The certificate is valid now.
-    parsed = _parsed(certificate, declared.certificate_id)
-    _require_valid(parsed, declared.certificate_id, at)
-    # 4. It is for signatures, with a key of the declared type.
-    _require_signing(parsed, declared.certificate_id)
-    key = _key_of(parsed, declared)
-    # 5. The signature is the key's.
-    algorithm = HASHES[declared.hash_method][1]
-    prehashed, value = Prehashed(algorithm), bytes.fromhex(digest.hex)
+    certified = certified_key(certificate)
+    if certified.key_type != declared.key_type:
+        raise KeyTypeMismatchError(
+            f"certificate {declared.certificate_id[:80]!r} holds a key of type {certified.key_type}, "
+            f"not {declared.key_type}"
+        )
     try:
-        if isinstance(key, rsa.RSAPublicKey):
-            # Publishers choose the salt's length: AUTO reads it from the signature.
-            scheme = padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO)
-            key.verify(declared.signature, value, scheme, prehashed)
-        else:
-            key.verify(declared.signature, value, ec.ECDSA(prehashed))
+        _verify(certified.key, declared.signature, HASHES[declared.hash_method][1], bytes.fromhex(digest.hex))
     except (InvalidSignature, ValueError) as exc:
         raise SignatureInvalidError(
-            f"the signature does not match the image's bytes and certificate {declared.certificate_id!r}"
+            f"the signature does not match the image's bytes and certificate {declared.certificate_id[:80]!r}"
         ) from exc
     return Verification(
         Verdict.SIGNED,
         digest,
         certificate_id=declared.certificate_id,
-        certificate_fingerprint=parsed.fingerprint(hashes.SHA256()).hex(),
-        certificate_subject=_subject_of(parsed),
+        certificate_fingerprint=fingerprint_of(certificate),
+        certificate_subject=subject_of(certificate),
         key_type=declared.key_type,
     )
+
+
+def fingerprint_of(certificate: x509.Certificate) -> str:
+    """The SHA-256 of the certificate's DER, in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def subject_of(certificate: x509.Certificate) -> str:
+    """Whom the certificate names, as RFC 4514 writes it; cut off after some hundred characters.
+
+    Raises:
+        CertificateInvalidError: the name is malformed.
+    """
+    try:
+        return certificate.subject.rfc4514_string()[:_MAX_SUBJECT_CHARACTERS]
+    except (ValueError, TypeError) as exc:
+        raise CertificateInvalidError("the certificate's subject is malformed") from exc
+
+
+def _verify(key: PublicKey, signature: bytes, algorithm: hashes.HashAlgorithm, value: bytes) -> None:
+    prehashed = Prehashed(algorithm)
+    match key:
+        case rsa.RSAPublicKey():
+            # Publishers choose the salt's length: AUTO reads it from the signature.
+            key.verify(signature, value, padding.PSS(padding.MGF1(algorithm), padding.PSS.AUTO), prehashed)
+        case dsa.DSAPublicKey():
+            key.verify(signature, value, prehashed)
+        case ec.EllipticCurvePublicKey():
+            key.verify(signature, value, ec.ECDSA(prehashed))
+        case ed25519.Ed25519PublicKey():
+            # RFC 8032's Ed25519, and not Ed25519ph, over the digest as the message: bytes, not hex.
+            key.verify(signature, value)
+        case BinaryCurveKey():
+            verify_on_binary_curve(key, signature, value)
+        case _:
+            assert_never(key)
 
 
 def _decoded(text: str) -> bytes:
@@ -147,57 +172,3 @@ def _decoded(text: str) -> bytes:
     if not 0 < len(signature) <= MAX_SIGNATURE_BYTES:
         raise SignatureMalformedError(f"img_signature has {len(signature)} bytes, which no known signature has")
     return signature
-
-
-def _parsed(pem: bytes, certificate_id: str) -> x509.Certificate:
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as exc:
-        raise CertificateInvalidError(f"certificate {certificate_id!r} is not an X.509 certificate in PEM") from exc
-
-
-def _require_valid(certificate: x509.Certificate, certificate_id: str, at: datetime) -> None:
-    if at < certificate.not_valid_before_utc:
-        since = certificate.not_valid_before_utc.isoformat()
-        raise CertificateInvalidError(f"certificate {certificate_id!r} is not valid before {since}")
-    if at > certificate.not_valid_after_utc:
-        until = certificate.not_valid_after_utc.isoformat()
-        raise CertificateInvalidError(f"certificate {certificate_id!r} has expired: it was valid until {until}")
-
-
-def _require_signing(certificate: x509.Certificate, certificate_id: str) -> None:
-    try:
-        usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
-    except x509.ExtensionNotFound:
-        return  # RFC 5280 4.2.1.3: without the extension, every use is allowed
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
-        raise CertificateInvalidError(f"certificate {certificate_id!r} has malformed extensions") from exc
-    if not (usage.digital_signature or usage.content_commitment):
-        raise CertificateInvalidError(f"certificate {certificate_id!r} is not for digital signatures")
-
-
-def _key_of(certificate: x509.Certificate, declared: DeclaredSignature) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
-    try:
-        key = certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise CertificateInvalidError(f"certificate {declared.certificate_id!r} holds a key of no known kind") from exc
-    if declared.key_type == RSA_PSS and isinstance(key, rsa.RSAPublicKey):
-        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-            raise CertificateInvalidError(
-                f"certificate {declared.certificate_id!r} holds an RSA key of {key.key_size} bits; "
-                f"{MIN_RSA_BITS} to {MAX_RSA_BITS} are accepted"
-            )
-        return key
-    curve = CURVES.get(declared.key_type)
-    if curve and isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, curve):
-        return key
-    raise CertificateInvalidError(
-        f"certificate {declared.certificate_id!r} does not hold a key of type {declared.key_type}"
-    )
-
-
-def _subject_of(certificate: x509.Certificate) -> str:
-    try:
-        return certificate.subject.rfc4514_string()[:_MAX_SUBJECT_CHARACTERS]
-    except ValueError as exc:
-        raise CertificateInvalidError("the certificate's subject is malformed") from exc

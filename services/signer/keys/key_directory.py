@@ -1,43 +1,48 @@
-"""The service's keys as files: ``<id>.key`` (PKCS #8 in PEM, for its owner alone) and ``<id>.pem``, its certificate.
+"""The service's keys in a directory: ``<id>.key``, a private key in PEM for its owner alone, and ``<id>.pem``.
 
 The newest certificate's key signs. A private key that is no longer wanted may be removed: its certificate stays, and
-verifies what was signed with it.
+verifies what was signed with it. Operators may put keys of their own there, RSA or elliptic-curve.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
+import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from cryptography import x509
+import structlog
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from services.signer.keys.directory import CERTIFICATE_ID
+from services.signer.keys import key_files
+from services.signer.keys.names import checked_key_id
 from tintype.domain.errors import (
     ConfigurationError,
+    InternalError,
     KeyManagerUnavailableError,
-    KeyPermissionsError,
+    KeyUnreadableError,
     ServiceKeyNotFoundError,
 )
 from tintype.domain.values import Digest
 from tintype.ports.clock import Clock
 from tintype.ports.service_keys import ServiceKey
-from tintype.trust.certificates import service_certificate
-from tintype.trust.signatures import HASH_BY_ALGORITHM
+from tintype.trust.certificates import service_certificate, start_of_new
+from tintype.trust.private_files import read_private, require_own_directory
+from tintype.trust.signing import load_private_key, sign_digest
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-KEY_TYPE = "ECC_SECP384R1"
-MAX_KEY_BYTES = 16 * 1024
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+log = structlog.get_logger(__name__)
+
+TIMEOUT_S = 10.0
+"""A network file system may hang."""
+
+HALF_MADE_FOR = timedelta(minutes=10)
+"""A key that has no certificate for so long never will."""
 
 
 class KeyDirectory:
@@ -46,97 +51,94 @@ class KeyDirectory:
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
+        self._turn = threading.Lock()
+        self._read: tuple[key_files.Fingerprint, key_files.KeyFiles] | None = None
 
     async def prepare(self, first_key_id: str) -> None:
-        """Make the directory, and the first key where there is none.
+        """Make the directory, and the first key where there is none; remove what is left of half-made keys.
 
         Raises:
             ConfigurationError: it cannot be made or used.
             KeyPermissionsError: others may write to it, or read a key in it.
+            KeyUnreadableError: a file in it is not what its name says.
         """
         try:
-            await asyncio.to_thread(self._prepare, first_key_id)
-        except OSError as exc:
-            raise ConfigurationError(f"signer.key_dir: {self._directory} cannot be used: {exc.strerror}") from exc
+            async with asyncio.timeout(TIMEOUT_S):
+                await asyncio.to_thread(self._prepare, first_key_id)
+        except OSError as exc:  # a TimeoutError is one too, without words
+            why = exc.strerror or "it does not answer"
+            raise ConfigurationError(f"signer.key_dir: {self._directory} cannot be used: {why}") from exc
 
     async def keys(self) -> Sequence[ServiceKey]:
         """All keys, newest first."""
-        return await self._do(self._keys)
+        return (await self._do(self._files)).keys
 
     async def sign(self, key_id: str, digest: Digest) -> bytes:
-        """ECDSA over the digest, in DER."""
+        """Sign with a key that is there."""
         return await self._do(self._sign, key_id, digest)
 
     async def rotate(self, key_id: str) -> ServiceKey:
-        """A new key, which signs from now on."""
-        await self._do(self._make, key_id)
-        return next(key for key in await self.keys() if key.id == key_id)
+        """Make a P-384 key, which signs from now on."""
+        checked_key_id(key_id)
+        files = await self._do(self._made, key_id)
+        return next(key for key in files.keys if key.id == key_id)
 
-    @staticmethod
-    async def _do(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    async def _do(self, work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         try:
-            return await asyncio.to_thread(work, *arguments, **named)
+            async with asyncio.timeout(TIMEOUT_S):
+                return await asyncio.to_thread(work, *arguments, **named)
         except OSError as exc:
-            raise KeyManagerUnavailableError(f"the directory of keys cannot be used: {exc.strerror}") from exc
+            raise KeyManagerUnavailableError("the directory of the service's keys cannot be used") from exc
+        except ConfigurationError as exc:
+            # It was right when the service began: what was spoiled since is repaired by the operator, and no image's
+            # fault.
+            raise KeyManagerUnavailableError(f"{exc.message} [{exc.reason}]") from exc
 
     def _prepare(self, first_key_id: str) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if stat.S_IMODE(self._directory.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
-            raise KeyPermissionsError(f"{self._directory} may be written to by others than its owner")
-        for path in self._directory.glob("*.key"):
-            _require_private(path)
-        if not any(self._directory.glob("*.pem")):
-            self._make(first_key_id)
+        require_own_directory(self._directory.stat(), self._directory)
+        for name in key_files.sweep(self._directory, (self._clock.now() - HALF_MADE_FOR).timestamp()):
+            log.warning("half-made key was removed", file=name)
+        files = self._files()
+        if not files.keys:
+            files = self._made(first_key_id)
+        if not files.private:
+            raise KeyUnreadableError(f"{self._directory} has certificates, and no private key that signs")
 
-    def _keys(self) -> Sequence[ServiceKey]:
-        found = [self._key_of(path) for path in self._directory.glob("*.pem")]
-        found.sort(key=lambda key: (key.created_at, key.id), reverse=True)
-        active = next((key.id for key in found if (self._directory / f"{key.id}.key").exists()), None)
-        return [ServiceKey(k.id, k.key_type, k.certificate, k.created_at, k.id == active) for k in found]
-
-    def _key_of(self, path: Path) -> ServiceKey:
-        pem = path.read_bytes()
-        certificate = x509.load_pem_x509_certificate(pem)
-        return ServiceKey(path.stem, KEY_TYPE, pem, certificate.not_valid_before_utc, is_active=False)
+    def _files(self) -> key_files.KeyFiles:
+        """What is there now; read again only if it looks different."""
+        with self._turn:
+            seen = key_files.fingerprint(self._directory)
+            if self._read is None or self._read[0] != seen:
+                # Seen before it is read: what changes meanwhile is read again the next time.
+                self._read = (seen, key_files.load(self._directory))
+            return self._read[1]
 
     def _sign(self, key_id: str, digest: Digest) -> bytes:
-        path = self._directory / f"{key_id}.key"
-        if not CERTIFICATE_ID.fullmatch(key_id) or not path.is_file():
+        key = self._files().private.get(key_id)
+        if key is None:
             raise ServiceKeyNotFoundError(f"the service has no key {key_id[:80]!r} that signs")
-        _require_private(path)
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-        if not isinstance(key, ec.EllipticCurvePrivateKey):
-            raise ServiceKeyNotFoundError(f"key {key_id!r} is not an elliptic-curve key")
-        algorithm = HASH_BY_ALGORITHM[digest.algorithm]
-        return key.sign(bytes.fromhex(digest.hex), ec.ECDSA(Prehashed(algorithm)))
+        return sign_digest(key, digest)
 
-    def _make(self, key_id: str) -> None:
-        if (self._directory / f"{key_id}.pem").exists():
-            return
-        key = ec.generate_private_key(ec.SECP384R1())
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        # The certificate last: what has none is no key yet.
-        _write_new(self._directory / f"{key_id}.key", private, 0o600)
-        _write_new(self._directory / f"{key_id}.pem", service_certificate(key, key_id, self._clock.now()), 0o644)
+    def _made(self, key_id: str) -> key_files.KeyFiles:
+        before = self._files()
+        if any(key.id == key_id for key in before.keys):
+            return before
+        path = self._directory / f"{key_id}{key_files.KEY_SUFFIX}"
+        key_files.place(path, _new_private_key(), 0o600)
+        # Read back: another replica may have been faster, and its key is the one that counts.
+        key = load_private_key(read_private(path), str(path))
+        if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise InternalError(f"{path} was made by somebody else")
+        certificate = service_certificate(key, key_id, self._start(before))
+        key_files.place(path.with_name(f"{key_id}{key_files.CERTIFICATE_SUFFIX}"), certificate, 0o644)
+        return self._files()
 
-
-def _require_private(path: Path) -> None:
-    found = path.stat()
-    if stat.S_IMODE(found.st_mode) & _OTHERS or found.st_uid not in (os.geteuid(), 0):
-        raise KeyPermissionsError(f"{path} may be read or replaced by others than the service")
+    def _start(self, before: key_files.KeyFiles) -> datetime:
+        return start_of_new(self._clock.now(), before.keys[0].created_at if before.keys else None)
 
 
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.rename(path)
-    finally:
-        with suppress(FileNotFoundError):
-            partial.unlink()
+def _new_private_key() -> bytes:
+    return ec.generate_private_key(ec.SECP384R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

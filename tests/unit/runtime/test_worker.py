@@ -11,7 +11,12 @@ import pytest
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CancelOperation, Command, CreateImage, RecordStaged, RequestImport
-from tintype.domain.errors import DigestMismatchError, SourceUnreachableError, StoreUnavailableError
+from tintype.domain.errors import (
+    DigestMismatchError,
+    KeyManagerUnavailableError,
+    SourceUnreachableError,
+    StoreUnavailableError,
+)
 from tintype.domain.events import (
     EventContext,
     ImageStaged,
@@ -26,7 +31,8 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status
-from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ProjectId
+from tintype.domain.values import CommandId, ContainerFormat, DiskFormat, ImageId, ProjectId
+from tintype.ports.event_log import Selection
 from tintype.runtime import worker as worker_module
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import StepRun, Worker, WorkerSettings, retry_delay_s
@@ -53,17 +59,17 @@ class Bench:
         self.discarded: list[str] = []
         self.observed: list[RecordedEvent] = []
 
-    async def command(self, command: Command, command_id: str) -> None:
+    async def command(self, command: Command, command_id: str, image_id: ImageId = IMAGE) -> None:
         context = EventContext("ann", "request", "request")
         await self.journal.execute(
-            IMAGE, command, project=ProjectId("acme"), command_id=CommandId(command_id), context=context
+            image_id, command, project=ProjectId("acme"), command_id=CommandId(command_id), context=context
         )
 
-    async def prepare(self) -> None:
+    async def prepare(self, image_id: ImageId = IMAGE) -> None:
         attributes = ImageAttributes(disk_format=DiskFormat.RAW, container_format=ContainerFormat.BARE)
-        await self.command(CreateImage(attributes), "create")
+        await self.command(CreateImage(attributes), "create", image_id)
         source = ImportSource(ImportMethod.WEB_DOWNLOAD, "https://example.com/disk")
-        await self.command(RequestImport(OPERATION, source), "import")
+        await self.command(RequestImport(OPERATION, source), "import", image_id)
 
     @asynccontextmanager
     async def working(
@@ -88,10 +94,10 @@ class Bench:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def until(self, *kinds: type) -> RecordedEvent:
-        """Wait for an event of one of ``kinds``."""
+    async def until(self, *kinds: type, image_id: ImageId = IMAGE) -> RecordedEvent:
+        """Wait for an image's event of one of ``kinds``."""
         async with asyncio.timeout(DEADLINE_S):
-            async for event in self.log.follow(after=0):
+            async for event in self.log.follow(after=0, selection=Selection(image_id=image_id)):
                 if isinstance(event.payload, kinds):
                     return event
         raise AssertionError("the log never ends")
@@ -153,6 +159,54 @@ async def test_a_part_that_does_not_answer_is_tried_again_a_bounded_number_of_ti
     failure = (await bench.image()).failure
     assert failure is not None
     assert (failure.reason, failure.retryable) == ("STORE_UNAVAILABLE", True)
+
+
+async def test_an_image_waits_for_its_key_manager_however_long_and_takes_no_slot(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_LONGEST_RETRY_DELAY_S", 0.02)
+    attempts: list[int] = []
+    others = [an_image_id(f"other {number}") for number in range(5)]  # more than there are slots
+    is_back = False
+
+    async def ask_the_key_manager(image: Image, run: StepRun) -> Command:
+        if image.id in others and not is_back:
+            raise KeyManagerUnavailableError("nobody answers")
+        if image.id == IMAGE and not is_back:
+            attempts.append(run.attempt)
+            if len(attempts) < 50:
+                run.on_discard(bench.undo)
+                raise KeyManagerUnavailableError("nobody answers")
+        return await stage(image, run)
+
+    for other in others:
+        await bench.prepare(other)
+    async with bench.working(ask_the_key_manager, max_attempts=2):
+        await bench.until(ImageStaged, ImageStepFailed)
+        assert attempts == [1] * 50
+        assert bench.discarded == ["bytes"] * 49
+        for other in others:
+            assert not any(isinstance(event.payload, ImageStepFailed) for event in await bench.log.history(other))
+        is_back = True
+        for other in others:
+            await bench.until(ImageStaged, image_id=other)
+
+
+async def test_a_user_can_cancel_what_waits_for_a_key_manager(bench: Bench) -> None:
+    is_waiting = asyncio.Event()
+
+    async def wait_for_ever(image: Image, run: StepRun) -> Command:
+        is_waiting.set()
+        raise KeyManagerUnavailableError("nobody answers")
+
+    async with bench.working(wait_for_ever):
+        async with asyncio.timeout(DEADLINE_S):
+            await is_waiting.wait()
+        await bench.command(CancelOperation(OPERATION), "cancel")
+        await bench.until(ImageStepFailed)
+    failure = (await bench.image()).failure
+    assert failure is not None
+    assert failure.reason == "CANCELLED"
 
 
 async def test_a_source_that_does_not_answer_is_left_to_the_user(bench: Bench) -> None:

@@ -15,9 +15,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from services.signer.digest_signing import DigestSigning
+from services.signer.key_calls import KeyCalls
+from services.signer.policy_calls import PolicyCalls
+from services.signer.policy_tests import PolicyTests
 from services.signer.servicer import SignerServicer
+from services.signer.settings import SignerSection
+from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.events.v1 import events_pb2
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestImport
@@ -89,11 +96,13 @@ class Certificates:
 class Bench:
     """A log, and a worker that verifies."""
 
-    def __init__(self, *, require_signature: bool = False) -> None:
+    def __init__(self, **settings: object) -> None:
         self.log = MemoryEventLog()
         self.journal = Journal(self.log, FakeClock())
         self.certificates = Certificates()
-        self.verifier = SignatureVerifier(self.certificates, FakeClock(), require_signature=require_signature)
+        self.keys = MemoryServiceKeys(MemoryKeyManager(FakeClock()))
+        self.trust = Trust(SignerSection.model_validate(settings), self.keys)
+        self.verifier = SignatureVerifier(self.certificates, self.trust, FakeClock())
 
     async def verify(
         self,
@@ -211,7 +220,10 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     """VerifyDigest's answer."""
     context: grpc.aio.ServicerContext[pb.VerifyDigestRequest, pb.VerifyDigestResponse] = Context()  # type: ignore[assignment]
     request = pb.VerifyDigestRequest(digest=digest, properties=properties)
-    return await SignerServicer(Bench().verifier).VerifyDigest(request, context)
+    bench = Bench()
+    keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
+    policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
+    return await SignerServicer(bench.verifier, keys, policies).VerifyDigest(request, context)
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}

@@ -16,15 +16,24 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding,
 from cryptography.x509.oid import NameOID
 
 from tintype.domain.errors import (
+    CertificateExpiredError,
     CertificateInvalidError,
+    CertificateNotYetValidError,
+    CertificateUsageError,
+    KeyTypeMismatchError,
     SignatureIncompleteError,
     SignatureInvalidError,
     SignatureMalformedError,
     SignatureUnsupportedError,
+    WeakKeyError,
 )
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.values import Digest, PropertyValue
-from tintype.trust.signatures import CURVES, HASHES, declared_signature, verify_signature
+from tintype.trust.judging import judge_signature
+from tintype.trust.policy import SignaturePolicy
+from tintype.trust.public_keys import CURVES
+from tintype.trust.signatures import HASHES, declared_signature
+from tintype.trust.trust_store import TrustStore
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 DATA = b"the bytes of an image"
@@ -88,7 +97,7 @@ def verify(declared: dict[str, PropertyValue], digest: Digest, pem: bytes, at: d
     """All the steps."""
     signature = declared_signature(declared)
     assert signature is not None
-    return verify_signature(signature, digest, pem, at)
+    return judge_signature(signature, digest, pem, TrustStore(), SignaturePolicy(), at)[0]
 
 
 def test_image_without_signature_properties_declares_none() -> None:
@@ -167,7 +176,7 @@ def test_unknown_hash_method_is_refused(hash_method: str) -> None:
         declared_signature(properties(b"x", hash_method))
 
 
-@pytest.mark.parametrize("key_type", ["RSA", "DSA", "ECC_SECT571K1", "ECC_SECP256R1", "rsa-pss"])
+@pytest.mark.parametrize("key_type", ["RSA", "ECDSA", "ECC_SECT283K1", "Ed25519", "rsa-pss"])
 def test_unknown_key_type_is_refused(key_type: str) -> None:
     with pytest.raises(SignatureUnsupportedError):
         declared_signature(properties(b"x", key_type=key_type))
@@ -218,13 +227,13 @@ def test_digest_of_another_algorithm_is_refused() -> None:
 
 def test_expired_certificate_is_refused() -> None:
     pem = certificate(rsa_key(), begins=NOW - timedelta(days=2), ends=NOW - timedelta(seconds=1))
-    with pytest.raises(CertificateInvalidError, match="expired"):
+    with pytest.raises(CertificateExpiredError):
         verify(properties(pss()), digest_of(), pem)
 
 
 def test_certificate_that_is_not_yet_valid_is_refused() -> None:
     pem = certificate(rsa_key(), begins=NOW + timedelta(seconds=1), ends=NOW + timedelta(days=1))
-    with pytest.raises(CertificateInvalidError, match="not valid before"):
+    with pytest.raises(CertificateNotYetValidError):
         verify(properties(pss()), digest_of(), pem)
 
 
@@ -234,21 +243,21 @@ def test_key_of_another_type_than_declared_is_refused() -> None:
         ed25519.Ed25519PrivateKey.generate(),
         dsa.generate_private_key(2048),
     ):
-        with pytest.raises(CertificateInvalidError, match="RSA-PSS"):
+        with pytest.raises(KeyTypeMismatchError, match="RSA-PSS"):
             verify(properties(pss()), digest_of(), certificate(key))
 
 
 def test_another_curve_than_declared_is_refused() -> None:
     key = ec.generate_private_key(ec.SECP521R1())
     signature = key.sign(DATA, ec.ECDSA(hashes.SHA256()))
-    with pytest.raises(CertificateInvalidError):
+    with pytest.raises(KeyTypeMismatchError):
         verify(properties(signature, key_type="ECC_SECP384R1"), digest_of(), certificate(key))
 
 
 def test_short_rsa_key_is_refused() -> None:
     key = rsa_key(1024)
     signature = key.sign(DATA, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
-    with pytest.raises(CertificateInvalidError, match="1024 bits"):
+    with pytest.raises(WeakKeyError, match="1024 bits"):
         verify(properties(signature), digest_of(), certificate(key))
 
 
@@ -264,7 +273,7 @@ def test_certificate_for_another_use_is_refused() -> None:
         encipher_only=False,
         decipher_only=False,
     )
-    with pytest.raises(CertificateInvalidError, match="not for digital signatures"):
+    with pytest.raises(CertificateUsageError):
         verify(properties(pss()), digest_of(), certificate(rsa_key(), usage=usage))
 
 

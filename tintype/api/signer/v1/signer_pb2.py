@@ -27,7 +27,7 @@ from tintype.api.events.v1 import events_pb2 as tintype_dot_api_dot_events_dot_v
 from tintype.api.types.v1 import types_pb2 as tintype_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tintype/api/signer/v1/signer.proto\x12\x15tintype.api.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"\xa8\x01\n\x13VerifyDigestRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12N\n\nproperties\x18\x02 \x03(\x0b\x32:.tintype.api.signer.v1.VerifyDigestRequest.PropertiesEntry\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x14VerifyDigestResponse\x12\x39\n\x0cverification\x18\x01 \x01(\x0b\x32#.tintype.api.events.v1.Verification\"#\n\x11SignDigestRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xab\x01\n\x12SignDigestResponse\x12M\n\nproperties\x18\x01 \x03(\x0b\x32\x39.tintype.api.signer.v1.SignDigestResponse.PropertiesEntry\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x15GetCertificateRequest\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\"-\n\x16GetCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\x11\n\x0fGetTrustRequest\"\x82\x01\n\x05Trust\x12\r\n\x05roots\x18\x01 \x03(\x0c\x12\x18\n\x10revocation_lists\x18\x02 \x03(\x0c\x12\x37\n\x0cservice_keys\x18\x03 \x03(\x0b\x32!.tintype.api.signer.v1.ServiceKey\x12\x17\n\x0f\x61llowed_signers\x18\x04 \x03(\t\"\x7f\n\nServiceKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08key_type\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\"\x11\n\x0fListKeysRequest\"C\n\x10ListKeysResponse\x12/\n\x04keys\x18\x01 \x03(\x0b\x32!.tintype.api.signer.v1.ServiceKey\"&\n\x10RotateKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"%\n\x11TestPolicyRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xbe\x01\n\rPolicyVerdict\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\x08\x12\x39\n\x0cverification\x18\x04 \x01(\x0b\x32#.tintype.api.events.v1.Verification\x12.\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\x12\x0e\n\x06policy\x18\x06 \x01(\t\"&\n\x13ReplayPolicyRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"m\n\x14ReplayPolicyResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0c\n\x04head\x18\x02 \x01(\x03\x12\x35\n\x07verdict\x18\x03 \x01(\x0b\x32$.tintype.api.signer.v1.PolicyVerdict\",\n\x14GetCheckpointRequest\x12\x14\n\x0cmax_position\x18\x01 \x01(\x03\"0\n\nCheckpoint\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x03\x32\xb8\x05\n\rSignerService\x12g\n\x0cVerifyDigest\x12*.tintype.api.signer.v1.VerifyDigestRequest\x1a+.tintype.api.signer.v1.VerifyDigestResponse\x12\x61\n\nSignDigest\x12(.tintype.api.signer.v1.SignDigestRequest\x1a).tintype.api.signer.v1.SignDigestResponse\x12m\n\x0eGetCertificate\x12,.tintype.api.signer.v1.GetCertificateRequest\x1a-.tintype.api.signer.v1.GetCertificateResponse\x12P\n\x08GetTrust\x12&.tintype.api.signer.v1.GetTrustRequest\x1a\x1c.tintype.api.signer.v1.Trust\x12[\n\x08ListKeys\x12&.tintype.api.signer.v1.ListKeysRequest\x1a\'.tintype.api.signer.v1.ListKeysResponse\x12\\\n\nTestPolicy\x12(.tintype.api.signer.v1.TestPolicyRequest\x1a$.tintype.api.signer.v1.PolicyVerdict\x12_\n\rGetCheckpoint\x12+.tintype.api.signer.v1.GetCheckpointRequest\x1a!.tintype.api.signer.v1.Checkpoint2\xd8\x01\n\x12SignerAdminService\x12W\n\tRotateKey\x12\'.tintype.api.signer.v1.RotateKeyRequest\x1a!.tintype.api.signer.v1.ServiceKey\x12i\n\x0cReplayPolicy\x12*.tintype.api.signer.v1.ReplayPolicyRequest\x1a+.tintype.api.signer.v1.ReplayPolicyResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tintype/api/signer/v1/signer.proto\x12\x15tintype.api.signer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"\xa8\x01\n\x13VerifyDigestRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12N\n\nproperties\x18\x02 \x03(\x0b\x32:.tintype.api.signer.v1.VerifyDigestRequest.PropertiesEntry\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Q\n\x14VerifyDigestResponse\x12\x39\n\x0cverification\x18\x01 \x01(\x0b\x32#.tintype.api.events.v1.Verification\"#\n\x11SignDigestRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xab\x01\n\x12SignDigestResponse\x12M\n\nproperties\x18\x01 \x03(\x0b\x32\x39.tintype.api.signer.v1.SignDigestResponse.PropertiesEntry\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x1a\x31\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x15GetCertificateRequest\x12\x16\n\x0e\x63\x65rtificate_id\x18\x01 \x01(\t\"-\n\x16GetCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"\x11\n\x0fGetTrustRequest\"\xc1\x01\n\x05Trust\x12\r\n\x05roots\x18\x01 \x03(\x0c\x12\x18\n\x10revocation_lists\x18\x02 \x03(\x0c\x12\x37\n\x0cservice_keys\x18\x03 \x03(\x0b\x32!.tintype.api.signer.v1.ServiceKey\x12\x17\n\x0f\x61llowed_signers\x18\x04 \x03(\t\x12\x15\n\rintermediates\x18\x05 \x03(\x0c\x12\x16\n\x0erequires_chain\x18\x06 \x01(\x08\x12\x0e\n\x06policy\x18\x07 \x01(\t\"\x7f\n\nServiceKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08key_type\x18\x02 \x01(\t\x12\x13\n\x0b\x63\x65rtificate\x18\x03 \x01(\x0c\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x05 \x01(\x08\"\x11\n\x0fListKeysRequest\"C\n\x10ListKeysResponse\x12/\n\x04keys\x18\x01 \x03(\x0b\x32!.tintype.api.signer.v1.ServiceKey\"&\n\x10RotateKeyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"%\n\x11TestPolicyRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\"\xbe\x01\n\rPolicyVerdict\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x03 \x01(\x08\x12\x39\n\x0cverification\x18\x04 \x01(\x0b\x32#.tintype.api.events.v1.Verification\x12.\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\x12\x0e\n\x06policy\x18\x06 \x01(\t\"&\n\x13ReplayPolicyRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\"m\n\x14ReplayPolicyResponse\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0c\n\x04head\x18\x02 \x01(\x03\x12\x35\n\x07verdict\x18\x03 \x01(\x0b\x32$.tintype.api.signer.v1.PolicyVerdict\",\n\x14GetCheckpointRequest\x12\x14\n\x0cmax_position\x18\x01 \x01(\x03\"0\n\nCheckpoint\x12\x10\n\x08\x65nvelope\x18\x01 \x01(\x0c\x12\x10\n\x08position\x18\x02 \x01(\x03\x32\xb8\x05\n\rSignerService\x12g\n\x0cVerifyDigest\x12*.tintype.api.signer.v1.VerifyDigestRequest\x1a+.tintype.api.signer.v1.VerifyDigestResponse\x12\x61\n\nSignDigest\x12(.tintype.api.signer.v1.SignDigestRequest\x1a).tintype.api.signer.v1.SignDigestResponse\x12m\n\x0eGetCertificate\x12,.tintype.api.signer.v1.GetCertificateRequest\x1a-.tintype.api.signer.v1.GetCertificateResponse\x12P\n\x08GetTrust\x12&.tintype.api.signer.v1.GetTrustRequest\x1a\x1c.tintype.api.signer.v1.Trust\x12[\n\x08ListKeys\x12&.tintype.api.signer.v1.ListKeysRequest\x1a\'.tintype.api.signer.v1.ListKeysResponse\x12\\\n\nTestPolicy\x12(.tintype.api.signer.v1.TestPolicyRequest\x1a$.tintype.api.signer.v1.PolicyVerdict\x12_\n\rGetCheckpoint\x12+.tintype.api.signer.v1.GetCheckpointRequest\x1a!.tintype.api.signer.v1.Checkpoint2\xd8\x01\n\x12SignerAdminService\x12W\n\tRotateKey\x12\'.tintype.api.signer.v1.RotateKeyRequest\x1a!.tintype.api.signer.v1.ServiceKey\x12i\n\x0cReplayPolicy\x12*.tintype.api.signer.v1.ReplayPolicyRequest\x1a+.tintype.api.signer.v1.ReplayPolicyResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,29 +57,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRUSTREQUEST']._serialized_start=725
   _globals['_GETTRUSTREQUEST']._serialized_end=742
   _globals['_TRUST']._serialized_start=745
-  _globals['_TRUST']._serialized_end=875
-  _globals['_SERVICEKEY']._serialized_start=877
-  _globals['_SERVICEKEY']._serialized_end=1004
-  _globals['_LISTKEYSREQUEST']._serialized_start=1006
-  _globals['_LISTKEYSREQUEST']._serialized_end=1023
-  _globals['_LISTKEYSRESPONSE']._serialized_start=1025
-  _globals['_LISTKEYSRESPONSE']._serialized_end=1092
-  _globals['_ROTATEKEYREQUEST']._serialized_start=1094
-  _globals['_ROTATEKEYREQUEST']._serialized_end=1132
-  _globals['_TESTPOLICYREQUEST']._serialized_start=1134
-  _globals['_TESTPOLICYREQUEST']._serialized_end=1171
-  _globals['_POLICYVERDICT']._serialized_start=1174
-  _globals['_POLICYVERDICT']._serialized_end=1364
-  _globals['_REPLAYPOLICYREQUEST']._serialized_start=1366
-  _globals['_REPLAYPOLICYREQUEST']._serialized_end=1404
-  _globals['_REPLAYPOLICYRESPONSE']._serialized_start=1406
-  _globals['_REPLAYPOLICYRESPONSE']._serialized_end=1515
-  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1517
-  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1561
-  _globals['_CHECKPOINT']._serialized_start=1563
-  _globals['_CHECKPOINT']._serialized_end=1611
-  _globals['_SIGNERSERVICE']._serialized_start=1614
-  _globals['_SIGNERSERVICE']._serialized_end=2310
-  _globals['_SIGNERADMINSERVICE']._serialized_start=2313
-  _globals['_SIGNERADMINSERVICE']._serialized_end=2529
+  _globals['_TRUST']._serialized_end=938
+  _globals['_SERVICEKEY']._serialized_start=940
+  _globals['_SERVICEKEY']._serialized_end=1067
+  _globals['_LISTKEYSREQUEST']._serialized_start=1069
+  _globals['_LISTKEYSREQUEST']._serialized_end=1086
+  _globals['_LISTKEYSRESPONSE']._serialized_start=1088
+  _globals['_LISTKEYSRESPONSE']._serialized_end=1155
+  _globals['_ROTATEKEYREQUEST']._serialized_start=1157
+  _globals['_ROTATEKEYREQUEST']._serialized_end=1195
+  _globals['_TESTPOLICYREQUEST']._serialized_start=1197
+  _globals['_TESTPOLICYREQUEST']._serialized_end=1234
+  _globals['_POLICYVERDICT']._serialized_start=1237
+  _globals['_POLICYVERDICT']._serialized_end=1427
+  _globals['_REPLAYPOLICYREQUEST']._serialized_start=1429
+  _globals['_REPLAYPOLICYREQUEST']._serialized_end=1467
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_start=1469
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_end=1578
+  _globals['_GETCHECKPOINTREQUEST']._serialized_start=1580
+  _globals['_GETCHECKPOINTREQUEST']._serialized_end=1624
+  _globals['_CHECKPOINT']._serialized_start=1626
+  _globals['_CHECKPOINT']._serialized_end=1674
+  _globals['_SIGNERSERVICE']._serialized_start=1677
+  _globals['_SIGNERSERVICE']._serialized_end=2373
+  _globals['_SIGNERADMINSERVICE']._serialized_start=2376
+  _globals['_SIGNERADMINSERVICE']._serialized_end=2592
 # @@protoc_insertion_point(module_scope)

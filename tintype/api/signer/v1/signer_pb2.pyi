@@ -217,6 +217,13 @@ class Trust(_message.Message):
     REVOCATION_LISTS_FIELD_NUMBER: _builtins.int
     SERVICE_KEYS_FIELD_NUMBER: _builtins.int
     ALLOWED_SIGNERS_FIELD_NUMBER: _builtins.int
+    INTERMEDIATES_FIELD_NUMBER: _builtins.int
+    REQUIRES_CHAIN_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    requires_chain: _builtins.bool
+    """Whether a signer's certificate must lead to a root; otherwise those that the site keeps are trusted as they are."""
+    policy: _builtins.str
+    """The fingerprint of the project's policy."""
     @_builtins.property
     def roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Root certificates, in PEM."""
@@ -233,6 +240,10 @@ class Trust(_message.Message):
     def allowed_signers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """SHA-256 fingerprints of the certificates that may sign; empty is all that lead to a root."""
 
+    @_builtins.property
+    def intermediates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Certificates that only help to find a way to a root, in PEM."""
+
     def __init__(
         self,
         *,
@@ -240,10 +251,13 @@ class Trust(_message.Message):
         revocation_lists: _abc.Iterable[_builtins.bytes] | None = ...,
         service_keys: _abc.Iterable[Global___ServiceKey] | None = ...,
         allowed_signers: _abc.Iterable[_builtins.str] | None = ...,
+        intermediates: _abc.Iterable[_builtins.bytes] | None = ...,
+        requires_chain: _builtins.bool = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_signers", b"allowed_signers", "revocation_lists", b"revocation_lists", "roots", b"roots", "service_keys", b"service_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed_signers", b"allowed_signers", "intermediates", b"intermediates", "policy", b"policy", "requires_chain", b"requires_chain", "revocation_lists", b"revocation_lists", "roots", b"roots", "service_keys", b"service_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -110,7 +110,7 @@ class SignerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TestPolicy(self, request, context):
-        """What today's policy says about an image that was published before.
+        """What the policy of an image's project says about it today, by the digests that its history tells.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -396,7 +396,7 @@ class SignerAdminServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReplayPolicy(self, request, context):
-        """What today's policy says about every image in the log.
+        """What today's policies say about every image in the log that was published and is still there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

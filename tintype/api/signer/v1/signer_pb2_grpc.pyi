@@ -25,7 +25,7 @@ class SignerServiceStub:
     ListKeys: _aio.UnaryUnaryMultiCallable[_signer_pb2.ListKeysRequest, _signer_pb2.ListKeysResponse]
     """The service's keys, newest first; old ones verify what was signed with them."""
     TestPolicy: _aio.UnaryUnaryMultiCallable[_signer_pb2.TestPolicyRequest, _signer_pb2.PolicyVerdict]
-    """What today's policy says about an image that was published before."""
+    """What the policy of an image's project says about it today, by the digests that its history tells."""
     GetCheckpoint: _aio.UnaryUnaryMultiCallable[_signer_pb2.GetCheckpointRequest, _signer_pb2.Checkpoint]
     """The newest signed checkpoint of the log, or the newest one up to a position."""
 
@@ -76,7 +76,7 @@ class SignerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signer_pb2.TestPolicyRequest,
         context: _aio.ServicerContext[_signer_pb2.TestPolicyRequest, _abc.Awaitable[_signer_pb2.PolicyVerdict]],
     ) -> _abc.Awaitable[_signer_pb2.PolicyVerdict]:
-        """What today's policy says about an image that was published before."""
+        """What the policy of an image's project says about it today, by the digests that its history tells."""
 
     @_abc_1.abstractmethod
     def GetCheckpoint(
@@ -95,7 +95,7 @@ class SignerAdminServiceStub:
     RotateKey: _aio.UnaryUnaryMultiCallable[_signer_pb2.RotateKeyRequest, _signer_pb2.ServiceKey]
     """Makes a new key, which signs from now on."""
     ReplayPolicy: _aio.UnaryStreamMultiCallable[_signer_pb2.ReplayPolicyRequest, _signer_pb2.ReplayPolicyResponse]
-    """What today's policy says about every image in the log."""
+    """What today's policies say about every image in the log that was published and is still there."""
 
 class SignerAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators."""
@@ -114,6 +114,6 @@ class SignerAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _signer_pb2.ReplayPolicyRequest,
         context: _aio.ServicerContext[_signer_pb2.ReplayPolicyRequest, _abc.AsyncIterator[_signer_pb2.ReplayPolicyResponse]],
     ) -> _abc.AsyncIterator[_signer_pb2.ReplayPolicyResponse]:
-        """What today's policy says about every image in the log."""
+        """What today's policies say about every image in the log that was published and is still there."""
 
 def add_SignerAdminServiceServicer_to_server(servicer: SignerAdminServiceServicer, server: _aio.Server) -> None: ...

@@ -1,0 +1,69 @@
+"""Signing images on request, for the projects that the site signs for, and rotating the key that does."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from services.signer.keys.names import requested_key_id
+from services.signer.settings import ALL_PROJECTS
+from tintype.domain.access import Caller
+from tintype.domain.errors import InvalidIdentifierError, NotPermittedError, SigningNotPermittedError
+from tintype.domain.values import Digest
+from tintype.ports.service_keys import ServiceKey, ServiceKeys
+from tintype.trust.signing import signable, signature_properties
+
+log = structlog.get_logger(__name__)
+
+MAX_REQUEST_ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDigest:
+    """Glance's four properties for a signature, and the certificate (PEM) that verifies it."""
+
+    properties: Mapping[str, str]
+    certificate: bytes
+
+
+class DigestSigning:
+    """Signs with the newest key. Each signature, and each new key, leaves a line in the log: who asked, and for what."""
+
+    def __init__(self, keys: ServiceKeys, sign_for: Collection[str]) -> None:
+        self._keys = keys
+        self._sign_for = sign_for
+
+    async def sign(self, caller: Caller, digest: Digest) -> SignedDigest:
+        """Sign the digest of an image's bytes.
+
+        Raises:
+            SigningNotPermittedError: the site does not sign for the caller's project.
+            InvalidDigestError: the digest is not of SHA-224, SHA-256, SHA-384 or SHA-512.
+            KeyManagerUnavailableError: the key manager does not answer.
+        """
+        if ALL_PROJECTS not in self._sign_for and caller.project not in self._sign_for:
+            raise SigningNotPermittedError(f"this site signs no images of project {caller.project!r}")
+        signable(digest)
+        key = next(key for key in await self._keys.keys() if key.is_active)
+        signature = await self._keys.sign(key.id, digest)
+        log.info("digest was signed", key_id=key.id, digest=str(digest), project=caller.project, actor=caller.actor)
+        return SignedDigest(signature_properties(signature, digest, key.key_type, key.id), key.certificate)
+
+    async def rotate(self, caller: Caller, request_id: str) -> ServiceKey:
+        """Make a new key, which signs from now on; the same ``request_id`` twice makes one.
+
+        Raises:
+            NotPermittedError: the caller is no administrator.
+            InvalidIdentifierError: the request id is missing, too long, or cannot be printed.
+            KeyManagerUnavailableError: the key manager does not answer.
+        """
+        if not caller.is_admin:
+            raise NotPermittedError("only an administrator rotates the service's keys")
+        if not 0 < len(request_id) <= MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
+            raise InvalidIdentifierError(f"a request id has 1 to {MAX_REQUEST_ID_LENGTH} printable characters")
+        before = {key.id for key in await self._keys.keys()}
+        key = await self._keys.rotate(requested_key_id(request_id))
+        log.info("key was rotated", key_id=key.id, is_new=key.id not in before, actor=caller.actor)
+        return key

@@ -1,0 +1,57 @@
+"""The calls about the service's keys and about certificates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from services.signer.digest_signing import DigestSigning
+from tintype.api.signer.v1 import signer_pb2 as pb
+from tintype.codec.values import encode_time
+from tintype.domain.values import Digest
+from tintype.ports.certificates import CertificateSource
+from tintype.ports.service_keys import ServiceKey, ServiceKeys
+from tintype.runtime.grpc_server import caller_of
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class KeyCalls:
+    """Answers for the service's keys, and for certificates of one source."""
+
+    def __init__(self, keys: ServiceKeys, signing: DigestSigning, certificates: CertificateSource) -> None:
+        self._keys = keys
+        self._signing = signing
+        self._certificates = certificates
+
+    async def sign_digest(self, request: pb.SignDigestRequest, context: Context) -> pb.SignDigestResponse:
+        """Sign with the service's active key."""
+        signed = await self._signing.sign(caller_of(context), Digest.parse(request.digest))
+        return pb.SignDigestResponse(properties=dict(signed.properties), certificate=signed.certificate)
+
+    async def get_certificate(self, request: pb.GetCertificateRequest, context: Context) -> pb.GetCertificateResponse:
+        """A certificate by its id."""
+        caller_of(context)
+        found = await self._certificates.certificate(request.certificate_id)
+        return pb.GetCertificateResponse(certificate=found)
+
+    async def list_keys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
+        """The service's keys, newest first."""
+        caller_of(context)
+        return pb.ListKeysResponse(keys=[encode_key(key) for key in await self._keys.keys()])
+
+    async def rotate_key(self, request: pb.RotateKeyRequest, context: Context) -> pb.ServiceKey:
+        """Make a new key."""
+        return encode_key(await self._signing.rotate(caller_of(context), request.request_id))
+
+
+def encode_key(key: ServiceKey) -> pb.ServiceKey:
+    """A key as the API shows it."""
+    return pb.ServiceKey(
+        id=key.id,
+        key_type=key.key_type,
+        certificate=key.certificate,
+        created_at=encode_time(key.created_at),
+        active=key.is_active,
+    )
