@@ -1,8 +1,8 @@
 """Certificates from a Barbican: an image's certificate id is the UUID of a secret, or of a container of certificates.
 
 As Glance's and Nova's library keeps them, a secret holds the certificate in PEM; DER is read as well. Barbican's client
-blocks, so it lives in a few threads of its own, under a deadline. A certificate never changes in Barbican, but it may be
-deleted: it is kept for a short while only.
+blocks, so it lives in a few threads of its own, under a deadline. A certificate never changes in Barbican, but it may
+be deleted: it is kept for a short while only.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class BarbicanCertificates:
         self._monotonic = monotonic
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="barbican")
         self._lock = threading.Lock()
+        self._http = bounded_session(settings.timeout_s)
         self._client: Client | None = None
         self._kept: dict[str, tuple[float, bytes]] = {}
 
@@ -92,6 +93,7 @@ class BarbicanCertificates:
     async def aclose(self) -> None:
         """Let go of the threads; one that still waits ends by its own deadline."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._http.close()
 
     def _keep(self, key: str, certificate: bytes) -> None:
         now = self._monotonic()
@@ -134,9 +136,10 @@ class BarbicanCertificates:
         with self._lock:
             if self._client is None:
                 settings = self._settings
-                http = bounded_session(settings.timeout_s)
                 # No redirects: a token goes to nobody else.
-                session = Session(self._auth, http, verify=self._verify, timeout=settings.timeout_s, redirect=False)
+                session = Session(
+                    self._auth, self._http, verify=self._verify, timeout=settings.timeout_s, redirect=False
+                )
                 where: dict[str, Any] = {"endpoint": settings.endpoint} if settings.endpoint else {}
                 self._client = Client(
                     session=session,

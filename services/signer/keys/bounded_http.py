@@ -1,6 +1,6 @@
 """HTTP for libraries that would read whatever comes, for as long as it comes: bounded in size and time.
 
-Keystone's library takes a session of `requests`; this is one in which no answer is larger, or takes longer, than it may.
+Keystone's library takes a session of `requests`; this is one in which no answer is larger than it may be, or slower.
 """
 
 from __future__ import annotations
