@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
@@ -86,14 +86,18 @@ class Printer:
 
     def change(self, change: ImageEvent | Progress) -> None:
         """Print one of a stream of changes in one line."""
+        self.item(change, _sentence(change))
+
+    def item(self, value: object, sentence: str) -> None:
+        """Print one of a stream of values in one line: ``sentence`` for a person, all of ``value`` otherwise."""
         match self.output:
             case OutputFormat.JSON:
-                print(to_json(plain(change)), flush=True)
+                print(to_json(plain(value)), flush=True)
             case OutputFormat.YAML:
                 print("---", flush=True)
-                self._data(plain(change))
+                self._data(plain(value))
             case OutputFormat.TABLE:
-                self.line(_sentence(change))
+                self.line(sentence)
 
     def note(self, text: str) -> None:
         """Tell the user something beside the answer."""
@@ -101,15 +105,21 @@ class Printer:
 
     def error(self, error: ClientError) -> None:
         """Print an error with its reason, and what to do about it."""
-        self.failure(error.message, error.reason, error.hint, error.retryable)
+        self.failure(error.message, error.reason, error.hint, error.retryable, error.evidence)
 
-    def failure(self, message: str, reason: str, hint: str, retryable: bool) -> None:
+    def failure(
+        self, message: str, reason: str, hint: str, retryable: bool, evidence: Mapping[str, str] | None = None
+    ) -> None:
         """Print that something failed."""
         if self.output is OutputFormat.JSON:
-            body: Plain = {"reason": reason, "message": message, "hint": hint, "retryable": retryable}
+            body: dict[str, Plain] = {"reason": reason, "message": message, "hint": hint, "retryable": retryable}
+            if evidence:
+                body["evidence"] = dict(evidence)
             print(to_json({"error": body}), file=sys.stderr, flush=True)
             return
         self.note(f"error: {message} [{reason}]")
+        for name, value in sorted((evidence or {}).items()):
+            self.note(f"evidence: {name}: {value}")
         if hint:
             self.note(f"hint: {hint}")
 

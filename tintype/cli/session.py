@@ -39,11 +39,12 @@ class GlobalOptions:
 
 
 class Session:
-    """A connected client, and where to print."""
+    """A connected client, and where to print. ``project`` is the one that the command line names, if it names one."""
 
-    def __init__(self, client: Client, printer: Printer) -> None:
+    def __init__(self, client: Client, printer: Printer, project: str | None = None) -> None:
         self.client = client
         self.printer = printer
+        self.project = project
 
     async def image_id(self, name_or_id: str) -> str:
         """The id that is meant: an id is taken as it is, a name is looked up.
@@ -148,7 +149,7 @@ def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]])
     async def run() -> None:
         config = load_config(options.config, project=options.project)
         async with connect(replace(config, admin=config.admin or options.admin)) as client:
-            await body(Session(client, printer))
+            await body(Session(client, printer, options.project))
 
     def work() -> int:
         try:

@@ -12,6 +12,7 @@ from tintype.client.events import Events
 from tintype.client.images import Images
 from tintype.client.importer import Importer
 from tintype.client.operations import Operations
+from tintype.client.policy import Policy
 from tintype.client.transport import Transport
 
 
@@ -25,6 +26,7 @@ class Client:
         self.events = Events(transport)
         self.importer = Importer(transport)
         self.admin = Admin(transport)
+        self.policy = Policy(transport)
 
     @property
     def config(self) -> ClientConfig:

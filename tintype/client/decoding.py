@@ -11,8 +11,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
+from tintype.api.signer.v1 import signer_pb2
 from tintype.client.errors import ServiceDefectError
-from tintype.client.models import Image, ImageEvent, Operation, PluginState, Progress, RebuildProgress, Upload
+from tintype.client.models import (
+    Image,
+    ImageEvent,
+    Operation,
+    PluginState,
+    PolicyVerdict,
+    Progress,
+    RebuildProgress,
+    Upload,
+)
 from tintype.codec import events, images, values
 from tintype.domain.errors import TintypeError
 
@@ -150,6 +160,23 @@ def change(message: catalog_pb2.WatchImagesResponse) -> ImageEvent | Progress | 
 def rebuild(message: catalog_pb2.RebuildProjectionResponse) -> RebuildProgress:
     """How far a rebuild is."""
     return RebuildProgress(message.position, message.head, message.images, message.switched)
+
+
+def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:
+    """What a policy says about an image.
+
+    Raises:
+        ServiceDefectError: it has values that this release does not know.
+    """
+    with understood("a policy's verdict"):
+        return PolicyVerdict(
+            image_id=message.image_id,
+            project=message.project,
+            allowed=message.allowed,
+            verification=events.decode_verification(message.verification) if message.HasField("verification") else None,
+            failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
+            policy=message.policy,
+        )
 
 
 def _time(message: Timestamp) -> datetime | None:

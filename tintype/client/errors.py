@@ -1,8 +1,8 @@
 """Every way in which a call of the SDK can fail, in one tree.
 
 ``reason`` is stable and machine-readable, ``hint`` says what to do, and ``retryable`` whether the same call may succeed
-later without any change. Most reasons come from the service, in the ``google.rpc.ErrorInfo`` of its answer; those that
-arise on this side are named here.
+later without any change. ``evidence`` is what a refusal is based on, such as a certificate's fingerprint. Most reasons
+come from the service, in the ``google.rpc.ErrorInfo`` of its answer; those that arise on this side are named here.
 
     ClientError
     ├── InvalidRequestError       the request itself is wrong
@@ -25,7 +25,7 @@ arise on this side are named here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -40,13 +40,20 @@ class ClientError(Exception):
     default_retryable: ClassVar[bool] = False
 
     def __init__(
-        self, message: str, *, reason: str | None = None, hint: str | None = None, retryable: bool | None = None
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        hint: str | None = None,
+        retryable: bool | None = None,
+        evidence: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = self.default_reason if reason is None else reason
         self.hint = self.default_hint if hint is None else hint
         self.retryable = self.default_retryable if retryable is None else retryable
+        self.evidence: Mapping[str, str] = evidence or {}
 
 
 class InvalidRequestError(ClientError):
@@ -105,6 +112,7 @@ class OperationFailedError(ContentError):
             reason=failure.reason if failure else None,
             hint=failure.hint if failure else None,
             retryable=failure.retryable if failure else None,
+            evidence=failure.evidence if failure else None,
         )
         self.operation = operation
 

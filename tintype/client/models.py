@@ -72,6 +72,7 @@ __all__ = [
     "OperationState",
     "Origin",
     "PluginState",
+    "PolicyVerdict",
     "Progress",
     "PropertyValue",
     "RebuildProgress",
@@ -251,3 +252,18 @@ class LogCheck:
     images: int
     head: int
     faults: tuple[LogFault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVerdict:
+    """What a project's signature policy says about one of its images: let in with ``verification``, or a ``failure``.
+
+    ``policy`` is the fingerprint of the rules that were applied.
+    """
+
+    image_id: str
+    project: str
+    allowed: bool
+    verification: Verification | None
+    failure: Failure | None
+    policy: str

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from tintype.client import errors
-from tintype.codec.call_metadata import ERROR_DOMAIN, STATUS_TRAILER
+from tintype.codec.call_metadata import ERROR_DOMAIN, EVIDENCE_PREFIX, STATUS_TRAILER
 from tintype.domain import errors as domain
 
 BY_CATEGORY: Mapping[type[domain.TintypeError], type[errors.ClientError]] = {
@@ -74,6 +74,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
         reason=info.reason,
         hint=info.metadata.get("hint", ""),
         retryable=info.metadata.get("retryable") == "true",
+        evidence={
+            name.removeprefix(EVIDENCE_PREFIX): value
+            for name, value in info.metadata.items()
+            if name.startswith(EVIDENCE_PREFIX)
+        },
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, importer, operations
+from tintype.client import admin, events, images, importer, operations, policy
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -146,6 +146,13 @@ class Admin(_Face[admin.Admin]):
     rebuild = iterating(admin.Admin.rebuild)
 
 
+class Policy(_Face[policy.Policy]):
+    """As :class:`tintype.client.policy.Policy`."""
+
+    test = waiting(policy.Policy.test)
+    replay = iterating(policy.Policy.replay)
+
+
 class Client:
     """As :class:`tintype.client.Client`. Made by :func:`connect`."""
 
@@ -156,6 +163,7 @@ class Client:
         self.events = Events(client.events, loop)
         self.importer = Importer(client.importer, loop)
         self.admin = Admin(client.admin, loop)
+        self.policy = Policy(client.policy, loop)
 
     @property
     def config(self) -> ClientConfig:

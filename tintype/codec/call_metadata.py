@@ -16,3 +16,6 @@ STATUS_TRAILER = "grpc-status-details-bin"
 
 ERROR_DOMAIN = "tintype"
 """The ErrorInfo domain of every reason."""
+
+EVIDENCE_PREFIX = "evidence."
+"""Before the name of what a refusal is based on, in the ErrorInfo's metadata."""

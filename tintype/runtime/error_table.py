@@ -8,7 +8,7 @@ import grpc
 from google.protobuf.any_pb2 import Any
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from tintype.codec.call_metadata import ERROR_DOMAIN
+from tintype.codec.call_metadata import ERROR_DOMAIN, EVIDENCE_PREFIX
 from tintype.domain import errors
 
 STATUS: Mapping[type[errors.TintypeError], grpc.StatusCode] = {
@@ -36,19 +36,28 @@ MAX_MESSAGE_CHARACTERS = 500
 """A status travels in the trailers, twice, and percent-encoded: with 16 KiB of metadata a client would drop it all."""
 
 
+MAX_EVIDENCE = 8
+MAX_EVIDENCE_CHARACTERS = 256
+
+
 def status_code(error: type[errors.TintypeError]) -> grpc.StatusCode:
     """The gRPC status of an error's class."""
     return next(STATUS[cls] for cls in error.__mro__ if cls in STATUS)
 
 
 def to_rpc_status(error: errors.TintypeError) -> status_pb2.Status:
-    """The error as google.rpc.Status: reason, hint and retryability are in its ErrorInfo."""
+    """The error as google.rpc.Status: reason, hint, retryability and evidence are in its ErrorInfo."""
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,
         domain=ERROR_DOMAIN,
-        metadata={"hint": error.hint, "retryable": str(error.retryable).lower()},
+        metadata={"hint": error.hint, "retryable": str(error.retryable).lower(), **_evidence(error)},
     )
     detail = Any()
     detail.Pack(info)
     code = code_pb2.Code.Value(status_code(type(error)).name)
     return status_pb2.Status(code=code, message=error.message[:MAX_MESSAGE_CHARACTERS], details=[detail])
+
+
+def _evidence(error: errors.TintypeError) -> Mapping[str, str]:
+    kept = sorted(error.evidence.items())[:MAX_EVIDENCE]
+    return {f"{EVIDENCE_PREFIX}{name}": value[:MAX_EVIDENCE_CHARACTERS] for name, value in kept}

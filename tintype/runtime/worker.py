@@ -234,7 +234,7 @@ class Worker:
                     error=str(exc),
                 )
             await slot.rest(delay_s)
-            # Its owner may have changed what is to be verified.
+            # What has been done to it meanwhile counts.
             run.image = await self._journal.load(run.image.id) or run.image
 
     def _failed(self, image: Image, step: Step, error: TintypeError) -> Command:

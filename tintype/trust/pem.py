@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from cryptography import x509
@@ -12,7 +11,11 @@ from tintype.domain.errors import CertificateInvalidError
 MAX_PEM_BYTES = 2 * 1024 * 1024
 MAX_BLOCKS = 256
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----\s.*?-----END \1-----", re.DOTALL)
+MAX_BLOCK_BYTES = 48 * 1024
+"""Of one certificate: chains of them travel in events."""
+
+_BEGIN, _END, _DASHES = b"-----BEGIN ", b"-----END ", b"-----"
+_MAX_LABEL_BYTES = 64
 _CERTIFICATE_LABELS = (b"CERTIFICATE", b"X509 CERTIFICATE")
 
 
@@ -44,19 +47,32 @@ def certificates_and_lists(
         elif label == b"X509 CRL":
             lists.append(_revocation_list(block, what))
         else:
-            raise CertificateInvalidError(f"{what} holds {label.decode()!r}, and not certificates alone")
+            raise CertificateInvalidError(
+                f"{what} holds {label.decode(errors='replace')!r}, and not certificates alone"
+            )
     if not certificates and not lists:
         raise CertificateInvalidError(f"{what} holds neither a certificate nor a revocation list in PEM")
     return tuple(certificates), tuple(lists)
 
 
 def _blocks(pem: bytes, what: str) -> Iterator[tuple[bytes, bytes]]:
+    """The label and the text of each block, in one pass over the text."""
     if len(pem) > MAX_PEM_BYTES:
         raise CertificateInvalidError(f"{what} is larger than {MAX_PEM_BYTES} bytes")
-    for count, match in enumerate(_BLOCK.finditer(pem), start=1):
+    count = position = 0
+    while (begins := pem.find(_BEGIN, position)) >= 0:
+        count += 1
         if count > MAX_BLOCKS:
             raise CertificateInvalidError(f"{what} holds more than {MAX_BLOCKS} certificates")
-        yield match[1], match[0]
+        label = pem[begins + len(_BEGIN) : begins + len(_BEGIN) + _MAX_LABEL_BYTES].partition(_DASHES)[0]
+        ending = b"".join((_END, label, _DASHES))
+        ends = pem.find(ending, begins)
+        if ends < 0:
+            raise CertificateInvalidError(f"{what} is cut short")
+        position = ends + len(ending)
+        if position - begins > MAX_BLOCK_BYTES and label in _CERTIFICATE_LABELS:
+            raise CertificateInvalidError(f"{what} holds a certificate of more than {MAX_BLOCK_BYTES} bytes")
+        yield label, pem[begins:position]
 
 
 def _certificate(block: bytes, what: str) -> x509.Certificate:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.client.fake_services import FakeServices, serving_in_thread
 from tintype import client as asynchronous
-from tintype.client import NotFoundError, admin, events, images, importer, operations, sync
+from tintype.client import NotFoundError, admin, events, images, importer, operations, policy, sync
 
 FACES = [
     (images.Images, sync.Images),
@@ -19,6 +19,7 @@ FACES = [
     (events.Events, sync.Events),
     (importer.Importer, sync.Importer),
     (admin.Admin, sync.Admin),
+    (policy.Policy, sync.Policy),
     (asynchronous.Client, sync.Client),
 ]
 
