@@ -9,6 +9,7 @@ from functools import partial
 from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
+from services.importer.origins import Origins
 from services.importer.publishing import Publishing
 from services.importer.scrubbing import Scrubber
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
@@ -90,11 +91,12 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     """The worker that downloads."""
     own = settings.importer
     source = WebSource(own.rules, own.web_limits)
+    staging = Staging(source, stores.default, own.policy, Journal(log, clock), Origins(source, clock))
     return Worker(
         name="importer",
         event_log=log,
         clock=clock,
-        steps={Step.STAGE: Staging(source, stores.default, own.policy, Journal(log, clock)).stage_image},
+        steps={Step.STAGE: staging.stage_image},
         types=(ImportRequested,),
         settings=own.worker,
     )

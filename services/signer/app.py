@@ -11,8 +11,7 @@ from services.signer.checkpoint_calls import CheckpointCalls
 from services.signer.checkpointing import Checkpointing
 from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
-from services.signer.keys.directory import CertificateDirectory
-from services.signer.keys.opening import open_service_keys
+from services.signer.keys.opening import open_certificates, open_service_keys
 from services.signer.keys.own import CertificatesWithOwn
 from services.signer.policy_calls import PolicyCalls
 from services.signer.policy_tests import PolicyTests
@@ -44,7 +43,7 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         raise ConfigurationError(f"signer.certificate_dir: {own.certificate_dir} is not a directory")
     clock = SystemClock()
     keys = await open_service_keys(own, clock, stack)
-    certificates = CertificatesWithOwn(CertificateDirectory(own.certificate_dir), keys)
+    certificates = CertificatesWithOwn(open_certificates(own, stack), keys)
     key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
     checkpointing = Checkpointing(opened.log, await opened.checkpoints(), keys, clock, own.checkpoint_limits)

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from services.signer.barbican_settings import BarbicanSection
 from services.signer.checkpointing import CheckpointLimits
 from tintype.domain.errors import InvalidIdentifierError, TintypeError
 from tintype.domain.values import project_id
@@ -122,6 +123,7 @@ class SignerSection(ServiceSettings):
         le=MAX_CHAIN_LENGTH,
         description="Certificates in a chain at most, the signer's and the root included.",
     )
+    barbican: BarbicanSection = BarbicanSection()
     projects: Mapping[str, ProjectSection] = Field(default_factory=dict)
 
     @field_validator("sign_for")
