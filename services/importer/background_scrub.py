@@ -56,17 +56,20 @@ class BackgroundScrub:
         self._pace = TokenBucket(limits.rate_bytes_s)
 
     async def run(self) -> None:
-        """Scrub until cancelled; with a rate of 0, only wait for that."""
+        """Scrub until cancelled, whatever happens; with a rate of 0, only wait for that."""
         if not self._limits.rate_bytes_s:
             await asyncio.Event().wait()
         await self._sleep(min(FIRST_PAUSE_S, self._limits.interval_s))
         while True:
+            pause_s = RETRY_S
             try:
                 await self.round()
-                await self._sleep(self._limits.interval_s)
+                pause_s = self._limits.interval_s
             except UnavailableError as exc:
                 log.warning("scrub was ended early", reason=exc.reason, error=str(exc))
-                await self._sleep(RETRY_S)
+            except Exception:  # what ends a background task ends the process, and with it the uploads
+                log.exception("scrub crashed")
+            await self._sleep(pause_s)
 
     async def round(self) -> None:
         """Scrub every copy of every image once.

@@ -587,3 +587,40 @@ async def test_bytes_that_the_disk_cannot_read_are_damaged(
     monkeypatch.setattr(os, "pread", bad_sector)
     with pytest.raises(BlobDamagedError):
         await read(files)
+
+
+async def test_a_replacement_that_is_killed_at_any_instruction_leaves_whole_bytes(
+    files: FileImageStore, tmp_path: Path
+) -> None:
+    size = 300_000
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from tintype.adapters.filesystem.store import FileImageStore\n"
+        "async def main():\n"
+        "    store = FileImageStore('main', Path(sys.argv[1]))\n"
+        "    for turn in range(10**9):\n"
+        "        writer = await store.open_write(sys.argv[2], replace=True)\n"
+        f"        for _ in range(3): await writer.append(bytes([65 + turn % 2]) * {size // 3})\n"
+        f"        await writer.commit(size={size}, digests={{}})\n"
+        "        print(turn, flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    await put(files, b"A" * size)
+    chance = random.Random(9)
+    for _ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "store"), KEY],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randint(1, 5)):
+                await asyncio.to_thread(process.stdout.readline)
+            for _ in range(chance.randint(0, 20_000)):  # any instruction of the next turn
+                pass
+            process.send_signal(signal.SIGKILL)
+        assert await read(files) in (b"A" * size, b"B" * size)
+        await replace(files, b"A" * size)
+        assert await read(files) == b"A" * size
+        assert [stored.is_committed for stored in await listed(files)] == [True]

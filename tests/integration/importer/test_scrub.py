@@ -573,6 +573,25 @@ async def test_the_background_scrub_goes_on_when_a_store_is_away(site: Site) -> 
     assert await site.damaged(image) == ["main"]
 
 
+class Broken(MemoryEventLog):
+    """A log with a defect."""
+
+    async def head(self) -> int:
+        raise ValueError("a defect")
+
+
+async def test_a_defect_of_the_scrub_does_not_end_the_process(site: Site) -> None:
+    sleeps = Sleeps(3)
+    scrub = BackgroundScrub(site.scrubber, Broken(), ScrubLimits(2**40, 3600), sleep=sleeps)
+    running = asyncio.create_task(scrub.run())
+    async with asyncio.timeout(30):
+        await sleeps.is_over.wait()
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert sleeps.asked == [120, 60, 60]
+
+
 async def test_no_rate_is_no_background_scrub(site: Site) -> None:
     running = asyncio.create_task(BackgroundScrub(site.scrubber, site.log, ScrubLimits(0, 1)).run())
     for _ in range(20):
