@@ -17,6 +17,7 @@ from tintype.domain.events import RecordedEvent
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status
+from tintype.domain.provenance import Provenance, provenance_of
 from tintype.domain.values import ImageId
 from tintype.runtime.journal import Journal
 
@@ -110,6 +111,15 @@ class Reading:
         count = min(size, paging.fitting(encode_event(event).ByteSize() for event in page[:size]))
         next_token = paging.token_of((page[count - 1].version,), scope) if len(page) > count else ""
         return page[:count], next_token
+
+    async def provenance(self, caller: Caller, image: ImageId, freshness: Freshness) -> Provenance:
+        """What the log tells of where an image's bytes come from, and who vouches for it; nothing of it is proven.
+
+        Raises:
+            ImageNotFoundError: it is not the caller's to see; a deleted one is its owner's.
+            ImageHasNoDataError: it has no bytes yet.
+        """
+        return provenance_of(await self._history(caller, image, freshness))
 
     async def _history(self, caller: Caller, image: ImageId, freshness: Freshness) -> Sequence[RecordedEvent]:
         await self._wait(freshness)

@@ -14,6 +14,7 @@ from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogServiceServicer
 from tintype.codec import values
 from tintype.codec.events import encode_event
 from tintype.codec.images import decode_update_mask, encode_image, encode_operation
+from tintype.codec.provenance import encode_provenance
 from tintype.domain.errors import InternalError, InvalidArgumentError
 from tintype.domain.events import Progress
 from tintype.domain.image import Image
@@ -79,7 +80,9 @@ class CatalogServicer(CatalogServiceServicer):
 
     async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Context) -> pb.Provenance:
         """The chain from what a publisher signed to the bytes that are served."""
-        raise NotImplementedError
+        caller, image = caller_of(context), image_id(request.image_id)
+        freshness = freshness_of(context, request.min_position)
+        return encode_provenance(await self._reading.provenance(caller, image, freshness))
 
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Context) -> pb.ListImageEventsResponse:
         """A page of an image's history."""

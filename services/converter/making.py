@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import assert_never
 
@@ -19,8 +20,11 @@ from tintype.disks.opening import open_disk
 from tintype.disks.readers.vhd import is_sized_by_geometry
 from tintype.disks.to_raw import write_raw
 from tintype.domain.errors import ConversionFailedError, InternalError
+from tintype.domain.events import SandboxKind, SandboxProfile
 from tintype.domain.values import Blob, DiskFormat, Fact, GuestDigest
+from tintype.runtime.jail import JailLimits, Sandbox
 
+IN_PROCESS = SandboxProfile(SandboxKind.IN_PROCESS)
 _ENCODINGS = tuple(f"{disk_format}_" for disk_format in DiskFormat)
 
 
@@ -49,6 +53,7 @@ class Made:
     version: str
     arguments: tuple[str, ...]
     source_digest: GuestDigest | None
+    sandbox: SandboxProfile
 
 
 async def make_output(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
@@ -70,6 +75,13 @@ async def make_output(plan: Convert, source: Source, output: Path, converting: C
             assert_never(plan.tool)
 
 
+def sandbox_profile(sandbox: Sandbox, limits: JailLimits) -> SandboxProfile:
+    """How a tool was confined, for the attestation; the seconds of the wall clock are rounded up."""
+    kind = SandboxKind.NONE if sandbox.bubblewrap is None else SandboxKind.BUBBLEWRAP
+    named = {name: math.ceil(value) for name, value in asdict(limits).items()}
+    return SandboxProfile(kind, named, is_seccomp_filtered=sandbox.seccomp is not None)
+
+
 def surviving_facts(facts: Mapping[str, Fact]) -> dict[str, Fact]:
     """What is still true of the disk in another format: not what was read of the encoding."""
     return {key: fact for key, fact in facts.items() if not key.startswith((*_ENCODINGS, "vmware_"))}
@@ -83,7 +95,7 @@ async def _write_raw(plan: Convert, source: Source, output: Path, on_progress: T
             return write_raw(opened, output, on_progress=lambda part: tell(int(part * opened.size)))
 
     digest = await watched(work, on_progress)
-    return Made(plan.tool, tintype.__version__, ("write-raw", str(disk.disk_format)), digest)
+    return Made(plan.tool, tintype.__version__, ("write-raw", str(disk.disk_format)), digest, IN_PROCESS)
 
 
 async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting: Converting, on_progress: Tell) -> Made:
@@ -106,7 +118,8 @@ async def _run_qemu_img(plan: Convert, source: Source, output: Path, converting:
         ),
         _known_or_read(source, disk),
     )
-    return Made(result.tool, result.version, result.arguments, digest)
+    profile = sandbox_profile(converting.sandbox, result.limits)
+    return Made(result.tool, result.version, result.arguments, digest, profile)
 
 
 def as_we_read_it(path: Path, disk: SourceDisk) -> SourceDisk:
@@ -128,7 +141,8 @@ async def _make_root_disk(source: Source, output: Path, converting: Converting, 
         source.path, output, limits=converting.limits, sandbox=converting.sandbox,
         scratch_dir=converting.scratch_dir, on_progress=on_progress,
     )  # fmt: skip
-    return Made(result.tool, result.version, result.arguments, None)
+    profile = sandbox_profile(converting.sandbox, converting.limits)
+    return Made(result.tool, result.version, result.arguments, None, profile)
 
 
 def _disk(source: Source) -> SourceDisk:

@@ -33,6 +33,7 @@ class ConversionResult:
     tool: str
     version: str
     arguments: tuple[str, ...]
+    limits: JailLimits
 
 
 async def qemu_img_version(sandbox: Sandbox) -> str:
@@ -84,18 +85,19 @@ async def convert(
     arguments = qemu_img_arguments(source_disk, output_format, str(source), compression)
     version = version or await qemu_img_version(sandbox)
     largest_output = virtual_size + virtual_size // 16 + _OUTPUT_OVERHEAD_BYTES
+    limits = replace(limits, file_size_bytes=min(limits.file_size_bytes, largest_output))
     result = await run_jailed(
         [str(QEMU_IMG), *arguments, str(output)],
         read_only=[source],
         writable=[output],
-        limits=replace(limits, file_size_bytes=min(limits.file_size_bytes, largest_output)),
+        limits=limits,
         on_stdout_line=_ProgressReader(on_progress),
         sandbox=sandbox,
     )
     if not result.is_success:
         raise _failure(result, source, output)
     named = qemu_img_arguments(source_disk, output_format, "source", compression)
-    return ConversionResult(TOOL, version, named)
+    return ConversionResult(TOOL, version, named, limits)
 
 
 class _ProgressReader:

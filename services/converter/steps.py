@@ -134,7 +134,9 @@ class Converter:
             size_bytes=blob.size,
         )
         blob = replace(blob, facts=bounded({**surviving_facts(source.staged.facts), **blob.facts, **facts}))
-        return RecordConverted(operation.id, blob, made.tool, made.version, made.arguments, made.source_digest)
+        return RecordConverted(
+            operation.id, blob, made.tool, made.version, made.arguments, made.source_digest, made.sandbox
+        )
 
     async def _make(
         self,

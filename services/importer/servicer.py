@@ -45,6 +45,7 @@ class ImporterServicer:
             size=request.expected_size if request.HasField("expected_size") else None,
             digest=Digest.parse(request.expected_digest) if request.expected_digest else None,
             request_id=request.request_id,
+            hash_algorithm=request.hash_algorithm,
         )
         return _upload(state)
 

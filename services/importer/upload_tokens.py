@@ -17,12 +17,15 @@ from tintype.domain.access import Caller
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import InvalidIdentifierError, TintypeError, UploadNotFoundError
 from tintype.domain.events import StagePurpose
-from tintype.domain.values import Digest, ImageId, OperationId, image_id
+from tintype.domain.values import DIGEST_ALGORITHMS, Digest, ImageId, OperationId, image_id
 
 MAX_TOKEN_LENGTH = 1024
 MAX_REQUEST_ID_LENGTH = 128
 MAX_SIZE = 2**62
 _VERSION = 1
+_VERSION_WITH_HASH = 2
+"""An upload without a hash of its own keeps the name that older replicas read."""
+
 _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
 _REQUEST_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
 _PURPOSES = {"upload": StagePurpose.UPLOAD, "stage": StagePurpose.STAGE}
@@ -32,6 +35,7 @@ _PURPOSES = {"upload": StagePurpose.UPLOAD, "stage": StagePurpose.STAGE}
 class UploadToken:
     """One upload. ``size`` in bytes and ``digest`` are what the bytes have to be, where the user said it.
 
+    ``hash_algorithm`` is of a digest to take besides the site's; empty is none.
     ``nonce`` is a lower-case UUID that tells the image's uploads apart.
     """
 
@@ -40,6 +44,7 @@ class UploadToken:
     purpose: StagePurpose
     size: int | None
     digest: Digest | None
+    hash_algorithm: str = ""
 
     @property
     def operation_id(self) -> OperationId:
@@ -58,12 +63,13 @@ class UploadToken:
 
     def __str__(self) -> str:
         fields = [
-            _VERSION,
+            _VERSION_WITH_HASH if self.hash_algorithm else _VERSION,
             self.image_id,
             self.nonce,
             self.purpose.value,
             self.size,
             str(self.digest) if self.digest else "",
+            *((self.hash_algorithm,) if self.hash_algorithm else ()),
         ]
         return base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode().rstrip("=")
 
@@ -104,8 +110,11 @@ def _decoded(text: str) -> UploadToken | None:
     except binascii.Error:
         return None
     match fields:
-        case [int(version), str(image), str(nonce), str(purpose), int() | None as size, str(digest)]:
-            if version != _VERSION or purpose not in _PURPOSES or isinstance(size, bool):
+        case [int(version), str(image), str(nonce), str(purpose), int() | None as size, str(digest), *rest]:
+            if version not in (_VERSION, _VERSION_WITH_HASH) or purpose not in _PURPOSES or isinstance(size, bool):
+                return None
+            hash_algorithm = "" if version == _VERSION else _hash_algorithm(rest)
+            if hash_algorithm is None:
                 return None
             if size is not None and not 0 <= size <= MAX_SIZE:
                 return None
@@ -115,5 +124,13 @@ def _decoded(text: str) -> UploadToken | None:
                 _PURPOSES[purpose],
                 size,
                 Digest.parse(digest) if digest else None,
+                hash_algorithm,
             )
+    return None
+
+
+def _hash_algorithm(rest: list[object]) -> str | None:
+    match rest:
+        case [str(name)] if name in DIGEST_ALGORITHMS:
+            return name
     return None

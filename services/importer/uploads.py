@@ -25,6 +25,7 @@ from tintype.domain.errors import (
     BlobNotFoundError,
     ImageTooLargeError,
     InvalidArgumentError,
+    InvalidDigestError,
     InvalidSizeError,
     UploadBusyError,
     UploadNotFoundError,
@@ -33,7 +34,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import ImageStaged, RecordedEvent, StagePurpose
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
-from tintype.domain.values import Digest, ImageId, OperationId
+from tintype.domain.values import DIGEST_ALGORITHMS, Digest, ImageId, OperationId
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.journal import Journal
 
@@ -95,19 +96,24 @@ class Uploads:
         size: int | None,
         digest: Digest | None,
         request_id: str,
+        hash_algorithm: str = "",
     ) -> UploadState:
         """Begin an upload; the same ``request_id`` twice is one upload.
+
+        ``hash_algorithm`` is of a digest to take besides the site's: that of a signature which is set meanwhile.
 
         Raises:
             ImageNotFoundError, NotPermittedError: the caller may not change the image.
             PreconditionError: no bytes may be given to it now.
-            InvalidArgumentError: the size, the purpose or the request id is out of bounds.
+            InvalidArgumentError: the size, the purpose, the algorithm or the request id is out of bounds.
             ImageTooLargeError: more bytes are announced than the site allows.
         """
         if purpose not in (StagePurpose.UPLOAD, StagePurpose.STAGE):
             raise InvalidArgumentError("an upload's purpose is UPLOAD or STAGE")
         self._check_size(size)
-        token = UploadToken(image_id, nonce_of(caller, request_id), purpose, size, digest)
+        if hash_algorithm and hash_algorithm not in DIGEST_ALGORITHMS:
+            raise InvalidDigestError(f"{hash_algorithm[:80]!r} is not one of {', '.join(DIGEST_ALGORITHMS)}")
+        token = UploadToken(image_id, nonce_of(caller, request_id), purpose, size, digest, hash_algorithm)
         state, image = await self._find(caller, token)
         if state.is_complete:
             return state
@@ -251,7 +257,10 @@ class Uploads:
     def _expectations(self, image: Image, token: UploadToken) -> tuple[Expectations, bool]:
         """What the bytes have to be, and whether they are decompressed: a plain upload is stored as it comes."""
         decompresses = token.purpose is StagePurpose.STAGE and self._policy.decompresses(image)
-        return self._policy.expectations(image, size=token.size, digest=token.digest), decompresses
+        expectations = self._policy.expectations(
+            image, size=token.size, digest=token.digest, hash_algorithm=token.hash_algorithm
+        )
+        return expectations, decompresses
 
     def _check_size(self, size: int | None) -> None:
         if size is None:

@@ -7,6 +7,8 @@ from functools import partial
 
 from services.signer.admin import SignerAdminServicer
 from services.signer.attesting import Attesting
+from services.signer.checkpoint_calls import CheckpointCalls
+from services.signer.checkpointing import Checkpointing
 from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
 from services.signer.keys.opening import open_certificates, open_service_keys
@@ -26,9 +28,12 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.worker import Worker
 
+CHECKPOINTS_HEALTH = "tintype.checkpoints"
+"""What gRPC health calls the checkpoints, which may fail while the signer serves."""
+
 
 async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
-    """The signer: one worker for VERIFY and ATTEST, and its servicer.
+    """The signer: one worker for VERIFY and ATTEST, the checkpoints of the log, and its servicer.
 
     Raises:
         ConfigurationError: the certificate directory does not exist, or there is no place for keys.
@@ -41,6 +46,7 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     certificates = CertificatesWithOwn(open_certificates(own, stack), keys)
     key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="signer"))
+    checkpointing = Checkpointing(opened.log, await opened.checkpoints(), keys, clock, own.checkpoint_limits)
     trust = Trust(own, keys)
     await trust.prepare()
     verifier = SignatureVerifier(certificates, trust, clock)
@@ -49,21 +55,24 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         name="signer",
         event_log=opened.log,
         clock=clock,
-        steps={Step.VERIFY: verifier.verify_image, Step.ATTEST: Attesting(keys).attest_image},
+        steps={Step.VERIFY: verifier.verify_image, Step.ATTEST: Attesting(keys, opened.log).attest_image},
         # ImportRequested: the bytes of glance-direct are staged already.
         types=(ImageStaged, ImportRequested, ImageConverted, ConversionSkipped),
         settings=own.worker,
     )
+    servicer = SignerServicer(verifier, key_calls, policy_calls, CheckpointCalls(checkpointing))
     return Service(
         registrations=[
-            partial(
-                signer_pb2_grpc.add_SignerServiceServicer_to_server, SignerServicer(verifier, key_calls, policy_calls)
-            ),
+            partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, servicer),
             partial(
                 signer_pb2_grpc.add_SignerAdminServiceServicer_to_server, SignerAdminServicer(key_calls, policy_calls)
             ),
         ],
         service_names=[service.full_name for service in signer_pb2.DESCRIPTOR.services_by_name.values()],
-        background={"worker": worker.run},
+        background={
+            "worker": worker.run,
+            **({"checkpoints": checkpointing.run} if own.checkpoint_limits.every else {}),
+        },
         health_checks={"event log": opened.check},
+        part_checks={CHECKPOINTS_HEALTH: checkpointing.check},
     )

@@ -10,10 +10,16 @@ import structlog
 from services.signer.keys.names import requested_key_id
 from services.signer.settings import ALL_PROJECTS
 from tintype.domain.access import Caller
-from tintype.domain.errors import InvalidIdentifierError, NotPermittedError, SigningNotPermittedError
+from tintype.domain.errors import (
+    InvalidDigestError,
+    InvalidIdentifierError,
+    NotPermittedError,
+    SigningNotPermittedError,
+)
 from tintype.domain.values import Digest
 from tintype.ports.service_keys import ServiceKey, ServiceKeys
-from tintype.trust.signing import signable, signature_properties
+from tintype.trust.dsse import IMAGE_DIGESTS
+from tintype.trust.signing import signature_properties
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +35,7 @@ class SignedDigest:
 
 
 class DigestSigning:
-    """Signs with the newest key. Each signature, and each new key, leaves a line in the log: who asked, and for what."""
+    """Signs with the newest key. Each signature and each new key leaves a line in the log: who asked, and for what."""
 
     def __init__(self, keys: ServiceKeys, sign_for: Collection[str]) -> None:
         self._keys = keys
@@ -40,12 +46,17 @@ class DigestSigning:
 
         Raises:
             SigningNotPermittedError: the site does not sign for the caller's project.
-            InvalidDigestError: the digest is not of SHA-224, SHA-256, SHA-384 or SHA-512.
+            InvalidDigestError: the digest is not of SHA-224 or SHA-256.
             KeyManagerUnavailableError: the key manager does not answer.
         """
         if ALL_PROJECTS not in self._sign_for and caller.project not in self._sign_for:
             raise SigningNotPermittedError(f"this site signs no images of project {caller.project!r}")
-        signable(digest)
+        if digest.algorithm not in IMAGE_DIGESTS:
+            # The caller says what the digest is: of SHA-384, or a longer one that is cut, it could be an envelope's.
+            raise InvalidDigestError(
+                f"the service signs digests of {' and '.join(IMAGE_DIGESTS)}, and not of {digest.algorithm}: "
+                "its signatures over longer ones are its own word"
+            )
         key = next(key for key in await self._keys.keys() if key.is_active)
         signature = await self._keys.sign(key.id, digest)
         log.info("digest was signed", key_id=key.id, digest=str(digest), project=caller.project, actor=caller.actor)

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz import archives, compression, contents, disks, formats
+from tests.fuzz import archives, attestations, compression, contents, disks, formats, trust
 from tests.fuzz.target import Target
 
 
 def targets() -> Mapping[str, Target]:
     """All targets by name."""
-    return {**formats.targets(), **compression.targets(), **disks.targets(), **contents.targets(), **archives.targets()}
+    return {
+        **formats.targets(),
+        **compression.targets(),
+        **disks.targets(),
+        **contents.targets(),
+        **archives.targets(),
+        **attestations.targets(),
+        **trust.targets(),
+    }

@@ -35,6 +35,8 @@ from tintype.domain.events import (
     ImportMethod,
     ImportPlugin,
     ImportSource,
+    SandboxKind,
+    SandboxProfile,
     SkipReason,
     StagePurpose,
     Step,
@@ -195,6 +197,7 @@ async def test_disk_is_converted_to_the_preferred_format(bench: Bench, disk: Pat
     assert outcome.blob.size == outcome.blob.virtual_size == DISK_BYTES
     assert outcome.blob.digests == {"sha256": hashlib.sha256(content).hexdigest()}
     assert (outcome.tool, outcome.arguments) == ("tintype", ("write-raw", "qcow2"))
+    assert outcome.sandbox == SandboxProfile(SandboxKind.IN_PROCESS)
     assert outcome.source_guest_digest == outcome.blob.guest_digest == guest_digest_of(disk)
     assert list(bench.scratch.iterdir()) == []
 
@@ -205,6 +208,10 @@ async def test_output_is_inspected_in_its_own_format(bench: Bench, disk: Path) -
     assert (outcome.blob.disk_format, outcome.blob.virtual_size) == (DiskFormat.QCOW2, DISK_BYTES)
     assert outcome.blob.facts["qcow2_version"].value == 3
     assert (outcome.tool, outcome.arguments[0]) == ("qemu-img", "convert")
+    assert outcome.sandbox is not None and outcome.sandbox.kind is SandboxKind.BUBBLEWRAP
+    assert outcome.sandbox.limits["cpu_s"] == LIMITS.cpu_s
+    # What the tool could write at most, and not what the site allows.
+    assert DISK_BYTES < outcome.sandbox.limits["file_size_bytes"] < LIMITS.file_size_bytes
     assert outcome.source_guest_digest == outcome.blob.guest_digest == guest_digest_of(disk)
 
 

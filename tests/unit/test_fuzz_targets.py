@@ -21,6 +21,8 @@ def test_every_format_every_reader_and_every_decompressor_is_fuzzed() -> None:
     read = {sound.disk_format for name, sound in mutable_disks().items() if f"read-{name}" in TARGETS}
     assert read == known_readers().keys() - {DiskFormat.RAW}
     assert {"disk-contents", "os-release", "container-layers"} <= TARGETS.keys()
+    assert {"provenance-bundle", "attestation-envelope", "attestation-statement"} <= TARGETS.keys()
+    assert {"certificate", "pem", "revocation-list", "signature-properties"} <= TARGETS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if not name.startswith("inspect-")])

@@ -11,7 +11,20 @@ from typing import Annotated
 import typer
 
 from tintype import __version__
-from tintype.cli import admin, events, image, image_data, info, inspect, operation, policy, stack
+from tintype.cli import (
+    admin,
+    events,
+    image,
+    image_data,
+    image_sign,
+    info,
+    inspect,
+    key,
+    operation,
+    policy,
+    provenance,
+    stack,
+)
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
 
@@ -30,10 +43,13 @@ app.add_typer(image.app, name="image")
 app.add_typer(operation.app, name="operation")
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
+app.add_typer(key.app, name="key")
 app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 image_data.register(image.app)
+provenance.register(image.app)
+image.app.command("sign")(image_sign.sign)
 info.register(app)
 
 

@@ -39,12 +39,22 @@ class GlobalOptions:
 
 
 class Session:
-    """A connected client, and where to print. ``project`` is the one that the command line names, if it names one."""
+    """A connected client, and where to print; a command that asks no service has no client.
 
-    def __init__(self, client: Client, printer: Printer, project: str | None = None) -> None:
-        self.client = client
+    ``project`` is the one that the command line names, if it names one.
+    """
+
+    def __init__(self, client: Client | None, printer: Printer, project: str | None = None) -> None:
+        self._client = client
         self.printer = printer
         self.project = project
+
+    @property
+    def client(self) -> Client:
+        """The connected client."""
+        if self._client is None:
+            raise RuntimeError("a command that asks no service has no client")
+        return self._client
 
     async def image_id(self, name_or_id: str) -> str:
         """The id that is meant: an id is taken as it is, a name is looked up.
@@ -68,14 +78,17 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str
+    app: typer.Typer, name: str, *, offline_with: str = ""
 ) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[Concatenate[Session, P], Awaitable[None]]]:
-    """Make the decorated coroutine the command ``name`` of ``app``, with the options that all commands have."""
+    """Make the decorated coroutine the command ``name`` of ``app``, with the options that all commands have.
+
+    Where its parameter ``offline_with`` is given, no configuration is looked for, and no service asked.
+    """
 
     def register(
         body: Callable[Concatenate[Session, P], Awaitable[None]],
     ) -> Callable[Concatenate[Session, P], Awaitable[None]]:
-        app.command(name)(_typer_function(body))
+        app.command(name)(_typer_function(body, offline_with))
         return body
 
     return register
@@ -86,7 +99,7 @@ def usage_error(message: str) -> typer.BadParameter:
     return typer.BadParameter(message)
 
 
-def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+def _typer_function(body: Callable[..., Awaitable[None]], offline_with: str) -> Callable[..., None]:
     own, groups = _own_parameters(body)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
@@ -103,7 +116,8 @@ def _typer_function(body: Callable[..., Awaitable[None]]) -> Callable[..., None]
         )
         for name, group in groups.items():
             given[name] = group(**{field.name: given.pop(field.name) for field in fields(group)})
-        raise typer.Exit(_execute(options, lambda session: body(session, **given)))
+        is_offline = given.get(offline_with) is not None
+        raise typer.Exit(_execute(options, lambda session: body(session, **given), is_offline=is_offline))
 
     run.__doc__ = body.__doc__
     run.__name__ = body.__name__
@@ -140,13 +154,16 @@ _SHARED = {
 }
 
 
-def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]]) -> int:
+def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]], *, is_offline: bool) -> int:
     """Run a command's body; every expected error becomes a message and an exit code."""
     from tintype.client import ClientError, connect, load_config
 
     printer = Printer(options.output)
 
     async def run() -> None:
+        if is_offline:
+            await body(Session(None, printer))
+            return
         config = load_config(options.config, project=options.project)
         async with connect(replace(config, admin=config.admin or options.admin)) as client:
             await body(Session(client, printer, options.project))

@@ -2,6 +2,7 @@
 
 from tintype.client.client import Client, connect
 from tintype.client.config import ClientConfig, load_config
+from tintype.client.custody import read_bundle, verify_bundle, verify_file, write_bundle
 from tintype.client.errors import (
     AlreadyExistsError,
     CancelledOperationError,
@@ -18,10 +19,12 @@ from tintype.client.errors import (
     PreconditionError,
     ServiceDefectError,
     ServiceUnavailableError,
+    SigningKeyError,
     SourceError,
     UploadInterruptedError,
 )
 from tintype.client.models import (
+    Artifact,
     ContainerFormat,
     DiskFormat,
     Download,
@@ -40,16 +43,27 @@ from tintype.client.models import (
     PluginState,
     PolicyVerdict,
     Progress,
+    Provenance,
     RebuildProgress,
+    ScrubFinding,
+    ScrubProgress,
+    ScrubReport,
+    ServiceKey,
+    SignedCheckpoint,
     SignedChecksums,
+    SignedDigest,
     Status,
     Step,
+    Trust,
     Upload,
+    Verify,
     Visibility,
 )
+from tintype.client.signing import LocalSigner, ServiceSigner
 
 __all__ = [
     "AlreadyExistsError",
+    "Artifact",
     "CancelledOperationError",
     "Client",
     "ClientConfig",
@@ -69,6 +83,7 @@ __all__ = [
     "ImportPlugin",
     "IntegrityError",
     "InvalidRequestError",
+    "LocalSigner",
     "LogCheck",
     "LogFault",
     "NotFoundError",
@@ -82,16 +97,31 @@ __all__ = [
     "PolicyVerdict",
     "PreconditionError",
     "Progress",
+    "Provenance",
     "RebuildProgress",
+    "ScrubFinding",
+    "ScrubProgress",
+    "ScrubReport",
     "ServiceDefectError",
+    "ServiceKey",
+    "ServiceSigner",
     "ServiceUnavailableError",
+    "SignedCheckpoint",
     "SignedChecksums",
+    "SignedDigest",
+    "SigningKeyError",
     "SourceError",
     "Status",
     "Step",
+    "Trust",
     "Upload",
     "UploadInterruptedError",
+    "Verify",
     "Visibility",
     "connect",
     "load_config",
+    "read_bundle",
+    "verify_bundle",
+    "verify_file",
+    "write_bundle",
 ]

@@ -13,11 +13,12 @@ from tintype.client.images import Images
 from tintype.client.importer import Importer
 from tintype.client.operations import Operations
 from tintype.client.policy import Policy
+from tintype.client.signer import Signer
 from tintype.client.transport import Transport
 
 
 class Client:
-    """Images, operations, events, what the importer does, and what operators need. Made by :func:`connect`."""
+    """Images, operations, events, what importer and signer do, and what operators need. Made by :func:`connect`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -25,6 +26,7 @@ class Client:
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.importer = Importer(transport)
+        self.signer = Signer(transport)
         self.admin = Admin(transport)
         self.policy = Policy(transport)
 

@@ -42,6 +42,10 @@ class ClientConfig:
     admin: bool = False
     """Speak as an administrator, who sees every project's images; the admin's own commands do so by themselves."""
 
+    trust_store: str = ""
+    """A directory of whom to trust when downloads are verified, relative to the file that names it; empty is whom the
+    signer names."""
+
     timeout_s: float = 30.0
     """How long one attempt of a unary call may take."""
 
@@ -74,6 +78,8 @@ def load_config(path: Path | str | None = None, *, project: str | None = None) -
     if not isinstance(table, dict):
         raise ConfigurationError(f"{found} has no section [client]")
     values = _checked(found, table)
+    if values.get("trust_store"):
+        values["trust_store"] = str(found.parent / Path(str(values["trust_store"])).expanduser())
     if project:
         values["project"] = project
     return ClientConfig(**values)  # type: ignore[arg-type]

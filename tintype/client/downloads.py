@@ -11,10 +11,11 @@ from typing import BinaryIO
 import grpc.aio
 
 from tintype.api.importer.v1 import importer_pb2 as pb
+from tintype.client.custody import CustodyVerifier
 from tintype.client.decoding import understood
 from tintype.client.drain import Drain
 from tintype.client.errors import ClientError, IntegrityError, InvalidRequestError, ServiceUnavailableError
-from tintype.client.models import Download, Image
+from tintype.client.models import Download, Image, Trust, Verify
 from tintype.client.partial_file import named_when_done
 from tintype.client.transport import Transport, is_transient, translated
 from tintype.codec.framing import decode_read
@@ -27,9 +28,12 @@ _TRUSTED_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
 class Downloads:
     """The downloads of one client."""
 
-    def __init__(self, transport: Transport, get_image: Callable[[str], Awaitable[Image]]) -> None:
+    def __init__(
+        self, transport: Transport, get_image: Callable[[str], Awaitable[Image]], verifier: CustodyVerifier
+    ) -> None:
         self._transport = transport
         self._get_image = get_image
+        self._verifier = verifier
 
     async def save(
         self,
@@ -38,25 +42,49 @@ class Downloads:
         *,
         offset: int,
         length: int | None,
-        verify: bool,
+        verify: Verify,
+        trust: Trust | None,
+        allow_unsigned: bool,
         fsync: bool,
         on_progress: Callable[[int, int | None], None] | None,
     ) -> Download:
         """Write the bytes, or a range of them, to ``destination``.
 
         Raises:
-            IntegrityError: the bytes are not those that the catalog describes.
+            IntegrityError: the bytes are not those that the catalog describes, or that were proven to be the image.
+            ContentError: a link of the chain of custody is missing, or does not hold; not one byte was asked for.
             ClientError: the service refused, or the connection broke for good.
             OSError: the destination cannot be written.
         """
         image = await self._get_image(image_id)
         is_whole = offset == 0 and (length is None or length == image.size)
-        digest = _digest(image) if verify and is_whole and image.size is not None else ""
+        if verify is Verify.CUSTODY:
+            if not is_whole:
+                raise InvalidRequestError("a range cannot be verified by what was signed: download the whole image")
+            return await self._save_proven(image, destination, trust, allow_unsigned, fsync, on_progress)
+        digest = _digest(image) if verify is Verify.DIGEST and is_whole and image.size is not None else ""
         views = self._views(image_id, offset, _end(image, offset, length))
         expected = None if image.size is None else max(min(length or image.size, image.size - offset), 0)
         async with aclosing(views), named_when_done(destination, fsync=fsync) as file:
             size = await _fill(views, file, expected, digest, on_progress)
         return Download(image.id, size, digest)
+
+    async def _save_proven(
+        self,
+        image: Image,
+        destination: Path | str | BinaryIO,
+        trust: Trust | None,
+        allow_unsigned: bool,
+        fsync: bool,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> Download:
+        # Everything but the bytes is proven before the first of them is asked for; what they must be, nobody can
+        # change any more.
+        custody = await self._verifier.verify(image.id, trust, allow_unsigned=allow_unsigned)
+        views = self._views(image.id, 0, custody.size)
+        async with aclosing(views), named_when_done(destination, fsync=fsync) as file:
+            size = await _fill(views, file, custody.size, str(custody.digest), on_progress, "the attestation")
+        return Download(image.id, size, str(custody.digest), custody)
 
     async def chunks(self, image_id: str, *, offset: int, length: int | None) -> AsyncGenerator[bytes, None]:
         """Yield the bytes, or a range of them.
@@ -119,6 +147,7 @@ async def _fill(
     expected: int | None,
     digest: str,
     on_progress: Callable[[int, int | None], None] | None,
+    witness: str = "the catalog",
 ) -> int:
     algorithm, _, wanted = digest.partition(":")
     size = 0
@@ -126,15 +155,15 @@ async def _fill(
         async for view in views:
             size += len(view)
             if expected is not None and size > expected:
-                raise IntegrityError(f"more than the {expected} bytes came that the catalog tells of")
+                raise IntegrityError(f"more than the {expected} bytes came that {witness} tells of")
             await drain.put(view)
             if on_progress:
                 on_progress(size, expected)
         actual = await drain.finish()
     if expected is not None and size != expected:
-        raise IntegrityError(f"{size} bytes came, and the catalog tells of {expected}")
+        raise IntegrityError(f"{size} bytes came, and {witness} tells of {expected}")
     if actual != wanted:
-        raise IntegrityError(f"the bytes' {algorithm} is {actual}, and the catalog tells of {wanted}")
+        raise IntegrityError(f"the bytes' {algorithm} is {actual}, and {witness} tells of {wanted}")
     return size
 
 

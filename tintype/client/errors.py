@@ -20,6 +20,7 @@ come from the service, in the ``google.rpc.ErrorInfo`` of its answer; those that
     ├── UploadInterruptedError    an upload broke where it cannot be resumed
     ├── CancelledOperationError   ended on request
     ├── ServiceDefectError        a defect of the service, or damage to what it keeps
+    ├── SigningKeyError           a private key on this side cannot be used, or must not
     └── ConfigurationError        the client does not know where the services are
 """
 
@@ -94,7 +95,7 @@ class ContentError(ClientError):
 
 
 class IntegrityError(ContentError):
-    """What arrived is not what the service says it sent, or the log's chain of hashes is broken."""
+    """What arrived is not what the service says it sent, or what it keeps is damaged: stored bytes, or the log."""
 
     default_reason = "INTEGRITY"
     default_hint = "Nothing was kept. Try again; if it lasts, an operator should check the store and the log."
@@ -161,6 +162,12 @@ class ServiceDefectError(ClientError):
 
     default_reason = "INTERNAL"
     default_hint = "Please report it, with the service's log."
+
+
+class SigningKeyError(ClientError):
+    """A private key on this side cannot be used: others may read it, or it is not what it should be."""
+
+    default_reason = "KEY_UNREADABLE"
 
 
 class ConfigurationError(ClientError):

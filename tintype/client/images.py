@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -13,7 +13,9 @@ from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.client import decoding, filters
 from tintype.client.attributes import encode_checksums, encode_given, import_method
+from tintype.client.custody import CustodyVerifier
 from tintype.client.downloads import Downloads
+from tintype.client.errors import InvalidRequestError
 from tintype.client.models import (
     ContainerFormat,
     DiskFormat,
@@ -24,16 +26,23 @@ from tintype.client.models import (
     Operation,
     Progress,
     PropertyValue,
+    Provenance,
     SignedChecksums,
     Status,
+    Trust,
     Upload,
+    Verify,
     Visibility,
 )
 from tintype.client.naming import find_image
+from tintype.client.signing import UploadSigner
 from tintype.client.transport import Transport, new_request_id
 from tintype.client.uploads import Uploads
 from tintype.client.watching import watch_images
 from tintype.codec import values
+
+if TYPE_CHECKING:
+    from tintype.trust.custody import Custody
 
 OnProgress = Callable[[int, int | None], None]
 """Called with the bytes that are done, and with all bytes where their number is known."""
@@ -45,7 +54,8 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._uploads = Uploads(transport)
-        self._downloads = Downloads(transport, self.get)
+        self._verifier = CustodyVerifier(transport)
+        self._downloads = Downloads(transport, self.get, self._verifier)
 
     async def create(
         self,
@@ -286,9 +296,13 @@ class Images:
         stage: bool = False,
         expected_size: int | None = None,
         expected_digest: str = "",
+        sign: UploadSigner | None = None,
         on_progress: OnProgress | None = None,
     ) -> Upload:
         """Send the image's bytes, resuming where the connection breaks; with ``stage`` keep them for an import.
+
+        With ``sign`` they are signed in the same pass: hashed while they are sent, signed when all are there, and the
+        signature set on the image before the upload is finished. The service verifies it as it does a publisher's.
 
         A path or a file that can seek is read again from any place. An iterator, or a pipe, cannot be: it is resumed
         as far as the last 16 MiB, which are kept, reach. The file's size is announced where it is known.
@@ -296,6 +310,8 @@ class Images:
         Raises:
             PreconditionError: the image has bytes, or gets them already, or has no formats.
             ContentError: the bytes are refused.
+            NotPermittedError: the service does not sign for this project.
+            SigningKeyError: the private key to sign with cannot be used.
             UploadInterruptedError: the connection broke, and the source could not go back far enough.
         """
         return await self._uploads.send(
@@ -304,6 +320,7 @@ class Images:
             stage=stage,
             expected_size=expected_size,
             expected_digest=expected_digest,
+            sign=sign,
             on_progress=on_progress,
         )
 
@@ -314,29 +331,71 @@ class Images:
         *,
         offset: int = 0,
         length: int | None = None,
-        verify: bool = True,
+        verify: Verify | bool = Verify.DIGEST,
+        trust: Trust | None = None,
+        allow_unsigned: bool = False,
         fsync: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Download:
         """Write the image's bytes, or a range of them, to ``destination``, resuming where the connection breaks.
 
         Size and digest are verified while the bytes arrive (of a range, the size). A path gets its name only when all
-        of that is done: before, the bytes are in a temporary file beside it.
+        of that is done: before, the bytes are in a temporary file beside it. ``True`` and ``False`` are the digest and
+        nothing.
+
+        With ``Verify.CUSTODY``, or a ``trust``, it is proven that they are what their publisher signed, or what the
+        service attests to have made of it; the answer has that proof. Without a ``trust`` those count that
+        ``client.trust_store`` of the configuration holds, else those that the signer names. An image without signature
+        is refused unless ``allow_unsigned``. What is written to a file object, a pipe or a device cannot be taken back:
+        use it only once this has returned.
 
         Raises:
             NotFoundError: there is no such image.
             PreconditionError: it has no bytes yet.
-            IntegrityError: the bytes are not those that the catalog describes.
+            IntegrityError: the bytes are not those that the catalog describes, or that were proven to be the image.
+            ContentError: a link of the chain of custody is missing, or does not hold; the reason says which.
+            ConfigurationError: the trust store cannot be read, or the extra ``tintype[trust]`` is not installed.
         """
+        wanted = verify if isinstance(verify, Verify) else (Verify.DIGEST if verify else Verify.NOTHING)
+        if trust is not None and wanted is Verify.NOTHING:
+            raise InvalidRequestError("whom to trust matters only to what is verified")
         return await self._downloads.save(
             image_id,
             destination,
             offset=offset,
             length=length,
-            verify=verify,
+            verify=Verify.CUSTODY if trust is not None else wanted,
+            trust=trust,
+            allow_unsigned=allow_unsigned,
             fsync=fsync,
             on_progress=on_progress,
         )
+
+    async def provenance(self, image_id: str) -> Provenance:
+        """What is told of where the image's bytes come from, and who vouches for it; nothing of it is proven.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            PreconditionError: it has no bytes yet.
+        """
+        return await self._verifier.provenance(image_id)
+
+    async def verify(
+        self,
+        image_id: str,
+        *,
+        trust: Trust | None = None,
+        allow_unsigned: bool = False,
+        provenance: Provenance | None = None,
+    ) -> Custody:
+        """Prove where the image's bytes come from, without the bytes: from the publisher's signature to the digest that
+        is served. ``trust`` is as in :meth:`download`; a ``provenance`` that was fetched before is not fetched again.
+
+        Raises:
+            ContentError: a link of the chain is missing, or does not hold; the reason says which.
+            ConfigurationError: the trust store cannot be read, or the extra ``tintype[trust]`` is not installed.
+        """
+        return await self._verifier.verify(image_id, trust, allow_unsigned=allow_unsigned, provenance=provenance)
 
     def read(self, image_id: str, *, offset: int = 0, length: int | None = None) -> AsyncGenerator[bytes, None]:
         """Yield the image's bytes, or a range of them, resuming where the connection breaks. Nothing is verified.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, importer, operations, policy
+from tintype.client import admin, events, images, importer, operations, policy, signer
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -113,6 +113,8 @@ class Images(_Face[images.Images]):
     import_ = waiting(images.Images.import_)
     upload = waiting(images.Images.upload)
     download = waiting(images.Images.download)
+    provenance = waiting(images.Images.provenance)
+    verify = waiting(images.Images.verify)
     read = iterating(images.Images.read)
     history = iterating(images.Images.history)
     watch = iterating(images.Images.watch)
@@ -140,10 +142,21 @@ class Importer(_Face[importer.Importer]):
     import_plugins = waiting(importer.Importer.import_plugins)
 
 
+class Signer(_Face[signer.Signer]):
+    """As :class:`tintype.client.signer.Signer`."""
+
+    sign_digest = waiting(signer.Signer.sign_digest)
+    certificate = waiting(signer.Signer.certificate)
+    keys = waiting(signer.Signer.keys)
+    rotate = waiting(signer.Signer.rotate)
+
+
 class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
     rebuild = iterating(admin.Admin.rebuild)
+    checkpoint = waiting(admin.Admin.checkpoint)
+    scrub = iterating(admin.Admin.scrub)
 
 
 class Policy(_Face[policy.Policy]):
@@ -162,6 +175,7 @@ class Client:
         self.operations = Operations(client.operations, loop)
         self.events = Events(client.events, loop)
         self.importer = Importer(client.importer, loop)
+        self.signer = Signer(client.signer, loop)
         self.admin = Admin(client.admin, loop)
         self.policy = Policy(client.policy, loop)
 

@@ -156,6 +156,7 @@ class Transport:
         request: Request,
         *,
         timeout_s: float | None = None,
+        extra_metadata: Metadata = (),
     ) -> Response:
         """Call, and call again while the service does not answer: every request carries what makes that safe.
 
@@ -163,10 +164,11 @@ class Transport:
             ClientError: the service refused, or did not answer within ``config.retry_s``.
         """
         backoff = self.backoff()
+        timeout_s = timeout_s or self.config.timeout_s
         while True:
             try:
                 async with translated():
-                    return await method(request, timeout=timeout_s or self.config.timeout_s, metadata=self.metadata)
+                    return await method(request, timeout=timeout_s, metadata=self.metadata + extra_metadata)
             except ServiceUnavailableError as exc:
                 if not is_transient(exc) or not await backoff.pause():
                     raise

@@ -6,21 +6,29 @@ What is in flight is bounded: a message is written only when gRPC has taken the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import grpc.aio
+from google.protobuf.field_mask_pb2 import FieldMask
 
+from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2 as pb
+from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding
 from tintype.client.errors import ClientError, ConflictError, ServiceUnavailableError
+from tintype.client.hashed_source import HashedSource
 from tintype.client.models import Upload
+from tintype.client.signing import SignDigest, UploadSigner, hash_algorithm_of
 from tintype.client.sources import Source, open_source
 from tintype.client.transport import Transport, is_transient, new_request_id, translated
+from tintype.codec import values
 from tintype.codec.framing import WriteFrame, encode_write
+from tintype.domain.values import Digest
 
 _WRITE = "/tintype.api.importer.v1.ImporterService/Write"
 _CANCEL_TIMEOUT_S = 2.0
@@ -30,6 +38,9 @@ _RESUMABLE_REASONS = {"WRONG_OFFSET", "UPLOAD_BUSY", "STALLED"}
 _PLACEHOLDER = "Internal error from Core"
 _SETTLE_ATTEMPTS = 100
 _SETTLE_INTERVAL_S = 0.01
+
+Conclude = Callable[[], Awaitable[None]]
+"""What is done when all bytes are sent, before the upload is finished."""
 
 WriteCall = grpc.aio.StreamUnaryCall[bytes, pb.WriteResponse]
 
@@ -48,6 +59,7 @@ class Uploads:
         stage: bool,
         expected_size: int | None,
         expected_digest: str,
+        sign: UploadSigner | None = None,
         on_progress: Callable[[int, int | None], None] | None,
     ) -> Upload:
         """Send all bytes of ``source``; what cannot be finished is given up, and its bytes removed.
@@ -55,7 +67,13 @@ class Uploads:
         Raises:
             ClientError: the bytes are refused, or the connection broke for good.
         """
+        algorithm = hash_algorithm_of(sign.hash_method) if sign else ""
+        sign_digest = await sign.prepared(self._sign_by_service) if sign else None
         async with open_source(source) as opened:
+            conclude = _nothing
+            if sign_digest:
+                opened = hashed = HashedSource(opened, algorithm)
+                conclude = _Once(partial(self._sign, image_id, hashed, sign_digest))
             size = opened.size if expected_size is None else expected_size
             request = pb.StartUploadRequest(
                 image_id=image_id,
@@ -63,21 +81,24 @@ class Uploads:
                 expected_size=size,
                 expected_digest=expected_digest,
                 request_id=new_request_id(),
+                hash_algorithm=algorithm,
             )
             started = await self._transport.call(self._transport.importer.StartUpload, request)
             try:
                 report = on_progress or _silent
-                return await self._push(started, opened, lambda done: report(done, size))
+                return await self._push(started, opened, lambda done: report(done, size), conclude)
             except BaseException:
                 await self._abandon(started.upload_id)
                 raise
 
-    async def _push(self, started: pb.Upload, source: Source, report: Callable[[int], None]) -> Upload:
+    async def _push(
+        self, started: pb.Upload, source: Source, report: Callable[[int], None], conclude: Conclude
+    ) -> Upload:
         upload = started
         attempts = 0
         while True:
             try:
-                response = await self._write(upload, source, report)
+                response = await self._write(upload, source, report, conclude)
             except ClientError as exc:
                 if not _is_resumable(exc) or attempts >= self._transport.config.resume_attempts:
                     raise
@@ -97,8 +118,10 @@ class Uploads:
         request = pb.QueryWriteStatusRequest(upload_id=upload_id)
         return await self._transport.call(self._transport.importer.QueryWriteStatus, request)
 
-    async def _write(self, upload: pb.Upload, source: Source, report: Callable[[int], None]) -> pb.WriteResponse:
-        """One stream, from the committed size to the end."""
+    async def _write(
+        self, upload: pb.Upload, source: Source, report: Callable[[int], None], conclude: Conclude
+    ) -> pb.WriteResponse:
+        """One stream, from the committed size to the end; ``conclude`` comes before the message that finishes it."""
         method: grpc.aio.StreamUnaryMultiCallable[bytes, pb.WriteResponse]
         method = self._transport.importer_channel.stream_unary(
             _WRITE, request_serializer=None, response_deserializer=pb.WriteResponse.FromString
@@ -107,7 +130,7 @@ class Uploads:
         try:
             async with translated():
                 try:
-                    await self._feed(call, upload, source, report)
+                    await self._feed(call, upload, source, report, conclude)
                 except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
                     # The service may end the call before it has all: then the call's own status says why.
                     await _settled(call)
@@ -118,7 +141,9 @@ class Uploads:
             raise ServiceUnavailableError("the importer ended the stream before the upload was complete")
         return response
 
-    async def _feed(self, call: WriteCall, upload: pb.Upload, source: Source, report: Callable[[int], None]) -> None:
+    async def _feed(
+        self, call: WriteCall, upload: pb.Upload, source: Source, report: Callable[[int], None], conclude: Conclude
+    ) -> None:
         offset = upload.committed_size
         name = upload.upload_id
         report(offset)
@@ -127,6 +152,7 @@ class Uploads:
             name = ""
             offset += len(data)
             report(offset)
+        await conclude()
         await self._in_time(call.write(encode_write(WriteFrame(name, offset, True, b""))))
         await self._in_time(call.done_writing())
 
@@ -137,6 +163,21 @@ class Uploads:
         except TimeoutError as exc:
             raise ServiceUnavailableError("the importer took no bytes for too long", reason="STALLED") from exc
 
+    async def _sign(self, image_id: str, hashed: HashedSource, sign_digest: SignDigest) -> None:
+        """Sign what was sent. Until the upload is finished the image is queued, and its signature may change."""
+        properties = await sign_digest(await hashed.digest())
+        request = catalog_pb2.UpdateImageRequest(
+            image=catalog_pb2.Image(id=image_id, properties=values.encode_properties(properties)),
+            update_mask=FieldMask(paths=[f"properties.{name}" for name in properties]),
+            request_id=new_request_id(),
+        )
+        image = await self._transport.call(self._transport.catalog.UpdateImage, request)
+        self._transport.observe(image.position)
+
+    async def _sign_by_service(self, digest: Digest) -> Mapping[str, str]:
+        request = signer_pb2.SignDigestRequest(digest=str(digest))
+        return dict((await self._transport.call(self._transport.signer.SignDigest, request)).properties)
+
     async def _abandon(self, upload_id: str) -> None:
         # The service sweeps what is left, should it not hear this.
         with suppress(ClientError):
@@ -146,6 +187,23 @@ class Uploads:
                     timeout=_CANCEL_TIMEOUT_S,
                     metadata=self._transport.metadata,
                 )
+
+
+class _Once:
+    """Does something until it has been done."""
+
+    def __init__(self, work: Conclude) -> None:
+        self._work = work
+        self._is_done = False
+
+    async def __call__(self) -> None:
+        if not self._is_done:
+            await self._work()
+            self._is_done = True
+
+
+async def _nothing() -> None:
+    """Do nothing."""
 
 
 async def _settled(call: WriteCall) -> None:

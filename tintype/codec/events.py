@@ -29,6 +29,8 @@ from tintype.domain.events import (
     ImportRequested,
     NewEvent,
     RecordedEvent,
+    SandboxKind,
+    SandboxProfile,
     SkipReason,
     StagePurpose,
     Verdict,
@@ -40,6 +42,9 @@ from tintype.domain.values import CommandId, Digest, OperationId, guest_digest, 
 SKIP_REASON = values.EnumCodec("skip reason", {m: pb.SkipReason.Value(f"SKIP_REASON_{m.name}") for m in SkipReason})
 STAGE_PURPOSE = values.EnumCodec(
     "stage purpose", {m: pb.StagePurpose.Value(f"STAGE_PURPOSE_{m.name}") for m in StagePurpose}
+)
+SANDBOX_KIND = values.EnumCodec(
+    "sandbox kind", {m: pb.SandboxKind.Value(f"SANDBOX_KIND_{m.name}") for m in SandboxKind}
 )
 VERDICT = values.EnumCodec("verdict", {m: pb.Verdict.Value(f"VERDICT_{m.name}") for m in Verdict})
 
@@ -100,6 +105,17 @@ def _decode_evidence(message: pb.VerificationEvidence) -> VerificationEvidence:
     return VerificationEvidence(message.policy, tuple(message.certificates))
 
 
+def _encode_sandbox(sandbox: SandboxProfile | None) -> pb.SandboxProfile | None:
+    if sandbox is None:
+        return None
+    kind = SANDBOX_KIND.encode(sandbox.kind)
+    return pb.SandboxProfile(kind=kind, limits=sandbox.limits, seccomp=sandbox.is_seccomp_filtered)
+
+
+def _decode_sandbox(message: pb.SandboxProfile) -> SandboxProfile:
+    return SandboxProfile(SANDBOX_KIND.decode(message.kind), dict(message.limits), message.seccomp)
+
+
 def encode_payload(event: Event) -> Message:
     """The message that an event's payload is."""
     match event:
@@ -125,7 +141,7 @@ def encode_payload(event: Event) -> Message:
                 verification=encode_verification(verification),
                 evidence=_encode_evidence(evidence),
             )
-        case ImageConverted(operation, blob, tool, tool_version, arguments, source_digest):
+        case ImageConverted(operation, blob, tool, tool_version, arguments, source_digest, sandbox):
             return pb.ImageConverted(
                 operation_id=operation,
                 blob=values.encode_blob(blob),
@@ -133,6 +149,7 @@ def encode_payload(event: Event) -> Message:
                 tool_version=tool_version,
                 arguments=arguments,
                 source_guest_digest=source_digest or "",
+                sandbox=_encode_sandbox(sandbox),
             )
         case ConversionSkipped(operation, why, facts, digest):
             return pb.ConversionSkipped(
@@ -197,6 +214,7 @@ def decode_payload(message: Message) -> Event:
                 message.tool_version,
                 tuple(message.arguments),
                 guest_digest(message.source_guest_digest),
+                _decode_sandbox(message.sandbox) if message.HasField("sandbox") else None,
             )
         case pb.ConversionSkipped():
             return ConversionSkipped(

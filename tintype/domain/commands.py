@@ -11,6 +11,7 @@ from tintype.domain.events import (
     ImportPlugin,
     ImportSource,
     Origin,
+    SandboxProfile,
     SkipReason,
     StagePurpose,
     Step,
@@ -96,6 +97,7 @@ class RecordConverted:
     tool_version: str
     arguments: tuple[str, ...]
     source_guest_digest: GuestDigest | None = None
+    sandbox: SandboxProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)

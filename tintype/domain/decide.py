@@ -272,6 +272,7 @@ def _convert(image: Image, command: RecordConverted) -> Event:
         command.tool_version,
         command.arguments,
         command.source_guest_digest,
+        command.sandbox,
     )
 
 

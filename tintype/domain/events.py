@@ -140,6 +140,30 @@ class VerificationEvidence:
     certificates: tuple[bytes, ...] = ()
 
 
+class SandboxKind(StrEnum):
+    """What confines the tool that converts an image."""
+
+    BUBBLEWRAP = "bubblewrap"
+    """Namespaces of its own: no network, and of the file system only what it needs."""
+
+    NONE = "none"
+    """Limits alone: an operator has switched the sandbox off."""
+
+    IN_PROCESS = "in-process"
+    """No other program ran: Tintype's own readers did it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxProfile:
+    """How a tool was confined: ``limits`` by their names (seconds, bytes, counts), and whether system calls that start
+    programs were filtered.
+    """
+
+    kind: SandboxKind
+    limits: Mapping[str, int] = field(default_factory=dict)
+    is_seccomp_filtered: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why something did not work: the stable reason, a sentence for the user, what to do, and what it is based on."""
@@ -206,7 +230,10 @@ class ImageVerified:
 
 @dataclass(frozen=True, slots=True)
 class ImageConverted:
-    """The same disk exists in the preferred format; ``source_guest_digest`` is that of the disk before."""
+    """The same disk exists in the preferred format; ``source_guest_digest`` is that of the disk before.
+
+    ``sandbox`` is how the tool was confined; ``None`` in events of releases that did not tell.
+    """
 
     operation_id: OperationId
     blob: Blob
@@ -214,6 +241,7 @@ class ImageConverted:
     tool_version: str
     arguments: tuple[str, ...]
     source_guest_digest: GuestDigest | None = None
+    sandbox: SandboxProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,8 @@ MAX_MESSAGE_CHARACTERS = 500
 """A status travels in the trailers, twice, and percent-encoded: with 16 KiB of metadata a client would drop it all."""
 
 
-MAX_EVIDENCE = 8
-MAX_EVIDENCE_CHARACTERS = 256
+MAX_EVIDENCE = 6
+MAX_EVIDENCE_BYTES = 160
 
 
 def status_code(error: type[errors.TintypeError]) -> grpc.StatusCode:
@@ -60,4 +60,6 @@ def to_rpc_status(error: errors.TintypeError) -> status_pb2.Status:
 
 def _evidence(error: errors.TintypeError) -> Mapping[str, str]:
     kept = sorted(error.evidence.items())[:MAX_EVIDENCE]
-    return {f"{EVIDENCE_PREFIX}{name}": value[:MAX_EVIDENCE_CHARACTERS] for name, value in kept}
+    return {
+        f"{EVIDENCE_PREFIX}{name}": value.encode()[:MAX_EVIDENCE_BYTES].decode(errors="ignore") for name, value in kept
+    }

@@ -40,7 +40,7 @@ async def open_service_keys(own: SignerSection, clock: Clock, stack: AsyncExitSt
         return in_token
     if own.key_dir is None:
         raise ConfigurationError(
-            "signer.key_dir is missing: the signer needs a directory for its own keys, or a token (signer.pkcs11_module)"
+            "signer.key_dir is missing: the signer needs a directory for its own keys, or a token (pkcs11_module)"
         )
     in_files = KeyDirectory(own.key_dir, clock)
     await in_files.prepare(first_key_id)

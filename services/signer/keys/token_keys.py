@@ -43,8 +43,8 @@ class Token:
 class TokenKeys:
     """Keys in one token. The module is called in one thread, and never from two at once.
 
-    A token knows no exclusive creation: two replicas that make a key of the same id in the same instant end with that of
-    the smaller CKA_ID, and one of them may have signed with the other before. Ids are of one request each for that.
+    A token knows no exclusive creation. Should two replicas make a key of the same id in the same instant, that of the
+    smaller CKA_ID counts; what was signed with the other before would no longer verify.
 
     Whatever the token answers badly ends the session: the next call begins anew, so that a token that comes back is
     found by itself. A PIN that was refused is not tried again before the file says another: tokens count, and lock.
@@ -72,7 +72,14 @@ class TokenKeys:
                 token_objects.make(session, first_key_id, self._clock.now())
             return token_objects.service_keys(session)
 
-        if not any(key.is_active for key in await self._do(work)):
+        try:
+            keys = await self._do(work)
+        except KeyManagerUnavailableError as exc:
+            if self._refused_pin is None:
+                raise
+            # Whoever restarts the service tries the PIN again: this is not to be tried before it is corrected.
+            raise ConfigurationError(f"signer.pkcs11_pin_file: {exc.message}") from exc
+        if not any(key.is_active for key in keys):
             raise KeyUnreadableError(f"token {self._token.label!r} has certificates, and no private key that signs")
 
     async def keys(self) -> Sequence[ServiceKey]:

@@ -190,6 +190,30 @@ async def test_reading_has_its_refusals(importer: Importer, stub: ImporterServic
     assert await importer.read(image_id, 5) == b""
 
 
+@pytest.mark.parametrize("purpose", [UPLOAD, STAGE])
+async def test_digest_of_a_signature_that_is_set_meanwhile_is_taken(
+    importer: Importer, stub: ImporterServiceStub, purpose: events_pb2.StagePurpose.ValueType
+) -> None:
+    image_id = await importer.create()
+    request = pb.StartUploadRequest(image_id=image_id, purpose=purpose, hash_algorithm="sha384")
+    upload = await stub.StartUpload(request, metadata=METADATA)
+    await stub.Write(iter(requests(upload.upload_id, DATA[:900_000], finish=False)), metadata=METADATA)
+    await importer.uploads.aclose()  # as after a kill: the name of the upload says it again
+    await stub.Write(iter(requests(upload.upload_id, DATA, 900_000)), metadata=METADATA)
+    operation = (await importer.load(image_id)).operation
+    assert operation is not None and operation.staged is not None
+    taken = operation.received or operation.staged
+    assert taken.digests["sha384"] == hashlib.sha384(DATA).hexdigest()
+
+
+@pytest.mark.parametrize("algorithm", ["sha-384", "blake2b", "x" * 2000, "\x00"])
+async def test_unknown_digest_is_not_taken(importer: Importer, stub: ImporterServiceStub, algorithm: str) -> None:
+    request = pb.StartUploadRequest(image_id=await importer.create(), purpose=UPLOAD, hash_algorithm=algorithm)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.StartUpload(request, metadata=METADATA)
+    assert reason_of(caught.value) == "INVALID_DIGEST"
+
+
 # --- kill and resume --------------------------------------------------------------------------------------------------
 
 

@@ -434,6 +434,4 @@ async def test_an_expired_certificate_that_cursive_accepts_is_refused_here(key_m
     async with opened(key_manager, tmp_path) as source:
         trust = Trust(SignerSection(), MemoryServiceKeys(MemoryKeyManager(clock)))
         with pytest.raises(RefusedContentError):
-            await SignatureVerifier(source, trust, clock).verify(
-                PROJECT, properties, {DIGEST.algorithm: DIGEST.hex}
-            )
+            await SignatureVerifier(source, trust, clock).verify(PROJECT, properties, {DIGEST.algorithm: DIGEST.hex})

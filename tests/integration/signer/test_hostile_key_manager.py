@@ -109,9 +109,15 @@ async def test_whatever_a_key_manager_answers_the_image_waits(tmp_path: Path, an
 
 async def test_a_key_manager_that_redirects_gets_no_password_sent_elsewhere(tmp_path: Path) -> None:
     asked: list[str] = []
-    with speaking(lambda handler: asked.append(handler.path)) as elsewhere:
-        with speaking(send(307, b"", Location=f"{elsewhere}/v3/auth/tokens")) as url:
-            await refusal(url, tmp_path)
+
+    def note(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(handler.path)
+
+    with (
+        speaking(note) as elsewhere,
+        speaking(send(307, b"", Location=f"{elsewhere}/v3/auth/tokens")) as url,
+    ):
+        await refusal(url, tmp_path)
     assert asked == []
 
 

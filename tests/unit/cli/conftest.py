@@ -50,7 +50,8 @@ def services() -> Iterator[FakeServices]:
 def config(services: FakeServices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "client.toml"
     path.write_text(
-        f'[client]\ncatalog = "{services.target}"\nimporter = "{services.target}"\nretry_s = 0.2\nresume_attempts = 1\n'
+        f'[client]\ncatalog = "{services.target}"\nimporter = "{services.target}"\n'
+        f'signer = "{services.target}"\nretry_s = 0.2\nresume_attempts = 1\n'
     )
     monkeypatch.setenv("TINTYPE_CONFIG", str(path))
     monkeypatch.chdir(tmp_path)

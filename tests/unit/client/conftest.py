@@ -23,7 +23,8 @@ async def services() -> AsyncIterator[FakeServices]:
 
 @pytest.fixture
 async def client(services: FakeServices) -> AsyncIterator[Client]:
-    config = ClientConfig(catalog=services.target, importer=services.target, actor="tester", project="p1")
+    target = services.target
+    config = ClientConfig(catalog=target, importer=target, signer=target, actor="tester", project="p1")
     transport = Transport(config, sleep=no_sleep)
     yield Client(transport)
     await transport.close()

@@ -20,14 +20,21 @@ import grpc.aio
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
+from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.api.types.v1 import types_pb2
 from tintype.codec import framing, values
+from tintype.codec.call_metadata import ADMIN_KEY
 from tintype.domain import errors
+from tintype.domain.values import Digest
+from tintype.ports.service_keys import ServiceKey
+from tintype.runtime.clock import SystemClock
 from tintype.runtime.error_table import to_rpc_status
+from tintype.trust.signing import signature_properties
 
 Part = TypeVar("Part", bound="_Part")
 Asked = TypeVar("Asked", bound=Message)
@@ -60,6 +67,7 @@ class Faults:
     lost_bytes: int = 0
     conflicts: int = 0
     refuse_write: errors.TintypeError | None = None
+    signs_not: bool = False
 
 
 class FakeServices:
@@ -70,11 +78,14 @@ class FakeServices:
         self.data: dict[str, bytes] = {}
         self.operations: dict[str, list[pb.Operation]] = {}
         self.uploads: dict[str, Upload] = {}
+        self.provenances: dict[str, pb.Provenance] = {}
         self.cancelled: list[str] = []
         self.plugins: list[importer_pb2.PluginState] = []
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
         self.metadata: dict[str, str] = {}
+        self.verdicts: list[signer_pb2.PolicyVerdict] = []
+        self.keys = MemoryServiceKeys(MemoryKeyManager(SystemClock()))
         self.faults = Faults()
         self.position = 0
         self.target = ""
@@ -213,7 +224,9 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
 
     @served
     async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Any) -> pb.Provenance:
-        raise errors.ImageNotFoundError("no such image")
+        if request.image_id not in self.services.provenances:
+            raise errors.ImageNotFoundError("no such image")
+        return self.services.provenances[request.image_id]
 
     @served
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Any) -> pb.ListImageEventsResponse:
@@ -266,6 +279,99 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
         await self.services.note(request, context)
         yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
         yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
+
+
+class SignerPart(_Part, signer_pb2_grpc.SignerServiceServicer):
+    """Keys in memory, of which the newest signs for everybody but ``faults.signs_not``."""
+
+    @served
+    async def SignDigest(self, request: signer_pb2.SignDigestRequest, context: Any) -> signer_pb2.SignDigestResponse:
+        if self.services.faults.signs_not:
+            raise errors.SigningNotPermittedError("not for this project")
+        digest = Digest.parse(request.digest)
+        key = (await self.services.keys.keys())[0]
+        signature = await self.services.keys.sign(key.id, digest)
+        properties = signature_properties(signature, digest, key.key_type, key.id)
+        return signer_pb2.SignDigestResponse(properties=properties, certificate=key.certificate)
+
+    @served
+    async def GetCertificate(
+        self, request: signer_pb2.GetCertificateRequest, context: Any
+    ) -> signer_pb2.GetCertificateResponse:
+        for key in await self.services.keys.keys():
+            if key.id == request.certificate_id:
+                return signer_pb2.GetCertificateResponse(certificate=key.certificate)
+        raise errors.CertificateNotFoundError("none of that id")
+
+    @served
+    async def ListKeys(self, request: signer_pb2.ListKeysRequest, context: Any) -> signer_pb2.ListKeysResponse:
+        return signer_pb2.ListKeysResponse(keys=[service_key(key) for key in await self.services.keys.keys()])
+
+    @served
+    async def VerifyDigest(
+        self, request: signer_pb2.VerifyDigestRequest, context: Any
+    ) -> signer_pb2.VerifyDigestResponse:
+        raise NotImplementedError
+
+    @served
+    async def GetTrust(self, request: signer_pb2.GetTrustRequest, context: Any) -> signer_pb2.Trust:
+        raise NotImplementedError
+
+    @served
+    async def TestPolicy(self, request: signer_pb2.TestPolicyRequest, context: Any) -> signer_pb2.PolicyVerdict:
+        for verdict in self.services.verdicts:
+            if verdict.image_id == request.image_id:
+                return verdict
+        raise errors.ImageNotFoundError("no such image")
+
+    @served
+    async def GetCheckpoint(self, request: signer_pb2.GetCheckpointRequest, context: Any) -> signer_pb2.Checkpoint:
+        raise NotImplementedError
+
+
+class SignerAdminPart(_Part, signer_pb2_grpc.SignerAdminServiceServicer):
+    """Rotation."""
+
+    @served
+    async def RotateKey(self, request: signer_pb2.RotateKeyRequest, context: Any) -> signer_pb2.ServiceKey:
+        if self.services.metadata.get(ADMIN_KEY) != "true":
+            raise errors.NotPermittedError("only an administrator")
+        return service_key(await self.services.keys.rotate(f"key-of-{request.request_id}"))
+
+    async def ReplayPolicy(
+        self, request: signer_pb2.ReplayPolicyRequest, context: Any
+    ) -> AsyncIterator[signer_pb2.ReplayPolicyResponse]:
+        await self.services.note(request, context)
+        head = len(self.services.verdicts) + 1
+        yield signer_pb2.ReplayPolicyResponse(position=1, head=head)
+        for position, verdict in enumerate(self.services.verdicts, start=2):
+            if request.project in ("", verdict.project):
+                yield signer_pb2.ReplayPolicyResponse(position=position, head=head, verdict=verdict)
+
+
+def verdict(image_id: str, project: str = "p1", *, reason: str = "") -> signer_pb2.PolicyVerdict:
+    """What a policy says: let in, or refused for a reason."""
+    failure = types_pb2.Failure(reason=reason, message="no", hint="do it", evidence={"certificate_subject": "CN=X"})
+    verification = events_pb2.Verification(verdict=events_pb2.VERDICT_SIGNED, certificate_subject="CN=Publisher")
+    return signer_pb2.PolicyVerdict(
+        image_id=image_id,
+        project=project,
+        allowed=not reason,
+        verification=None if reason else verification,
+        failure=failure if reason else None,
+        policy="ab" * 32,
+    )
+
+
+def service_key(key: ServiceKey) -> signer_pb2.ServiceKey:
+    """A key's message."""
+    return signer_pb2.ServiceKey(
+        id=key.id,
+        key_type=key.key_type,
+        certificate=key.certificate,
+        created_at=values.encode_time(key.created_at),
+        active=key.is_active,
+    )
 
 
 class Importer(_Part):
@@ -375,7 +481,10 @@ async def serving(services: FakeServices) -> AsyncIterator[FakeServices]:
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(services), server)
     catalog_pb2_grpc.add_OperationsServiceServicer_to_server(OperationsPart(services), server)
     catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server(AdminPart(services), server)
+    signer_pb2_grpc.add_SignerServiceServicer_to_server(SignerPart(services), server)
+    signer_pb2_grpc.add_SignerAdminServiceServicer_to_server(SignerAdminPart(services), server)
     server.add_generic_rpc_handlers((_importer_handlers(Importer(services)),))
+    await services.keys.rotate("service-key-1")
     services.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     try:

@@ -24,9 +24,12 @@ NONCE = an_id("nonce")
     st.sampled_from((StagePurpose.UPLOAD, StagePurpose.STAGE)),
     st.none() | st.integers(0, 2**62),
     st.none() | st.just(Digest("sha256", "ab" * 32)),
+    st.sampled_from(("", "sha224", "sha512")),
 )
-def test_a_token_comes_back_as_it_was(purpose: StagePurpose, size: int | None, digest: Digest | None) -> None:
-    token = UploadToken(IMAGE, NONCE, purpose, size, digest)
+def test_a_token_comes_back_as_it_was(
+    purpose: StagePurpose, size: int | None, digest: Digest | None, hash_algorithm: str
+) -> None:
+    token = UploadToken(IMAGE, NONCE, purpose, size, digest, hash_algorithm)
     assert UploadToken.parse(str(token)) == token
 
 
@@ -65,6 +68,13 @@ def test_a_token_is_what_the_form_of_these_tests_is() -> None:
         encoded([1, IMAGE.upper(), NONCE, "upload", None, ""]),
         encoded([True, IMAGE, NONCE, "upload", None, ""]),
         encoded([1, IMAGE, NONCE, "upload", None, "", "more"]),
+        encoded([1, IMAGE, NONCE, "upload", None, "", "sha512"]),
+        encoded([2, IMAGE, NONCE, "upload", None, "", "blake2b"]),
+        encoded([2, IMAGE, NONCE, "upload", None, "", ""]),
+        encoded([2, IMAGE, NONCE, "upload", None, "", ["sha512"]]),
+        encoded([2, IMAGE, NONCE, "upload", None, "", {"sha512": 1}]),
+        encoded([2, IMAGE, NONCE, "upload", None, "", "sha512", "more"]),
+        encoded([3, IMAGE, NONCE, "upload", None, "", "sha512"]),
         encoded([1, IMAGE, NONCE, "upload", 5, ""]) + "=",
         " " + encoded([1, IMAGE, NONCE, "upload", 5, ""]),
     ],

@@ -7,7 +7,14 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2
 
 from tintype.domain import errors
-from tintype.runtime.error_table import MAX_MESSAGE_CHARACTERS, STATUS, status_code, to_rpc_status
+from tintype.runtime.error_table import (
+    MAX_EVIDENCE,
+    MAX_EVIDENCE_BYTES,
+    MAX_MESSAGE_CHARACTERS,
+    STATUS,
+    status_code,
+    to_rpc_status,
+)
 
 # An adapter may refine a class for itself; what leaves it has the reason of its parent.
 ALL_ERRORS = [error for error in errors.every_error() if error.__module__ == errors.__name__]
@@ -57,3 +64,12 @@ def test_status_carries_reason_hint_and_retryability() -> None:
 
 def test_long_message_is_cut_to_what_trailers_can_carry() -> None:
     assert len(to_rpc_status(errors.InternalError("ö" * 10_000)).message) == MAX_MESSAGE_CHARACTERS
+
+
+def test_evidence_is_cut_to_what_trailers_can_carry() -> None:
+    evidence = {f"name{number:02}": "ö" * 10_000 for number in range(20)}
+    info = error_details_pb2.ErrorInfo()
+    assert to_rpc_status(errors.SignerNotAllowedError("no", evidence=evidence)).details[0].Unpack(info)
+    kept = {name: value for name, value in info.metadata.items() if name.startswith("evidence.")}
+    assert len(kept) == MAX_EVIDENCE
+    assert {len(value.encode()) for value in kept.values()} == {MAX_EVIDENCE_BYTES}

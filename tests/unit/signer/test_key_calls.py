@@ -95,7 +95,7 @@ def digest_of(data: bytes, algorithm: str) -> str:
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
-@pytest.mark.parametrize("algorithm", ["sha224", "sha256", "sha384", "sha512"])
+@pytest.mark.parametrize("algorithm", ["sha224", "sha256"])
 async def test_signed_digest_verifies_as_on_the_road_of_an_image(bench: Bench, algorithm: str) -> None:
     answer = await bench.sign(digest_of(DATA, algorithm))
     assert answer.properties["img_signature_certificate_uuid"] == FIRST

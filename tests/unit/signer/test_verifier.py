@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from services.signer.checkpoint_calls import CheckpointCalls
+from services.signer.checkpointing import Checkpointing, CheckpointLimits
 from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
 from services.signer.policy_calls import PolicyCalls
@@ -23,6 +25,7 @@ from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
+from tintype.adapters.memory.checkpoints import MemoryCheckpointLog
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.events.v1 import events_pb2
@@ -31,6 +34,7 @@ from tintype.domain.commands import Command, CreateImage, RecordStaged, RequestI
 from tintype.domain.errors import (
     CertificateNotFoundError,
     InvalidDigestError,
+    KeyManagerUnavailableError,
     SignatureInvalidError,
     UnavailableError,
 )
@@ -49,6 +53,7 @@ from tintype.domain.events import (
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import CommandId, PropertyValue, Received
 from tintype.runtime import worker as worker_module
+from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
 from tintype.testing.clock import START, FakeClock
@@ -82,12 +87,13 @@ class Certificates:
 
     def __init__(self) -> None:
         self.failures = 0
+        self.error: type[UnavailableError] = UnavailableError
 
     async def certificate(self, certificate_id: str) -> bytes:
         """The publisher's."""
         if self.failures:
             self.failures -= 1
-            raise UnavailableError("the source is away")
+            raise self.error("the source is away")
         if certificate_id != "publisher":
             raise CertificateNotFoundError(certificate_id)
         return certificate()
@@ -149,6 +155,7 @@ class Bench:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries need not take their time here."""
     monkeypatch.setattr(worker_module, "_FIRST_RETRY_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "_LONGEST_RETRY_DELAY_S", 0.02)
 
 
 async def test_signed_image_is_verified_against_the_staged_digest() -> None:
@@ -208,6 +215,33 @@ async def test_source_of_certificates_that_is_away_is_asked_again() -> None:
     assert isinstance(await bench.verify(SIGNED), ImageVerified)
 
 
+async def test_image_waits_while_the_key_manager_is_away_and_never_fails_of_it() -> None:
+    bench = Bench()
+    bench.certificates.failures = 40
+    bench.certificates.error = KeyManagerUnavailableError
+    assert isinstance(await bench.verify(SIGNED), ImageVerified)
+    assert bench.certificates.failures == 0
+
+
+async def test_what_was_verified_and_refused_is_in_the_log_with_its_evidence() -> None:
+    bench = Bench()
+    verified = await bench.verify(SIGNED)
+    assert isinstance(verified, ImageVerified)
+    assert verified.evidence is not None
+    rules = await bench.trust.rules(PROJECT)
+    assert verified.evidence.policy == rules.fingerprint
+    assert [x509.load_der_x509_certificate(each) for each in verified.evidence.certificates] == [
+        x509.load_pem_x509_certificate(certificate())
+    ]
+    refused = await Bench(allowed_signers=["ab" * 32]).verify(SIGNED)
+    assert isinstance(refused, ImageStepFailed)
+    assert refused.failure.reason == "SIGNER_NOT_ALLOWED"
+    assert refused.failure.evidence["certificate_subject"] == "CN=Publisher"
+    assert set(refused.failure.evidence) == {
+        "policy", "certificate_id", "certificate_fingerprint", "certificate_subject"
+    }  # fmt: skip
+
+
 class Context:
     """Nothing of a call but its metadata."""
 
@@ -223,7 +257,9 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     bench = Bench()
     keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
     policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
-    return await SignerServicer(bench.verifier, keys, policies).VerifyDigest(request, context)
+    limits = CheckpointLimits(1000, 300)
+    checkpoints = CheckpointCalls(Checkpointing(bench.log, MemoryCheckpointLog(), bench.keys, SystemClock(), limits))
+    return await SignerServicer(bench.verifier, keys, policies, checkpoints).VerifyDigest(request, context)
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}

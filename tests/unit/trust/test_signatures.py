@@ -29,9 +29,10 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.values import Digest, PropertyValue
+from tintype.testing.certificates import dsa_key
 from tintype.trust.judging import judge_signature
 from tintype.trust.policy import SignaturePolicy
-from tintype.trust.public_keys import CURVES
+from tintype.trust.public_keys import CURVES, KEY_TYPES
 from tintype.trust.signatures import HASHES, declared_signature
 from tintype.trust.trust_store import TrustStore
 
@@ -170,6 +171,56 @@ def test_malformed_signature_is_refused(text: str) -> None:
         declared_signature({**properties(b"x"), "img_signature": text})
 
 
+def test_signature_that_is_doubled_is_refused() -> None:
+    declared, twice = properties(pss()), base64.b64encode(pss()).decode() * 2
+    with pytest.raises(SignatureMalformedError):  # base64 with an end in the middle
+        declared_signature({**declared, "img_signature": twice})
+    with pytest.raises(SignatureInvalidError):
+        verify(properties(pss() * 2), digest_of(), certificate(rsa_key()))
+    key = ec.generate_private_key(ec.SECP384R1())
+    signature = key.sign(DATA, ec.ECDSA(hashes.SHA256()))
+    with pytest.raises(SignatureInvalidError):
+        verify(properties(signature * 2, key_type="ECC_SECP384R1"), digest_of(), certificate(key))
+
+
+@pytest.mark.parametrize("length", [1, 100, 255])
+def test_signature_that_is_cut_short_is_refused(length: int) -> None:
+    with pytest.raises(SignatureInvalidError):
+        verify(properties(pss()[:length]), digest_of(), certificate(rsa_key()))
+
+
+def test_base64_that_is_cut_short_is_refused() -> None:
+    with pytest.raises(SignatureMalformedError):
+        declared_signature({**properties(pss()), "img_signature": base64.b64encode(pss()).decode()[:-3]})
+
+
+def test_signature_of_another_hash_than_declared_is_refused() -> None:
+    with pytest.raises(SignatureInvalidError):
+        verify(
+            properties(pss(hash_method="SHA-256"), "SHA-512"), digest_of(hash_method="SHA-512"), certificate(rsa_key())
+        )
+
+
+def test_every_key_type_of_glance_is_known() -> None:
+    glances = {"RSA-PSS", "DSA", "ECC_SECT571K1", "ECC_SECT409K1", "ECC_SECT571R1", "ECC_SECT409R1"}
+    glances |= {"ECC_SECP521R1", "ECC_SECP384R1"}
+    assert glances | {"ECC_SECP256R1", "ED25519"} == set(KEY_TYPES)
+
+
+@pytest.mark.parametrize("key_type", KEY_TYPES)
+def test_key_of_every_other_type_is_refused(key_type: str) -> None:
+    keys: dict[str, PrivateKey] = {
+        "RSA-PSS": rsa_key(),
+        "DSA": dsa_key(),
+        "ED25519": ed25519.Ed25519PrivateKey.generate(),
+        **{name: ec.generate_private_key(curve()) for name, curve in CURVES.items()},
+    }
+    for name, key in keys.items():
+        if name != key_type:
+            with pytest.raises(KeyTypeMismatchError):
+                verify(properties(pss(), key_type=key_type), digest_of(), certificate(key))
+
+
 @pytest.mark.parametrize("hash_method", ["SHA-1", "MD5", "sha-256", "SHA256", "SHAKE-256", "x" * 10_000])
 def test_unknown_hash_method_is_refused(hash_method: str) -> None:
     with pytest.raises(SignatureUnsupportedError):
@@ -241,7 +292,7 @@ def test_key_of_another_type_than_declared_is_refused() -> None:
     for key in (
         ec.generate_private_key(ec.SECP384R1()),
         ed25519.Ed25519PrivateKey.generate(),
-        dsa.generate_private_key(2048),
+        dsa_key(),
     ):
         with pytest.raises(KeyTypeMismatchError, match="RSA-PSS"):
             verify(properties(pss()), digest_of(), certificate(key))

@@ -744,12 +744,15 @@ class Artifact(_message.Message):
     DIGESTS_FIELD_NUMBER: _builtins.int
     DISK_FORMAT_FIELD_NUMBER: _builtins.int
     GUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    COMPRESSION_FIELD_NUMBER: _builtins.int
     size: _builtins.int
     """In bytes."""
     disk_format: _types_pb2.DiskFormat.ValueType
     """Unset where they are compressed."""
     guest_digest: _builtins.str
     """Of the guest's disk; empty where it is not known."""
+    compression: _builtins.str
+    """gzip, zip, xz, zstd or bz2; empty where they are not compressed."""
     @_builtins.property
     def digests(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Algorithm to lower-case hex."""
@@ -761,10 +764,11 @@ class Artifact(_message.Message):
         digests: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         disk_format: _types_pb2.DiskFormat.ValueType = ...,
         guest_digest: _builtins.str = ...,
+        compression: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "disk_format", b"disk_format", "guest_digest", b"guest_digest", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "digests", b"digests", "disk_format", b"disk_format", "guest_digest", b"guest_digest", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

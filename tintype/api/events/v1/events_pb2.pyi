@@ -87,6 +87,32 @@ VERDICT_UNSIGNED: Verdict.ValueType  # 1
 VERDICT_SIGNED: Verdict.ValueType  # 2
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
+class _SandboxKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SandboxKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SandboxKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SANDBOX_KIND_UNSPECIFIED: _SandboxKind.ValueType  # 0
+    SANDBOX_KIND_BUBBLEWRAP: _SandboxKind.ValueType  # 1
+    """Namespaces of its own: no network, and of the file system only what it needs."""
+    SANDBOX_KIND_NONE: _SandboxKind.ValueType  # 2
+    """Limits alone: an operator has switched the sandbox off."""
+    SANDBOX_KIND_IN_PROCESS: _SandboxKind.ValueType  # 3
+    """No other program ran: Tintype's own readers did it."""
+
+class SandboxKind(_SandboxKind, metaclass=_SandboxKindEnumTypeWrapper):
+    """What confines the tool that converts an image."""
+
+SANDBOX_KIND_UNSPECIFIED: SandboxKind.ValueType  # 0
+SANDBOX_KIND_BUBBLEWRAP: SandboxKind.ValueType  # 1
+"""Namespaces of its own: no network, and of the file system only what it needs."""
+SANDBOX_KIND_NONE: SandboxKind.ValueType  # 2
+"""Limits alone: an operator has switched the sandbox off."""
+SANDBOX_KIND_IN_PROCESS: SandboxKind.ValueType  # 3
+"""No other program ran: Tintype's own readers did it."""
+Global___SandboxKind: _TypeAlias = SandboxKind  # noqa: Y015
+
 @_typing.final
 class Verification(_message.Message):
     """What the signer verified, and with whose certificate."""
@@ -124,6 +150,57 @@ class Verification(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
+@_typing.final
+class SandboxProfile(_message.Message):
+    """How a tool was confined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KIND_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    SECCOMP_FIELD_NUMBER: _builtins.int
+    kind: Global___SandboxKind.ValueType
+    seccomp: _builtins.bool
+    """Whether system calls that start programs were filtered."""
+    @_builtins.property
+    def limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By their names: seconds, bytes or counts."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___SandboxKind.ValueType = ...,
+        limits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        seccomp: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "limits", b"limits", "seccomp", b"seccomp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SandboxProfile: _TypeAlias = SandboxProfile  # noqa: Y015
 
 @_typing.final
 class ImageCreated(_message.Message):
@@ -346,6 +423,7 @@ class ImageConverted(_message.Message):
     TOOL_VERSION_FIELD_NUMBER: _builtins.int
     ARGUMENTS_FIELD_NUMBER: _builtins.int
     SOURCE_GUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    SANDBOX_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     tool: _builtins.str
     tool_version: _builtins.str
@@ -355,6 +433,10 @@ class ImageConverted(_message.Message):
     def blob(self) -> _types_pb2.Blob: ...
     @_builtins.property
     def arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def sandbox(self) -> Global___SandboxProfile:
+        """How the tool was confined. Unset in events of releases that did not tell."""
+
     def __init__(
         self,
         *,
@@ -364,10 +446,11 @@ class ImageConverted(_message.Message):
         tool_version: _builtins.str = ...,
         arguments: _abc.Iterable[_builtins.str] | None = ...,
         source_guest_digest: _builtins.str = ...,
+        sandbox: Global___SandboxProfile | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "sandbox", b"sandbox"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "blob", b"blob", "operation_id", b"operation_id", "source_guest_digest", b"source_guest_digest", "tool", b"tool", "tool_version", b"tool_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "blob", b"blob", "operation_id", b"operation_id", "sandbox", b"sandbox", "source_guest_digest", b"source_guest_digest", "tool", b"tool", "tool_version", b"tool_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

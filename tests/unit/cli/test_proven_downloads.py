@@ -1,0 +1,156 @@
+"""`tintype image download --trust-store`: whatever catalog, log and store say, no other bytes get a name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from tests.unit.cli.conftest import Outcome, Tintype
+from tests.unit.client.fake_services import FakeServices
+from tests.unit.trust.roads import CONVERTED, KEY_ID, NOW, SENT, RoadCase, issued, root, service
+from tintype.cli.exit_codes import ExitCode
+from tintype.client import custody
+from tintype.codec.provenance import encode_provenance
+from tintype.domain.provenance import Provenance
+from tintype.testing.events import an_image_id
+
+IMAGE = an_image_id()
+OTHER = b"bytes of an attacker's choice!!"
+Download = Callable[..., Outcome]
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> Path:
+    """Whom a careful user trusts."""
+    folder = tmp_path / "trust"
+    (folder / "service-keys").mkdir(parents=True)
+    (folder / "root.pem").write_bytes(root().certificate.public_bytes(Encoding.PEM))
+    (folder / "service-keys" / f"{KEY_ID}.pem").write_bytes(service().public_bytes(Encoding.PEM))
+    return folder
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[datetime], None]:
+    """Sets the time at which certificates are judged."""
+
+    def set_time(time: datetime) -> None:
+        monkeypatch.setattr(custody, "now", lambda: time)
+
+    set_time(NOW)
+    return set_time
+
+
+@pytest.fixture
+def downloads(tmp_path: Path) -> Path:
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def download(
+    tintype: Tintype, services: FakeServices, trust: Path, at: Callable[[datetime], None], downloads: Path
+) -> Download:
+    """Downloads an image whose services tell this provenance, and have these bytes."""
+
+    def run(provenance: Provenance, data: bytes = CONVERTED, *options: str) -> Outcome:
+        services.add_image("x", data=data, image_id=IMAGE)
+        services.provenances[IMAGE] = encode_provenance(provenance)
+        chosen = options or ("--trust-store", str(trust))
+        return tintype("image", "download", IMAGE, "--file", str(downloads / "disk"), "-o", "json", *chosen)
+
+    return run
+
+
+def test_proven_bytes_get_their_name_with_their_proof(download: Download, downloads: Path) -> None:
+    done = download(RoadCase().provenance())
+    assert done.code == ExitCode.OK
+    assert (downloads / "disk").read_bytes() == CONVERTED
+    proof = done.answer["custody"]
+    assert isinstance(proof, dict) and proof["service_key_id"] == KEY_ID
+    assert done.answer["digest"] == f"sha512:{hashlib.sha512(CONVERTED).hexdigest()}"
+
+
+def test_the_configuration_may_say_whom_to_trust(download: Download, downloads: Path, config: Path) -> None:
+    config.write_text(config.read_text() + 'trust_store = "trust"\n')
+    assert download(RoadCase().provenance(), CONVERTED, "--verify").code == ExitCode.OK
+    assert (downloads / "disk").exists()
+
+
+HONEST = RoadCase().provenance()
+OTHER_CASE = RoadCase(sent=b"another image of that publisher", image="other")
+
+
+@pytest.mark.parametrize(
+    ("provenance", "data", "reason"),
+    [
+        (HONEST, bytes([CONVERTED[0] ^ 1]) + CONVERTED[1:], "INTEGRITY"),
+        (HONEST, CONVERTED[:-1], "INTEGRITY"),
+        (HONEST, OTHER, "INTEGRITY"),
+        (HONEST, SENT, "INTEGRITY"),
+        (
+            replace(HONEST, published=replace(HONEST.published, digests={"sha512": hashlib.sha512(OTHER).hexdigest()})),
+            OTHER,
+            "ATTESTATION_FOREIGN",
+        ),
+        (
+            replace(HONEST, signature_properties=OTHER_CASE.provenance().signature_properties),
+            CONVERTED,
+            "SIGNATURE_INVALID",
+        ),
+        (replace(HONEST, attestation=OTHER_CASE.envelope()), CONVERTED, "ATTESTATION_FOREIGN"),
+        (OTHER_CASE.provenance(), CONVERTED, "ATTESTATION_FOREIGN"),
+        (replace(HONEST, attestation=b""), CONVERTED, "ATTESTATION_MISSING"),
+        (replace(HONEST, attestation=b"{}"), CONVERTED, "ATTESTATION_INVALID"),
+        (replace(HONEST, signature_properties={}), CONVERTED, "SIGNATURE_MISSING"),
+        (RoadCase(signer=issued("Self-made")).provenance(), CONVERTED, "CERTIFICATE_UNTRUSTED"),
+    ],
+    ids=[
+        "a byte flipped at rest",
+        "fewer bytes",
+        "other bytes",
+        "the bytes before the conversion",
+        "other bytes, and their digest in the catalog",
+        "a swapped signature",
+        "the attestation of another image",
+        "all of another image",
+        "no attestation",
+        "no envelope",
+        "the signature taken away",
+        "an untrusted certificate",
+    ],
+)
+def test_other_bytes_get_no_name(
+    download: Download, downloads: Path, provenance: Provenance, data: bytes, reason: str
+) -> None:
+    done = download(provenance, data)
+    assert (done.code, done.error["reason"], done.out) == (ExitCode.CONTENT, reason, "")
+    assert list(downloads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("time", "reason"),
+    [
+        (NOW + timedelta(days=40), "CERTIFICATE_EXPIRED"),
+        (NOW - timedelta(days=40), "CERTIFICATE_NOT_YET_VALID"),
+    ],
+)
+def test_a_certificate_that_is_not_valid_now_leaves_no_file(
+    download: Download, downloads: Path, at: Callable[[datetime], None], time: datetime, reason: str
+) -> None:
+    at(time)
+    assert download(RoadCase().provenance()).error["reason"] == reason
+    assert list(downloads.iterdir()) == []
+
+
+def test_an_older_file_of_that_name_stays_as_it_was(download: Download, downloads: Path) -> None:
+    (downloads / "disk").write_bytes(b"older")
+    assert download(HONEST, OTHER).code == ExitCode.CONTENT
+    assert (downloads / "disk").read_bytes() == b"older"
+    assert len(list(downloads.iterdir())) == 1
