@@ -67,10 +67,10 @@ class SitePolicy:
         listed_digest: Digest | None = None,
         hash_algorithm: str = "",
     ) -> Expectations:
-        """What the bytes of ``image`` have to be, with the size and digest that the user announced, and the digest that
-        their publisher did.
+        """What the bytes of ``image`` have to be, with the size and digest that the user announced.
 
-        ``hash_algorithm`` is of a digest that the user wants taken too; empty is none.
+        ``listed_digest`` is the one that their publisher did. ``hash_algorithm`` is of a digest that the user wants
+        taken too; empty is none.
         """
         algorithms = {self.hash_algorithm}
         algorithms.update(each.algorithm for each in (digest, listed_digest) if each)
