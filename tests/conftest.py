@@ -1,14 +1,15 @@
-"""For all tests: which examples are tried, and a nats-server for all that do not harm it, or for one that does."""
+"""For all tests: which examples are tried, and servers for all that do not harm them, or for one that does."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends.keystone_barbican import Site, keystone_barbican
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
 
@@ -31,3 +32,10 @@ async def own_nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await server.start()
     yield server
     await server.stop()
+
+
+@pytest.fixture(scope="session")
+def key_manager() -> Iterator[Site]:
+    """A Keystone and a Barbican; whoever stops one of them starts it again."""
+    with keystone_barbican() as site:
+        yield site

@@ -8,8 +8,10 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
+from tintype.domain.checksums import file_name_of
 from tintype.domain.errors import ImageTooLargeError, InvalidSizeError, InvalidUriError
-from tintype.domain.events import ImportMethod, ImportSource
+from tintype.domain.events import ImportMethod, ImportSource, SignedChecksums
+from tintype.domain.openpgp import publisher_certificates
 
 MAX_URI_LENGTH = 2048
 
@@ -24,16 +26,29 @@ def checked_source(source: ImportSource, *, max_size_bytes: int) -> ImportSource
         InvalidUriError: the method needs a URI, or must have none, or the URI is not one to fetch from.
         InvalidSizeError: the expected size is negative.
         ImageTooLargeError: the expected size is over the site's maximum.
+        PublisherKeyError: a publisher's key is none, or a secret one.
     """
     if source.method is ImportMethod.GLANCE_DIRECT and source.uri:
         raise InvalidUriError("glance-direct takes the staged bytes, and no uri")
     if source.method is ImportMethod.WEB_DOWNLOAD:
         _check_uri(source.uri)
+    if source.checksums is not None:
+        _check_checksums(source, source.checksums)
     if source.expected_size is not None and source.expected_size < 0:
         raise InvalidSizeError(f"expected_size is {source.expected_size}, and must not be negative")
     if source.expected_size is not None and source.expected_size > max_size_bytes:
         raise ImageTooLargeError(f"{source.expected_size} bytes are expected; this site takes up to {max_size_bytes}")
     return source
+
+
+def _check_checksums(source: ImportSource, checksums: SignedChecksums) -> None:
+    if source.method is not ImportMethod.WEB_DOWNLOAD:
+        raise InvalidUriError("a list of checksums names what is fetched: it goes with web-download only")
+    file_name_of(source.uri)
+    _check_uri(checksums.uri)
+    if checksums.signature_uri:  # a list may hold its own signature
+        _check_uri(checksums.signature_uri)
+    publisher_certificates(checksums.publisher_key)
 
 
 def _check_uri(uri: str) -> None:

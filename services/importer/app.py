@@ -6,8 +6,12 @@ import time
 from contextlib import AsyncExitStack
 from functools import partial
 
+from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
+from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
+from services.importer.origins import Origins
 from services.importer.publishing import Publishing
+from services.importer.scrubbing import Scrubber
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
 from services.importer.sources.http import WebSource
@@ -16,6 +20,7 @@ from services.importer.sweep import Sweeper
 from services.importer.uploads import Uploads
 from tintype.adapters.event_log import open_event_log
 from tintype.adapters.stores import Stores, open_stores
+from tintype.api.importer.v1 import importer_pb2_grpc
 from tintype.domain.events import (
     ImageAttested,
     ImageConverted,
@@ -45,7 +50,7 @@ PUBLISHER_EVENTS = (
 
 
 async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
-    """The importer: a worker for STAGE, one for PUBLISH and PURGE, uploads, downloads and the sweep.
+    """The importer: a worker for STAGE, one for PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
 
     Raises:
         ConfigurationError: a store or the log is set up wrongly.
@@ -60,14 +65,20 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
+    scrubber = Scrubber(journal, stores)
+    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name))
     return Service(
-        registrations=[partial(register, servicer)],
-        service_names=[SERVICE_NAME],
+        registrations=[
+            partial(register, servicer),
+            partial(importer_pb2_grpc.add_ImporterAdminServiceServicer_to_server, admin),
+        ],
+        service_names=[SERVICE_NAME, ADMIN_SERVICE_NAME],
         background={
             "worker": make_stager(settings, opened.log, clock, stores).run,
             "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
+            "scrub": BackgroundScrub(scrubber, opened.log, own.scrub_limits).run,
         },
         health_checks={
             "event log": opened.check,
@@ -80,11 +91,12 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     """The worker that downloads."""
     own = settings.importer
     source = WebSource(own.rules, own.web_limits)
+    staging = Staging(source, stores.default, own.policy, Journal(log, clock), Origins(source, clock))
     return Worker(
         name="importer",
         event_log=log,
         clock=clock,
-        steps={Step.STAGE: Staging(source, stores.default, own.policy, Journal(log, clock)).stage_image},
+        steps={Step.STAGE: staging.stage_image},
         types=(ImportRequested,),
         settings=own.worker,
     )

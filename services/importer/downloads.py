@@ -35,7 +35,8 @@ class Downloads:
     async def read(self, caller: Caller, image_id: ImageId, *, offset: int, limit: int) -> AsyncIterator[bytes]:
         """Yield the image's bytes from ``offset``, ``limit`` at most (0 is all), in pieces of at most 1 MiB.
 
-        A store that fails in the middle is left for the next one that has the image.
+        A store that fails in the middle is left for the next one that has the image. A copy that is known to be damaged
+        is never read.
 
         Raises:
             ImageNotFoundError: no such image for this caller.
@@ -47,7 +48,9 @@ class Downloads:
         data = _data(image)
         end = _end(data.blob.size, offset, limit)
         failure: TintypeError = BlobNotFoundError(f"the bytes of image {image_id} are in no store")
-        for ref in data.locations:
+        if data.damaged:
+            failure = BlobDamagedError(f"no sound copy of image {image_id} is known: {len(data.damaged)} are damaged")
+        for ref in (ref for ref in data.locations if ref not in data.damaged):
             try:
                 async with aclosing(self._from(ref, offset, end)) as pieces:  # type: ignore[type-var]  # a generator
                     async for piece in pieces:

@@ -29,7 +29,8 @@ class Expectations:
     """What the bytes have to be. Sizes are in bytes; ``size`` and ``digest`` are ``None`` where any will do.
 
     ``size``, ``digest`` and ``algorithms`` are of the bytes as they come; where those are decompressed, only the digest
-    ``stored_algorithm`` is taken of what is stored. ``is_compressed`` says that they are compressed, and stay so.
+    ``stored_algorithm`` is taken of what is stored. ``listed_digest`` is one more they must have. ``is_compressed``
+    says that they are compressed, and stay so.
     """
 
     disk_format: DiskFormat | None
@@ -39,6 +40,7 @@ class Expectations:
     max_allocation_ratio: int | None = None
     size: int | None = None
     digest: Digest | None = None
+    listed_digest: Digest | None = None
     is_compressed: bool = False
     stored_algorithm: str = "sha256"
 
@@ -57,15 +59,21 @@ class SitePolicy:
     plugins: ImportPlugins = field(default_factory=ImportPlugins)
 
     def expectations(
-        self, image: Image, *, size: int | None, digest: Digest | None, hash_algorithm: str = ""
+        self,
+        image: Image,
+        *,
+        size: int | None,
+        digest: Digest | None,
+        listed_digest: Digest | None = None,
+        hash_algorithm: str = "",
     ) -> Expectations:
-        """What the bytes of ``image`` have to be, with the size and digest that the user announced.
+        """What the bytes of ``image`` have to be, with the size and digest that the user announced, and the digest that
+        their publisher did.
 
         ``hash_algorithm`` is of a digest that the user wants taken too; empty is none.
         """
         algorithms = {self.hash_algorithm}
-        if digest:
-            algorithms.add(digest.algorithm)
+        algorithms.update(each.algorithm for each in (digest, listed_digest) if each)
         if hash_algorithm:
             algorithms.add(hash_algorithm)
         if declared := image.attributes.signature_digest_algorithm():
@@ -78,6 +86,7 @@ class SitePolicy:
             max_allocation_ratio=self.max_allocation_ratio,
             size=size,
             digest=digest,
+            listed_digest=listed_digest,
             is_compressed=image.attributes.container_format is ContainerFormat.COMPRESSED,
             stored_algorithm=self.hash_algorithm,
         )

@@ -152,7 +152,13 @@ class DecompressingPass:
         self._decompressor = Decompressor(kind, max_size=expectations.max_size)
         self._decompressing = Lane(lambda _: None)
         self._digests = Digests(expectations.algorithms)
-        stored = replace(expectations, algorithms=frozenset({expectations.stored_algorithm}), size=None, digest=None)
+        stored = replace(
+            expectations,
+            algorithms=frozenset({expectations.stored_algorithm}),
+            size=None,
+            digest=None,
+            listed_digest=None,
+        )
         self._stored = OnePass(stored, writer)
         self._offset = 0
         self._work: asyncio.Future[None] | None = None

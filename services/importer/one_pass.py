@@ -232,11 +232,9 @@ def require_announced(expected: Expectations, size: int, digests: Mapping[str, s
         raise EmptyImageError("the image has no bytes")
     if expected.size is not None and size != expected.size:
         raise SizeMismatchError(f"{expected.size} bytes were announced, and {size} came")
-    if expected.digest and digests[expected.digest.algorithm] != expected.digest.hex:
-        raise DigestMismatchError(
-            f"the bytes have the digest {expected.digest.algorithm}:{digests[expected.digest.algorithm]}, "
-            f"not {expected.digest}"
-        )
+    for wanted in (expected.digest, expected.listed_digest):
+        if wanted and (found := digests[wanted.algorithm]) != wanted.hex:
+            raise DigestMismatchError(f"the bytes have the digest {wanted.algorithm}:{found}, not {wanted}")
 
 
 def _inspector(expected: Expectations) -> Inspector | CompressedInspector:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from services.importer.background_scrub import ScrubLimits
 from services.importer.expectations import SitePolicy
 from services.importer.plugins import ImportPlugins, checked_injection
 from services.importer.sources.addresses import AddressRules
@@ -106,6 +107,16 @@ class ImporterSection(ServiceSettings):
         description="Age in seconds of bytes of no known image, from which on they are removed.",
     )
 
+    scrub_rate_bytes_s: int = Field(
+        default=8 * 1024**2,
+        ge=0,
+        le=2**40,
+        description="Bytes a second at which stored images are read again in the background; 0 is not at all.",
+    )
+    scrub_interval_s: float = Field(
+        default=7 * 24 * 3600.0, ge=1, description="Seconds of rest once all images have been read again."
+    )
+
     @field_validator("hash_algorithm")
     @classmethod
     def _is_known(cls, name: str) -> str:
@@ -180,6 +191,11 @@ class ImporterSection(ServiceSettings):
     def upload_limits(self) -> UploadLimits:
         """How long uploads may rest, and how many there may be."""
         return UploadLimits(self.upload_idle_s, self.max_uploads, self.upload_stall_timeout_s)
+
+    @property
+    def scrub_limits(self) -> ScrubLimits:
+        """How fast and how often stored images are read again."""
+        return ScrubLimits(self.scrub_rate_bytes_s, self.scrub_interval_s)
 
     @property
     def sweep_limits(self) -> SweepLimits:

@@ -13,6 +13,7 @@ import structlog
 from services.importer.expectations import SitePolicy
 from services.importer.import_pass import ImportPass
 from services.importer.one_pass import OnePass, stage
+from services.importer.origins import Origins
 from services.importer.sources.http import WebSource
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.commands import RecordStaged
@@ -32,8 +33,11 @@ SOURCE_PREFIX = "source-"
 class Staging:
     """Does the step STAGE."""
 
-    def __init__(self, source: WebSource, store: ImageStore, policy: SitePolicy, journal: Journal) -> None:
+    def __init__(
+        self, source: WebSource, store: ImageStore, policy: SitePolicy, journal: Journal, origins: Origins
+    ) -> None:
         self._source = source
+        self._origins = origins
         self._journal = journal
         self._store = store
         self._policy = policy
@@ -42,7 +46,8 @@ class Staging:
         """Download, check and keep the bytes that the import asked for.
 
         Raises:
-            SourceError, InvalidUriError: they cannot be had.
+            SourceError, InvalidUriError: they cannot be had, or the list that vouches for them cannot.
+            PublisherKeyError: the publisher's key can verify nothing.
             RefusedContentError, ImageTooLargeError: they are not what they should be.
             StoreFullError, StoreUnavailableError: they cannot be kept.
         """
@@ -51,20 +56,27 @@ class Staging:
         plugins = self._policy.plugins
         injected = plugins.injected_into(image, is_admin=is_admin)
         await self._remove_abandoned(image.id, operation)
+        expected = await self._origins.expected_of(asked)
         key = BlobKey(image.id, operation, f"{SOURCE_PREFIX}{run.nonce}")
         run.on_discard(lambda: self._store.delete(str(key)))
         total = _Total(asked.expected_size)
         pieces = self._source.download(
             asked.uri, max_size=self._policy.max_size, expected_size=asked.expected_size, announce=total.announce
         )
-        expectations = self._policy.expectations(image, size=asked.expected_size, digest=asked.expected_digest)
+        expectations = self._policy.expectations(
+            image,
+            size=asked.expected_size,
+            digest=asked.expected_digest,
+            listed_digest=expected.listed_digest,
+        )
         writer = await self._store.open_write(str(key))
         one_pass = (ImportPass if self._policy.decompresses(image) else OnePass)(expectations, writer)
         blob = await stage(one_pass, pieces, self._store.name, lambda done: run.tell_progress(done, total.size))
         log.info("image was staged", image_id=image.id, operation_id=operation, size_bytes=blob.size)
         blob = replace(blob, facts=plugins.kept(blob.facts))
         switched_off = plugins.switched_off(is_admin=is_admin)
-        return RecordStaged(operation, StagePurpose.IMPORT, blob, one_pass.received, injected, switched_off)
+        received, origin = one_pass.received, expected.origin
+        return RecordStaged(operation, StagePurpose.IMPORT, blob, received, injected, switched_off, origin)
 
     async def _remove_abandoned(self, image: ImageId, operation: OperationId) -> None:
         """Remove what an earlier attempt left unfinished when its worker was killed.

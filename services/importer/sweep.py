@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ import structlog
 
 from tintype.adapters.stores import Stores
 from tintype.domain.blob_keys import BlobKey
-from tintype.domain.errors import TintypeError
+from tintype.domain.errors import TintypeError, UploadBusyError
 from tintype.domain.events import (
     ImageDeleted,
     ImagePublished,
@@ -127,6 +128,7 @@ class Sweeper:
         unwanted = {ref.key for ref in leftovers(history, [BlobRef(store.name, blob.key) for blob in blobs])}
         known = _known_operations(history)
         now = self._clock.now()
+        committed = {blob.key for blob in blobs if blob.is_committed}
         for blob in blobs:
             age = now - blob.modified_at
             if not history:
@@ -135,8 +137,18 @@ class Sweeper:
                 is_due = age > timedelta(seconds=self._limits.upload_ttl_s)
             else:
                 is_due = False
+                is_forsaken = not blob.is_committed and blob.key in committed and blob.key not in unwanted
+                if is_forsaken and age > timedelta(seconds=self._limits.upload_ttl_s):
+                    await self._give_up_heal(store, blob.key)
             if is_due or blob.key in unwanted:
                 await self._remove(store, blob.key)
+
+    async def _give_up_heal(self, store: ImageStore, key: str) -> None:
+        """Remove what a heal has written that was killed, and not what it should have replaced."""
+        with suppress(UploadBusyError):  # it is not killed
+            writer = await store.open_write(key, replace=True)
+            await writer.abort()
+            log.info("unfinished heal removed", store=store.name, key=key)
 
     async def _remove(self, store: ImageStore, key: str) -> None:
         await store.delete(key)

@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 
+from services.signer.checkpoint_calls import CheckpointCalls
 from services.signer.key_calls import KeyCalls
 from services.signer.policy_calls import PolicyCalls
 from services.signer.verifier import SignatureVerifier
@@ -18,12 +19,15 @@ from tintype.runtime.grpc_server import caller_of
 
 
 class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
-    """Answers for one verifier, for the service's keys, and for policies."""
+    """Answers for one verifier, for the service's keys, for policies, and for checkpoints."""
 
-    def __init__(self, verifier: SignatureVerifier, keys: KeyCalls, policies: PolicyCalls) -> None:
+    def __init__(
+        self, verifier: SignatureVerifier, keys: KeyCalls, policies: PolicyCalls, checkpoints: CheckpointCalls
+    ) -> None:
         self._verifier = verifier
         self._keys = keys
         self._policies = policies
+        self._checkpoints = checkpoints
 
     async def SignDigest(
         self, request: pb.SignDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -57,7 +61,7 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.GetCheckpointRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Checkpoint:
         """A signed checkpoint of the log."""
-        raise NotImplementedError
+        return await self._checkpoints.get_checkpoint(request, context)
 
     async def VerifyDigest(
         self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -8,6 +8,8 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from services.signer.barbican_settings import BarbicanSection
+from services.signer.checkpointing import CheckpointLimits
 from tintype.domain.errors import InvalidIdentifierError, TintypeError
 from tintype.domain.values import project_id
 from tintype.runtime.settings import CommaSeparated, Section, ServiceSettings, Settings
@@ -65,6 +67,18 @@ class SignerSection(ServiceSettings):
         default=None,
         description="Directory of the service's own keys, which it signs attestations with; a first one is made there.",
     )
+    checkpoint_every: int = Field(
+        default=1000,
+        ge=0,
+        le=2**31,
+        description="A signed checkpoint of the log is published after so many events; 0 is never.",
+    )
+    checkpoint_interval_s: float = Field(
+        default=300.0,
+        ge=1,
+        le=7 * 24 * 3600,
+        description="Seconds after which an event is covered by a checkpoint, however few have come.",
+    )
     pkcs11_module: Path | None = Field(
         default=None,
         description="The PKCS #11 module (.so) of the token that the service's own keys lie in, instead of key_dir.",
@@ -109,6 +123,7 @@ class SignerSection(ServiceSettings):
         le=MAX_CHAIN_LENGTH,
         description="Certificates in a chain at most, the signer's and the root included.",
     )
+    barbican: BarbicanSection = BarbicanSection()
     projects: Mapping[str, ProjectSection] = Field(default_factory=dict)
 
     @field_validator("sign_for")
@@ -149,6 +164,11 @@ class SignerSection(ServiceSettings):
             clock_skew_s=_first(own.clock_skew_s, self.clock_skew_s),
             max_chain_length=_first(own.max_chain_length, self.max_chain_length),
         )
+
+    @property
+    def checkpoint_limits(self) -> CheckpointLimits:
+        """When a checkpoint is due."""
+        return CheckpointLimits(self.checkpoint_every, self.checkpoint_interval_s)
 
 
 class SignerSettings(Settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import signal
@@ -477,3 +478,149 @@ async def test_a_memory_store_can_be_full() -> None:
         await writer.append(b"12345")
     await writer.abort()
     assert await listed(store) == []
+
+
+async def replace(store: ImageStore, data: bytes, *, size: int | None = None) -> None:
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(data)
+    await writer.commit(size=len(data) if size is None else size, digests={})
+
+
+async def test_a_replacement_takes_the_place_of_the_bytes_at_its_commit(store: ImageStore) -> None:
+    await put(store, b"damaged")
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(b"sound")
+    assert await read(store) == b"damaged"
+    assert (await store.stat(KEY)).size == 7
+
+    await writer.commit(size=5, digests={})
+
+    assert await read(store) == b"sound"
+    assert [(stored.size, stored.is_committed) for stored in await listed(store)] == [(5, True)]
+
+
+async def test_a_replacement_that_is_given_up_changes_nothing(store: ImageStore) -> None:
+    await put(store, b"damaged")
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(b"sound")
+    await writer.abort()
+    with pytest.raises(BlobDamagedError):
+        await replace(store, b"sound", size=6)
+
+    assert await read(store) == b"damaged"
+    assert [stored.is_committed for stored in await listed(store)] == [True]
+
+
+async def test_a_replacement_of_bytes_that_are_gone_makes_them_anew(store: ImageStore) -> None:
+    await replace(store, b"sound")
+
+    assert await read(store) == b"sound"
+
+
+async def test_who_reads_while_bytes_are_replaced_reads_the_old_ones_to_their_end(store: ImageStore) -> None:
+    old = random.Random(1).randbytes(3 * MIB)
+    await put(store, old)
+    reading = store.read(KEY)
+    seen = [await anext(reading)]
+
+    await replace(store, b"sound")
+
+    assert b"".join([*seen, *[piece async for piece in reading]]) == old
+
+
+async def test_a_replacement_has_one_writer(store: ImageStore) -> None:
+    await put(store, b"damaged")
+    writer = await store.open_write(KEY, replace=True)
+    with pytest.raises(UploadBusyError):
+        await store.open_write(KEY, replace=True)
+    await writer.close()
+
+    await replace(store, b"sound")
+    assert await read(store) == b"sound"
+
+
+async def test_a_replacement_of_bytes_that_are_deleted_meanwhile_fails(store: ImageStore) -> None:
+    await put(store, b"damaged")
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(b"sound")
+    await store.delete(KEY)
+
+    with pytest.raises(StoreUnavailableError):
+        await writer.commit(size=5, digests={})
+    assert await listed(store) == []
+
+
+@pytest.mark.parametrize("leftover", ["linked", "renamed"])
+async def test_a_replacement_that_was_killed_between_its_names_is_gone_on_from(
+    files: FileImageStore, tmp_path: Path, leftover: str
+) -> None:
+    """Its file has two names then: the uncommitted one, and one beside or in the committed one's place."""
+    await put(files, b"damaged")
+    writer = await files.open_write(KEY, replace=True)
+    await writer.append(b"sound")
+    await writer.close()
+    uncommitted, committed = tmp_path / "store/uncommitted" / KEY, tmp_path / "store/blobs" / KEY
+    beside = committed.with_name(f".{committed.name}.replacing")
+    os.link(uncommitted, beside)
+    if leftover == "renamed":
+        beside.rename(committed)
+    expected = b"sound" if leftover == "renamed" else b"damaged"
+
+    again = await files.open_write(KEY, replace=True)
+    assert await read(files) == expected  # above all: opening for writing has not emptied what is committed
+    await again.append(b"sound again")
+    await again.commit(size=11, digests={})
+
+    assert await read(files) == b"sound again"
+    await files.delete(KEY)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+async def test_bytes_that_the_disk_cannot_read_are_damaged(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(files, b"bytes")
+
+    def bad_sector(descriptor: int, count: int, position: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", bad_sector)
+    with pytest.raises(BlobDamagedError):
+        await read(files)
+
+
+async def test_a_replacement_that_is_killed_at_any_instruction_leaves_whole_bytes(
+    files: FileImageStore, tmp_path: Path
+) -> None:
+    size = 300_000
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from tintype.adapters.filesystem.store import FileImageStore\n"
+        "async def main():\n"
+        "    store = FileImageStore('main', Path(sys.argv[1]))\n"
+        "    for turn in range(10**9):\n"
+        "        writer = await store.open_write(sys.argv[2], replace=True)\n"
+        f"        for _ in range(3): await writer.append(bytes([65 + turn % 2]) * {size // 3})\n"
+        f"        await writer.commit(size={size}, digests={{}})\n"
+        "        print(turn, flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    await put(files, b"A" * size)
+    chance = random.Random(9)
+    for _ in range(8):
+        with subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path / "store"), KEY],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        ) as process:
+            assert process.stdout is not None
+            for _ in range(chance.randint(1, 5)):
+                await asyncio.to_thread(process.stdout.readline)
+            for _ in range(chance.randint(0, 20_000)):  # any instruction of the next turn
+                pass
+            process.send_signal(signal.SIGKILL)
+        assert await read(files) in (b"A" * size, b"B" * size)
+        await replace(files, b"A" * size)
+        assert await read(files) == b"A" * size
+        assert [stored.is_committed for stored in await listed(files)] == [True]

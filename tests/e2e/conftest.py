@@ -14,6 +14,7 @@ from tests.e2e.stack import Stack
 
 ENVIRONMENT = {
     "TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1",
+    "TINTYPE_SIGNER__CHECKPOINT_EVERY": "5",
     **{f"TINTYPE_{name}__LEASE_S": "2" for name in ("IMPORTER", "CONVERTER", "SIGNER")},
 }
 

@@ -94,10 +94,12 @@ async def test_missing_pin_file_is_a_wrong_configuration(harness: TokenHarness) 
         await harness.open("first")
 
 
-async def test_refused_pin_is_tried_once_and_again_when_the_file_says_another(harness: TokenHarness) -> None:
+async def test_refused_pin_is_a_wrong_setting_and_tried_again_only_when_the_file_says_another(
+    harness: TokenHarness,
+) -> None:
     keys = TokenKeys(harness.token, SystemClock())
     harness.token.pin_file.write_text("0000-1111\n")
-    with pytest.raises(KeyManagerUnavailableError, match="PinIncorrect") as refused:
+    with pytest.raises(ConfigurationError, match="PinIncorrect") as refused:
         await keys.prepare("first")
     assert "0000-1111" not in str(refused.value)
     with pytest.raises(KeyManagerUnavailableError, match="not tried again"):

@@ -6,10 +6,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
+from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
 from tintype.adapters.nats.stream import StreamSettings, ensure_stream
+from tintype.codec.subjects import CHECKPOINT_STREAM
 from tintype.domain.errors import EventLogUnavailableError
+from tintype.ports.checkpoints import CheckpointLog
 from tintype.ports.event_log import EventLog
 
 
@@ -35,9 +38,20 @@ class EventLogConfiguration(Protocol):
 class OpenEventLog:
     """The log, and whether it can be reached."""
 
-    def __init__(self, connection: NatsConnection) -> None:
+    def __init__(self, connection: NatsConnection, replicas: int) -> None:
         self._connection = connection
         self.log: EventLog = NatsEventLog(connection)
+        self._replicas = replicas
+
+    async def checkpoints(self) -> CheckpointLog:
+        """The log of checkpoints, whose stream is made where it is missing.
+
+        Raises:
+            ConfigurationError: the stream is not what Tintype needs.
+            EventLogUnavailableError: no answer in time.
+        """
+        await ensure_stream(self._connection, StreamSettings(replicas=self._replicas), name=CHECKPOINT_STREAM)
+        return NatsCheckpointLog(self._connection)
 
     async def check(self) -> None:
         """Find out whether the log answers.
@@ -66,6 +80,6 @@ async def open_event_log(configuration: EventLogConfiguration, *, client_name: s
     )
     try:
         await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
-        yield OpenEventLog(connection)
+        yield OpenEventLog(connection, configuration.replicas)
     finally:
         await connection.close()

@@ -1,15 +1,21 @@
-"""``tintype admin``: work on the catalog and the log, for operators."""
+"""``tintype admin``: work on the catalog, the log and the stores, for operators."""
 
 from __future__ import annotations
 
 from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from tintype.cli.arguments import MAX_INT64
 from tintype.cli.bars import byte_bar
+from tintype.cli.local_file import write_whole
+from tintype.cli.plain import cell, is_empty, plain
+from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
 from tintype.cli.session import Session, command
 
-app = typer.Typer(help="Work on the catalog and the log, for operators.", no_args_is_help=True)
+app = typer.Typer(help="Work on the catalog, the log and the stores, for operators.", no_args_is_help=True)
 
 
 @command(app, "rebuild")
@@ -28,17 +34,86 @@ async def rebuild(session: Session) -> None:
     session.printer.one(state)
 
 
-@command(app, "check-log")
-async def check_log(session: Session) -> None:
-    """Read the whole log, and verify the chain of hashes of every image."""
-    from tintype.client import IntegrityError
+@command(app, "checkpoint")
+async def checkpoint(
+    session: Session,
+    max_position: Annotated[
+        int, typer.Option("--max-position", min=0, max=MAX_INT64, help="The newest one of this log position or before.")
+    ] = 0,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="FILE", help="Keep it here, for `check-log --since`.")
+    ] = None,
+) -> None:
+    """Show the newest signed checkpoint of the log."""
+    found = await session.client.admin.checkpoint(max_position=max_position)
+    if save:
+        write_whole(save, found.envelope)
+    if session.printer.is_table:
+        data = plain(found)
+        fields = data.items() if isinstance(data, dict) else ()
+        rows = [(key, cell(value)) for key, value in fields if key != "envelope" and not is_empty(value)]
+        session.printer.table(("Field", "Value"), rows)
+    else:
+        session.printer.one(found)
 
+
+@command(app, "check-log")
+async def check_log(
+    session: Session,
+    since: Annotated[
+        Path | None,
+        typer.Option("--since", metavar="FILE", help="A saved checkpoint: nothing before it may have changed or gone."),
+    ] = None,
+    trust_store: Annotated[
+        Path | None,
+        typer.Option(
+            "--trust-store",
+            metavar="DIR",
+            help="Certificates of the service's keys in DIR/service-keys, as `tintype key export` writes them. "
+            "Default: client.trust_store, or the keys that the signer lists.",
+        ),
+    ] = None,
+) -> None:
+    """Read the whole log, and verify the chain of hashes of every image, and all signed checkpoints."""
+    saved = since.read_bytes() if since else None
     with byte_bar("events") as report:
-        found = await session.client.events.check_log(on_progress=report)
+        found = await session.client.events.check_log(since=saved, trust_store=trust_store, on_progress=report)
     session.printer.one(found)
-    if found.faults:
-        raise IntegrityError(
-            f"the log is damaged in {len(found.faults)} places",
-            reason="LOG_CORRUPT",
-            hint="Compare it with a backup, and look for who could write to the log's files.",
-        )
+    if found.keys_from == "signer" and session.printer.is_table:
+        session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
+    found.require_sound()
+
+
+@command(app, "scrub")
+async def scrub(
+    session: Session,
+    store: Annotated[str, typer.Option("--store", metavar="NAME", help="Only copies in this store.")] = "",
+    rate: Annotated[
+        float, typer.Option("--rate", min=0, max=1e6, metavar="MB/S", help="Megabytes to read a second; 0 is no limit.")
+    ] = 0,
+    image: Annotated[str, typer.Option("--image", metavar="IMAGE", help="Only this image: its id or name.")] = "",
+) -> None:
+    """Read stored copies again, compare them with their digests, mark damaged ones, and heal them from other stores."""
+    from tintype.client import ScrubFinding, ScrubReport
+
+    image_id = await session.image_id(image) if image else ""
+    # Less than a byte a second would be no limit.
+    rate_bytes_s = max(1, int(rate * 1e6)) if rate else 0
+    findings: list[ScrubFinding] = []
+    state = None
+    with byte_bar("scrub") as report:
+        states = session.client.admin.scrub(store=store, rate_bytes_s=rate_bytes_s, image_id=image_id)
+        async with aclosing(states):
+            async for state in states:
+                if state.finding:
+                    findings.append(state.finding)
+                if report:
+                    report(state.done, state.total or None)
+    found = ScrubReport(state.done if state else 0, state.copies if state else 0, tuple(findings))
+    if session.printer.is_table:
+        session.printer.table(("Copies", "Bytes read", "Not sound", "Healed"), [scrub_row(found)])
+        if findings:
+            session.printer.table(FINDING_COLUMNS, [finding_row(finding) for finding in findings])
+    else:
+        session.printer.one(found)
+    found.require_sound()

@@ -22,6 +22,7 @@ from tintype.cli.arguments import (
 from tintype.cli.bars import byte_bar
 from tintype.cli.new_image import NewImage
 from tintype.cli.operation import follow_to_end
+from tintype.cli.origin import ChecksumsSignatureUrlOption, ChecksumsUrlOption, PublisherKeyOption, read_checksums
 from tintype.cli.session import Session, command, usage_error
 from tintype.cli.signing_options import SigningOptions
 from tintype.cli.trusting import (
@@ -84,12 +85,16 @@ async def create_via_import(
     file: Annotated[str | None, typer.Option(help="The bytes to stage and import; - is standard input.")] = None,
     expected_size: ExpectedSizeOption = None,
     expected_digest: ExpectedDigestOption = "",
+    checksums_url: ChecksumsUrlOption = "",
+    checksums_signature_url: ChecksumsSignatureUrlOption = "",
+    publisher_key: PublisherKeyOption = None,
     wait: WaitOption = False,
 ) -> None:
     """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
     method = _method(import_method, uri, file)
     if signing.is_given and file is None:
         raise usage_error("what is signed is sent from here: give a --file")
+    checksums = read_checksums(uri, checksums_url, checksums_signature_url, publisher_key)
     new.require_formats()
     if file is not None:
         _require_file(file)
@@ -107,7 +112,12 @@ async def create_via_import(
                 signer=signer,
             )
         operation = await session.client.images.import_(
-            image.id, method=method, uri=uri, expected_size=expected_size, expected_digest=expected_digest
+            image.id,
+            method=method,
+            uri=uri,
+            expected_size=expected_size,
+            expected_digest=expected_digest,
+            checksums=checksums,
         )
         await _finish(session, image.id, operation, wait=wait)
 

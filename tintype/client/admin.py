@@ -1,4 +1,4 @@
-"""What operators ask of the catalog."""
+"""What operators ask of the services."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
+from tintype.api.importer.v1 import importer_pb2
+from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding
-from tintype.client.models import RebuildProgress
+from tintype.client.custody import trust_part
+from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
 from tintype.client.transport import AS_ADMIN, Transport
 
 
 class Admin:
-    """Work on the catalog itself."""
+    """Work on the catalog, the log and the stores."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -31,3 +34,37 @@ class Admin:
         async with aclosing(messages):
             async for message in messages:
                 yield decoding.rebuild(message)
+
+    async def checkpoint(self, *, max_position: int = 0) -> SignedCheckpoint:
+        """The newest signed checkpoint of the log, or the newest one of ``max_position`` and before.
+
+        Save its ``envelope`` where whoever may write to the log may not: ``events.check_log(since=…)`` then proves that
+        nothing up to its position was changed, or has vanished.
+
+        Raises:
+            NotFoundError: there is none yet.
+            IntegrityError: what the signer hands out is no checkpoint.
+            ConfigurationError: the configuration names no signer.
+        """
+        request = signer_pb2.GetCheckpointRequest(max_position=max_position)
+        answer = await self._transport.call(self._transport.signer.GetCheckpoint, request)
+        with trust_part():
+            return decoding.checkpoint(answer)
+
+    async def scrub(
+        self, *, store: str = "", rate_bytes_s: int = 0, image_id: str = ""
+    ) -> AsyncGenerator[ScrubProgress, None]:
+        """Have the importer read stored copies again, of all images or of one, in all stores or in one; yield how far
+        it is, and each copy that is not sound. Damaged copies are marked, and healed from another store's.
+
+        ``rate_bytes_s`` bounds how fast it reads; 0 does not. Closing the iterator ends it; what is marked stays so.
+
+        Raises:
+            NotFoundError: there is no such image, or it has no bytes.
+            ClientError: the importer refused, or the stream broke: scrub again.
+        """
+        request = importer_pb2.ScrubRequest(store=store, rate_bytes_s=rate_bytes_s, image_id=image_id)
+        messages = self._transport.stream(self._transport.importer_admin.Scrub, request, extra_metadata=(AS_ADMIN,))
+        async with aclosing(messages):
+            async for message in messages:
+                yield decoding.scrub(message)

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import TypeVar
 
+from tintype.api.types.v1 import types_pb2
 from tintype.client.errors import InvalidRequestError
 from tintype.codec import values
-from tintype.domain.events import ImportMethod
+from tintype.domain.errors import PublisherKeyError
+from tintype.domain.events import ImportMethod, SignedChecksums
+from tintype.domain.openpgp import publisher_certificates
 from tintype.domain.values import ContainerFormat, DiskFormat, Visibility
 
 E = TypeVar("E", bound=StrEnum)
@@ -40,6 +43,20 @@ def import_method(method: ImportMethod | str | None, uri: str) -> ImportMethod:
     if method is None:
         return ImportMethod.WEB_DOWNLOAD if uri else ImportMethod.GLANCE_DIRECT
     return word(ImportMethod, "import method", method)
+
+
+def encode_checksums(checksums: SignedChecksums | None) -> types_pb2.SignedChecksums | None:
+    """A publisher's signed list; a secret key is found before it leaves this machine.
+
+    Raises:
+        InvalidRequestError: reason ``PUBLISHER_KEY``: the publisher's key is none, or a secret one.
+    """
+    if checksums is not None:
+        try:
+            publisher_certificates(checksums.publisher_key)
+        except PublisherKeyError as exc:
+            raise InvalidRequestError(exc.message, reason=exc.reason, hint=exc.hint) from None
+    return values.encode_checksums(checksums)
 
 
 def word(kind: type[E], what: str, value: object) -> E:

@@ -1,4 +1,4 @@
-"""From the catalog's and the importer's messages to the SDK's models."""
+"""From the services' messages to the SDK's models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
-from tintype.client.errors import ServiceDefectError
+from tintype.client.errors import IntegrityError, ServiceDefectError
 from tintype.client.models import (
     Image,
     ImageEvent,
@@ -21,12 +21,15 @@ from tintype.client.models import (
     PolicyVerdict,
     Progress,
     RebuildProgress,
+    ScrubFinding,
+    ScrubProgress,
     ServiceKey,
+    SignedCheckpoint,
     Upload,
 )
 from tintype.codec import events, images, values
 from tintype.codec.provenance import decode_provenance
-from tintype.domain.errors import TintypeError
+from tintype.domain.errors import CheckpointInvalidError, TintypeError
 from tintype.domain.provenance import Provenance
 
 
@@ -173,6 +176,47 @@ def change(message: catalog_pb2.WatchImagesResponse) -> ImageEvent | Progress | 
 def rebuild(message: catalog_pb2.RebuildProjectionResponse) -> RebuildProgress:
     """How far a rebuild is."""
     return RebuildProgress(message.position, message.head, message.images, message.switched)
+
+
+def checkpoint(message: signer_pb2.Checkpoint) -> SignedCheckpoint:
+    """A checkpoint, as its envelope tells it; its signature is not verified.
+
+    Raises:
+        IntegrityError: it is none.
+    """
+    from tintype.trust.checkpoints import opened
+
+    try:
+        sealed = opened(message.envelope)
+    except CheckpointInvalidError as exc:
+        raise IntegrityError(exc.message, reason=exc.reason, hint=exc.hint) from exc
+    told = sealed.checkpoint
+    return SignedCheckpoint(
+        number=message.number,
+        position=told.state.position,
+        events=told.state.events,
+        images=told.state.images,
+        root=f"sha256:{told.state.root}",
+        time=told.time,
+        previous=told.previous,
+        key_id=sealed.key_id,
+        complaint=values.decode_failure(message.complaint) if message.HasField("complaint") else None,
+        envelope=message.envelope.decode(),
+    )
+
+
+def scrub(message: importer_pb2.ScrubResponse) -> ScrubProgress:
+    """How far a scrub is, and what it found."""
+    told = message.finding
+    finding = ScrubFinding(
+        image_id=told.image_id,
+        store=told.store,
+        expected=told.expected,
+        found=told.found,
+        healed=told.healed,
+        failure=values.decode_failure(told.failure) if told.HasField("failure") else None,
+    )
+    return ScrubProgress(message.done, message.total, message.copies, finding if message.HasField("finding") else None)
 
 
 def policy_verdict(message: signer_pb2.PolicyVerdict) -> PolicyVerdict:

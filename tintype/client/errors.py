@@ -95,7 +95,7 @@ class ContentError(ClientError):
 
 
 class IntegrityError(ContentError):
-    """What arrived is not what the service says it sent, or the log's chain of hashes is broken."""
+    """What arrived is not what the service says it sent, or what it keeps is damaged: stored bytes, or the log."""
 
     default_reason = "INTEGRITY"
     default_hint = "Nothing was kept. Try again; if it lasts, an operator should check the store and the log."

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from tintype.client.decoding import understood
 from tintype.client.errors import InvalidRequestError
-from tintype.client.models import Event, ImageEvent, LogCheck, LogFault
+from tintype.client.models import Event, ImageEvent, LogCheck
 from tintype.client.transport import Transport
 from tintype.codec import cloudevents, subjects
-from tintype.domain.errors import EventTypeUnknownError, TintypeError
+from tintype.domain.errors import TintypeError
 from tintype.domain.events import EVENT_TOKENS
 from tintype.domain.values import image_id as checked_image_id
 from tintype.domain.values import project_id
 from tintype.ports.event_log import Selection
 
-if TYPE_CHECKING:
-    from tintype.client.log_reader import LogMessage, LogReader
-
 ALL_PROJECTS = "*"
-
-_MAX_FAULTS = 1000
 
 
 class Events:
@@ -62,70 +57,32 @@ class Events:
                     )
                 yield ImageEvent.of(event)
 
-    async def check_log(self, *, on_progress: Callable[[int, int | None], None] | None = None) -> LogCheck:
-        """Read the whole log, and verify the chain of hashes of every image in it.
+    async def check_log(
+        self,
+        *,
+        since: bytes | None = None,
+        trust_store: Path | str | None = None,
+        on_progress: Callable[[int, int | None], None] | None = None,
+    ) -> LogCheck:
+        """Read the whole log, and verify the chain of hashes of every image in it, and all published checkpoints.
 
-        It finds what was changed, and what is missing between two events of an image. That an image's newest events
-        are missing shows only against what somebody remembers of them.
+        The chains show what was changed, and what is missing between two events of an image. Checkpoints show that
+        newest events or whole images vanished, and that a history was written anew. ``since`` is one that you saved
+        (its envelope): nothing before it was changed or has vanished, or the answer has a fault
+        ``CHECKPOINT_MISMATCH``. The signatures are verified with the certificates in the directory ``trust_store``
+        (or ``config.trust_store``), else with the keys that the signer lists.
 
         Raises:
-            ServiceUnavailableError: the log does not answer.
+            ServiceUnavailableError: the log, or the signer, does not answer.
+            IntegrityError: ``since`` is no checkpoint, or its signature is not that of a trusted key.
+            ConfigurationError: neither a trust store nor a signer is given, and ``since`` needs one of them.
         """
+        from tintype.client.log_check import check_log
         from tintype.client.log_reader import open_log
 
-        chain = _Chains()
+        directory = trust_store or self._transport.config.trust_store
         async with open_log(self._transport) as log:
-            head = (await log.state()).state.last_seq
-            async with aclosing(_until(log, head)) as messages:
-                async for message in messages:
-                    chain.add(message)
-                    if on_progress:
-                        on_progress(message.position, head)
-        return LogCheck(chain.events, len(chain.tips), head, tuple(chain.faults))
-
-
-async def _until(log: LogReader, head: int) -> AsyncGenerator[LogMessage, None]:
-    if head == 0 or (await log.state()).state.messages == 0:
-        return
-    async with aclosing(log.follow([subjects.EVERY_EVENT], 0)) as messages:
-        async for message in messages:
-            if message.position <= head:
-                yield message
-            if message.position >= head:
-                return
-
-
-class _Chains:
-    """The newest version and hash of each image so far, and where its chain is broken."""
-
-    def __init__(self) -> None:
-        self.events = 0
-        self.tips: dict[str, tuple[int, str]] = {}
-        self.faults: list[LogFault] = []
-
-    def add(self, message: LogMessage) -> None:
-        """Hold an event against the one before it."""
-        self.events += 1
-        image = message.subject.split(".")[4]
-        try:
-            event = cloudevents.decode(message.subject, message.headers, message.payload, position=message.position)
-        except EventTypeUnknownError as exc:
-            self._fault(image, message.position, f"written by a newer release, and not checked: {exc}")
-            self.tips.pop(image, None)
-            return
-        except TintypeError as exc:
-            self._fault(image, message.position, str(exc))
-            return
-        version, previous = self.tips.get(image, (0, ""))
-        if event.version != version + 1:
-            self._fault(image, message.position, f"version {event.version} follows version {version}")
-        elif event.previous_hash != previous:
-            self._fault(image, message.position, "the hash of the event before it is another one")
-        self.tips[image] = (event.version, event.hash)
-
-    def _fault(self, image: str, position: int, message: str) -> None:
-        if len(self.faults) < _MAX_FAULTS:
-            self.faults.append(LogFault(image, position, message))
+            return await check_log(log, self._transport, since, Path(directory) if directory else None, on_progress)
 
 
 def _filters(project: str, image_id: str | None, types: Iterable[type[Event] | str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.client import decoding, filters
-from tintype.client.attributes import encode_given, import_method
+from tintype.client.attributes import encode_checksums, encode_given, import_method
 from tintype.client.custody import CustodyVerifier
 from tintype.client.downloads import Downloads
 from tintype.client.errors import InvalidRequestError
@@ -27,6 +27,7 @@ from tintype.client.models import (
     Progress,
     PropertyValue,
     Provenance,
+    SignedChecksums,
     Status,
     Trust,
     Upload,
@@ -260,22 +261,25 @@ class Images:
         method: ImportMethod | str | None = None,
         expected_size: int | None = None,
         expected_digest: str = "",
+        checksums: SignedChecksums | None = None,
         request_id: str | None = None,
         validate_only: bool = False,
     ) -> Operation:
         """Have the service fetch the image's bytes: from ``uri``, or without one those that were staged.
 
+        With ``checksums``, a publisher's signed list has to name the bytes' digest under the last segment of ``uri``.
         Returns at once: wait for the operation, or follow it.
 
         Raises:
             PreconditionError: the image has bytes, or gets them already, or nothing is staged.
-            InvalidRequestError: the URI or the digest cannot be read.
+            InvalidRequestError: the URI, the digest or the publisher's key cannot be read.
         """
         source = types_pb2.ImportSource(
             method=values.IMPORT_METHOD.encode(import_method(method, uri)),
             uri=uri,
             expected_size=expected_size,
             expected_digest=expected_digest,
+            checksums=encode_checksums(checksums),
         )
         request = pb.ImportImageRequest(
             image_id=image_id, source=source, request_id=request_id or new_request_id(), validate_only=validate_only

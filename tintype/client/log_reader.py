@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import nats.errors
@@ -58,29 +58,60 @@ class LogReader:
         if self._inbox is not None:
             self._inbox.interrupt()
 
-    async def state(self) -> StreamInfo:
+    async def state(self, stream: str = STREAM) -> StreamInfo:
         """What the stream says of itself.
 
         Raises:
             ServiceUnavailableError: NATS does not answer, or has no such stream.
         """
         try:
-            return await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(STREAM)
+            return await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(stream)
         except NATS_ERRORS as exc:
             raise _unavailable(exc) from exc
 
-    async def follow(self, filters: Sequence[str], after: int | None) -> AsyncGenerator[LogMessage, None]:
+    async def last_position(self, stream: str) -> int:
+        """The position of the stream's newest message; 0 where there is none, or no such stream.
+
+        Raises:
+            ServiceUnavailableError: NATS does not answer.
+        """
+        try:
+            found = await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(stream)
+        except nats.js.errors.NotFoundError:
+            return 0
+        except NATS_ERRORS as exc:
+            raise _unavailable(exc) from exc
+        return found.state.last_seq if found.state.messages else 0
+
+    async def read(self, stream: str, subject: str, head: int) -> AsyncGenerator[LogMessage, None]:
+        """Yield every message of the stream up to position ``head``, which has to be that of a message.
+
+        Raises:
+            ServiceUnavailableError: NATS does not answer within ``config.retry_s``.
+        """
+        if head == 0:
+            return
+        async with aclosing(self.follow([subject], 0, stream=stream)) as messages:
+            async for message in messages:
+                if message.position <= head:
+                    yield message
+                if message.position >= head:
+                    return
+
+    async def follow(
+        self, filters: Sequence[str], after: int | None, *, stream: str = STREAM
+    ) -> AsyncGenerator[LogMessage, None]:
         """Yield every message of ``filters`` behind position ``after`` (``None``: from now on), and go on for ever.
 
         Raises:
             ServiceUnavailableError: NATS does not answer within ``config.retry_s``.
         """
         if after is None:
-            after = (await self.state()).state.last_seq
+            after = (await self.state(stream)).state.last_seq
         backoff = self._transport.backoff()
         while True:
             try:
-                async with self._consumer(filters, after) as messages:
+                async with self._consumer(stream, filters, after) as messages:
                     expected = 1
                     while True:
                         message, sequence = await messages.next()
@@ -95,7 +126,7 @@ class LogReader:
                     raise _unavailable(exc) from exc
 
     @asynccontextmanager
-    async def _consumer(self, filters: Sequence[str], after: int) -> AsyncIterator[_Inbox]:
+    async def _consumer(self, stream: str, filters: Sequence[str], after: int) -> AsyncIterator[_Inbox]:
         inbox = self._inbox = _Inbox(self._client)
         subject = self._client.new_inbox()
         subscription = await self._client.subscribe(subject, cb=inbox.take)
@@ -113,7 +144,7 @@ class LogReader:
                 mem_storage=True,
                 num_replicas=1,
             )
-            await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).add_consumer(STREAM, config)
+            await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).add_consumer(stream, config)
             yield inbox
         finally:
             if not self._client.is_closed:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tintype.client.errors import IntegrityError, ServiceUnavailableError
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
@@ -32,8 +33,10 @@ from tintype.domain.events import (
     ImportMethod,
     ImportPlugin,
     ImportRequested,
+    Origin,
     Progress,
     RecordedEvent,
+    SignedChecksums,
     Step,
     Verification,
 )
@@ -76,13 +79,19 @@ __all__ = [
     "Operation",
     "OperationKind",
     "OperationState",
+    "Origin",
     "PluginState",
     "PolicyVerdict",
     "Progress",
     "PropertyValue",
     "Provenance",
     "RebuildProgress",
+    "ScrubFinding",
+    "ScrubProgress",
+    "ScrubReport",
     "ServiceKey",
+    "SignedCheckpoint",
+    "SignedChecksums",
     "SignedDigest",
     "Status",
     "Step",
@@ -273,21 +282,133 @@ class RebuildProgress:
 
 @dataclass(frozen=True, slots=True)
 class LogFault:
-    """Where the log is not what was once written."""
+    """Where the log is not what was once written.
+
+    ``reason`` is ``LOG_CORRUPT`` where an image's chain of hashes is broken, and one of a checkpoint's reasons where
+    the log is not what a checkpoint says, or that one is not genuine; then ``image_id`` is empty.
+    """
 
     image_id: str
     position: int
     message: str
+    reason: str = "LOG_CORRUPT"
 
 
 @dataclass(frozen=True, slots=True)
 class LogCheck:
-    """What a check of the whole log found: all is well where there are no ``faults``."""
+    """What a check of the whole log found: all is well where there are no ``faults``.
+
+    ``checkpoints`` are how many the log was held against and agreed with, ``covered`` the position of the last of
+    them: nothing up to there was changed, or has vanished. ``keys_from`` says whose word for the service's keys was
+    taken: ``trust store``, ``signer``, or ``nobody`` where no signature was verified.
+    """
 
     events: int
     images: int
     head: int
     faults: tuple[LogFault, ...]
+    checkpoints: int = 0
+    covered: int = 0
+    keys_from: str = "nobody"
+
+    def require_sound(self) -> None:
+        """Check that there are no faults.
+
+        Raises:
+            IntegrityError: there are; its reason is that of a checkpoint where one of them is about a checkpoint.
+        """
+        if not self.faults:
+            return
+        worst = next((fault for fault in self.faults if not fault.image_id), self.faults[0])
+        more = f", and {len(self.faults) - 1} faults more" if len(self.faults) > 1 else ""
+        about = f"image {worst.image_id} at position {worst.position}: " if worst.image_id else ""
+        raise IntegrityError(
+            f"the log is damaged: {about}{worst.message}{more}",
+            reason=worst.reason,
+            hint="Keep the log as it is, compare it with a backup, and look for who could write to its files.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SignedCheckpoint:
+    """A signed statement about the whole log up to ``position``; not verified.
+
+    ``root`` is over the newest events of all ``images``; ``previous`` is the digest of the checkpoint before it.
+    ``envelope`` is what to save (JSON). ``complaint`` says why the signer publishes no further ones, if it does not.
+    """
+
+    number: int
+    position: int
+    events: int
+    images: int
+    root: str
+    time: datetime
+    previous: str
+    key_id: str
+    complaint: Failure | None
+    envelope: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubFinding:
+    """What became of a copy that is not sound, or that could not be looked at.
+
+    ``expected`` and ``found`` are digests (ALGORITHM:HEX); ``found`` is empty where the copy cannot be read. It was
+    ``healed``, or ``failure`` says why not. ``STORE_UNAVAILABLE`` says nothing about the copy.
+    """
+
+    image_id: str
+    store: str
+    expected: str
+    found: str
+    healed: bool
+    failure: Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubProgress:
+    """How far a scrub is: bytes read of ``total``, copies looked at, and what was found just now."""
+
+    done: int
+    total: int
+    copies: int
+    finding: ScrubFinding | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubReport:
+    """What a whole scrub found: all copies are sound where there are no ``findings`` but healed ones."""
+
+    done: int
+    copies: int
+    findings: tuple[ScrubFinding, ...]
+
+    def require_sound(self) -> None:
+        """Check that every copy is sound, or was healed.
+
+        Raises:
+            IntegrityError: reason ``BLOB_DAMAGED``: some are damaged.
+            ServiceUnavailableError: reason ``STORE_UNAVAILABLE``: none is known to be, and some could not be read.
+        """
+        left = [finding for finding in self.findings if not finding.healed]
+        if not left:
+            return
+        worst = next((finding for finding in left if not _says_nothing(finding)), left[0])
+        more = f", and {len(left) - 1} more" if len(left) > 1 else ""
+        where = f"image {worst.image_id}" + (f" in store {worst.store!r}" if worst.store else "")
+        why = f": {worst.failure.message}" if worst.failure else ""
+        hint = worst.failure.hint if worst.failure else ""
+        if _says_nothing(worst):
+            raise ServiceUnavailableError(
+                f"a copy of {where} could not be read{more}{why}", reason="STORE_UNAVAILABLE", hint=hint
+            )
+        raise IntegrityError(
+            f"the copy of {where} is damaged, and was not healed{more}{why}", reason="BLOB_DAMAGED", hint=hint
+        )
+
+
+def _says_nothing(finding: ScrubFinding) -> bool:
+    return finding.failure is not None and finding.failure.reason == "STORE_UNAVAILABLE" and not finding.found
 
 
 @dataclass(frozen=True, slots=True)

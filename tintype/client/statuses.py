@@ -30,8 +30,10 @@ BY_CATEGORY: Mapping[type[domain.TintypeError], type[errors.ClientError]] = {
     domain.UnavailableError: errors.ServiceUnavailableError,
     domain.AbandonedError: errors.CancelledOperationError,
     domain.InternalError: errors.ServiceDefectError,
+    # Damage to the service; to whoever wants the bytes it is about them.
+    domain.BlobDamagedError: errors.IntegrityError,
 }
-"""Each category of the domain's tree, and what it is on this side."""
+"""Each category of the domain's tree, and what it is on this side; the nearest one counts."""
 
 BY_CODE: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidRequestError,
@@ -50,10 +52,9 @@ BY_CODE: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
 """For a status without an ErrorInfo; any other code is a defect of the service."""
 
 _CLASSES: Mapping[str, type[errors.ClientError]] = {
-    error.reason: BY_CATEGORY[category]
+    error.reason: next(BY_CATEGORY[category] for category in error.__mro__ if category in BY_CATEGORY)
     for error in domain.every_error()
-    for category in error.__mro__
-    if category in BY_CATEGORY
+    if error is not domain.TintypeError
 }
 
 

@@ -155,6 +155,8 @@ class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
     rebuild = iterating(admin.Admin.rebuild)
+    checkpoint = waiting(admin.Admin.checkpoint)
+    scrub = iterating(admin.Admin.scrub)
 
 
 class Policy(_Face[policy.Policy]):

@@ -2,6 +2,7 @@
 
     tintype.v1.<project>.image.<image id>.<event token>     events: the stream keeps them
     tintype.v1.<project>.progress.<image id>                progress: kept nowhere
+    tintype.v1.checkpoint                                   signed checkpoints: a stream of their own keeps them
 
 Every id is checked before it becomes a token, so that no id can widen a filter or reach into another project.
 """
@@ -21,6 +22,12 @@ PREFIX = "tintype.v1"
 
 EVERY_EVENT = f"{PREFIX}.*.image.>"
 """All events of all projects: what the stream takes in."""
+
+CHECKPOINT_STREAM = "TINTYPE_CHECKPOINTS"
+"""The JetStream stream that keeps the signed checkpoints."""
+
+CHECKPOINT_SUBJECT = f"{PREFIX}.checkpoint"
+"""All that it takes in; no project has that subject, as an event's has more tokens."""
 
 
 def event_subject(event: NewEvent) -> str:

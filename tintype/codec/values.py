@@ -213,7 +213,7 @@ def encode_source(source: ImportSource) -> pb.ImportSource:
         uri=source.uri,
         expected_size=source.expected_size,
         expected_digest=str(source.expected_digest or ""),
-        checksums=_encode_checksums(source.checksums),
+        checksums=encode_checksums(source.checksums),
     )
 
 
@@ -232,7 +232,8 @@ def decode_source(message: pb.ImportSource) -> ImportSource:
     )
 
 
-def _encode_checksums(checksums: SignedChecksums | None) -> pb.SignedChecksums | None:
+def encode_checksums(checksums: SignedChecksums | None) -> pb.SignedChecksums | None:
+    """A publisher's signed list."""
     if checksums is None:
         return None
     return pb.SignedChecksums(

@@ -679,11 +679,32 @@ class PublisherKeyError(InvalidArgumentError):
     hint = "Give the publisher's OpenPGP certificate, as `gpg --export --armor` writes it."
 
 
+class CheckpointInvalidError(RefusedContentError):
+    """A checkpoint of the log cannot be read, does not follow the one before it, or its signature is not the key's."""
+
+    reason = "CHECKPOINT_INVALID"
+    hint = "Do not rely on it. Get the checkpoint that you saved, or look for who could write to the log."
+
+
+class CheckpointMismatchError(RefusedContentError):
+    """The log is not the one that a signed checkpoint was made of: events were changed, or have vanished."""
+
+    reason = "CHECKPOINT_MISMATCH"
+    hint = "Keep the log as it is, compare it with a backup, and look for who could write to its files."
+
+
 class ServiceKeyNotFoundError(NotFoundError):
     """The service has no key of that id."""
 
     reason = "SERVICE_KEY_NOT_FOUND"
     hint = "`tintype key list` shows the keys that there are."
+
+
+class CheckpointNotFoundError(NotFoundError):
+    """The signer has published no checkpoint of the log yet, or none up to that position."""
+
+    reason = "CHECKPOINT_NOT_FOUND"
+    hint = "One is published every signer.checkpoint_every events, and signer.checkpoint_interval_s after the last one."
 
 
 class CopyNotFoundError(NotFoundError):
@@ -885,9 +906,10 @@ class InternalError(TintypeError):
 
 
 class BlobDamagedError(InternalError):
-    """Stored bytes are not what was written."""
+    """Stored bytes are not what was written, in every copy that there is."""
 
     reason = "BLOB_DAMAGED"
+    hint = "An operator should look at the store, and at a backup; `tintype admin scrub` tells which copies are sound."
 
 
 class LogCorruptError(InternalError):

@@ -82,13 +82,17 @@ class ImageStore(Protocol):
         """The configured name."""
         ...
 
-    async def open_write(self, key: str, *, resume: bool = False) -> BlobWriter:
+    async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> BlobWriter:
         """Begin a staged write, or go on with an interrupted one.
+
+        With ``replace`` bytes may be committed under the key: they stay as they are until the commit, which puts the
+        new ones in their place at once; whoever reads them meanwhile reads them to their end. That is for healing a
+        damaged copy: the bytes of an image never change.
 
         Raises:
             UploadBusyError: another writer is at it.
             BlobNotFoundError: there is nothing to resume.
-            AlreadyExistsError: bytes of that key are committed.
+            AlreadyExistsError: bytes of that key are committed, and are not to be replaced.
         """
         ...
 
@@ -97,6 +101,7 @@ class ImageStore(Protocol):
 
         Raises:
             BlobNotFoundError: nothing committed under that key.
+            BlobDamagedError: the store has the bytes, and cannot read some of them.
         """
         ...
 

@@ -66,6 +66,11 @@ class Health:
             await self.servicer.set(name, serving if is_serving else not_serving)
         self.is_serving = is_serving
 
+    async def set_part(self, name: str, is_serving: bool) -> None:
+        """Say whether a part works that is no service of its own; the server as a whole does not go by it."""
+        status = health_pb2.HealthCheckResponse.SERVING if is_serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        await self.servicer.set(name, status)
+
 
 @asynccontextmanager
 async def serving(

@@ -46,12 +46,15 @@ class Service:
     ``registrations`` add its servicers to the gRPC server and ``service_names`` are their full protobuf names, for
     health and reflection. ``background`` are coroutine functions that run as long as the service does: one that ends or
     raises ends the process. ``health_checks`` raise a :class:`TintypeError` while the service cannot answer calls.
+    ``part_checks`` raise one while a part does not work without which the service goes on: under its own name gRPC
+    health says so of that part alone.
     """
 
     registrations: Sequence[Registration] = ()
     service_names: Sequence[str] = ()
     background: Mapping[str, Callable[[], Coroutine[None, None, None]]] = field(default_factory=dict)
     health_checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    part_checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
 
 
 Build = Callable[[S, AsyncExitStack], Awaitable[Service]]
@@ -119,7 +122,7 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
             serving(service.registrations, service.service_names, own.listen, own.drain_s) as (address, state),
         ):
             log.info("service started", address=address)
-            watch = _watch_health(service.health_checks, state, lambda: _tell_ready(ready_file, address))
+            watch = _watch_health(service, state, lambda: _tell_ready(ready_file, address))
             async with _Background({"health": lambda: watch, "stalls": watch_for_stalls}) as watching:
                 await _first(stop.wait(), background.failed(), watching.failed())
                 log.info("service is draining", drain_s=own.drain_s)
@@ -181,19 +184,19 @@ class _Background:
             raise InternalError(f"background task {self._tasks[task]!r} ended by itself")
 
 
-async def _watch_health(
-    checks: Mapping[str, Callable[[], Awaitable[None]]], state: Health, tell_ready: Callable[[], None]
-) -> None:
+async def _watch_health(service: Service, state: Health, tell_ready: Callable[[], None]) -> None:
     is_ready = False
     complaint = ""
     while True:
-        before, complaint = complaint, await _complaint(checks)
+        before, complaint = complaint, await _complaint(service.health_checks)
         is_healthy = not complaint
         if complaint and complaint != before:
             log.warning("health check failed", error=complaint)
         if is_healthy is not state.is_serving:
             log.info("service became ready" if is_healthy else "service became unready")
             await state.set(is_healthy)
+        for name, check in service.part_checks.items():
+            await state.set_part(name, not await _complaint({name: check}))
         if is_healthy and not is_ready:
             is_ready = True
             tell_ready()

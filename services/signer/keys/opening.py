@@ -1,14 +1,18 @@
-"""The key manager of the service's own keys, as the settings name it."""
+"""The key managers that the settings name: of the service's own keys, and of publishers' certificates."""
 
 from __future__ import annotations
 
+import time
 from contextlib import AsyncExitStack
 from importlib.util import find_spec
 
+from services.signer.keys.directory import CertificateDirectory
 from services.signer.keys.key_directory import KeyDirectory
 from services.signer.keys.names import new_key_id
+from services.signer.keys.several import SeveralSources
 from services.signer.settings import SignerSection
 from tintype.domain.errors import ConfigurationError
+from tintype.ports.certificates import CertificateSource
 from tintype.ports.clock import Clock
 from tintype.ports.service_keys import ServiceKeys
 
@@ -41,3 +45,22 @@ async def open_service_keys(own: SignerSection, clock: Clock, stack: AsyncExitSt
     in_files = KeyDirectory(own.key_dir, clock)
     await in_files.prepare(first_key_id)
     return in_files
+
+
+def open_certificates(own: SignerSection, stack: AsyncExitStack) -> CertificateSource:
+    """Where publishers' certificates are: the directory, and behind it a Barbican.
+
+    Raises:
+        ConfigurationError: the Barbican is set up wrongly, or what speaks to it is not installed.
+        KeyPermissionsError: others may read the password for it.
+    """
+    directory = CertificateDirectory(own.certificate_dir)
+    if not own.barbican.is_set:
+        return directory
+    if find_spec("barbicanclient") is None:
+        raise ConfigurationError("signer.barbican: install what speaks to Barbican: pip install 'tintype[barbican]'")
+    from services.signer.keys.barbican import BarbicanCertificates
+
+    barbican = BarbicanCertificates(own.barbican, monotonic=time.monotonic)
+    stack.push_async_callback(barbican.aclose)
+    return SeveralSources([directory, barbican] if own.certificate_dir else [barbican])

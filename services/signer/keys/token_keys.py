@@ -72,7 +72,14 @@ class TokenKeys:
                 token_objects.make(session, first_key_id, self._clock.now())
             return token_objects.service_keys(session)
 
-        if not any(key.is_active for key in await self._do(work)):
+        try:
+            keys = await self._do(work)
+        except KeyManagerUnavailableError as exc:
+            if self._refused_pin is None:
+                raise
+            # Whoever restarts the service tries the PIN again: this is not to be tried before it is corrected.
+            raise ConfigurationError(f"signer.pkcs11_pin_file: {exc.message}") from exc
+        if not any(key.is_active for key in keys):
             raise KeyUnreadableError(f"token {self._token.label!r} has certificates, and no private key that signs")
 
     async def keys(self) -> Sequence[ServiceKey]:

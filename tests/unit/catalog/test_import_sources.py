@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from services.catalog.import_sources import checked_source
-from tintype.domain.errors import ImageTooLargeError, InvalidSizeError, InvalidUriError, TintypeError
-from tintype.domain.events import ImportMethod, ImportSource
+from tintype.domain.errors import (
+    ImageTooLargeError,
+    InvalidSizeError,
+    InvalidUriError,
+    PublisherKeyError,
+    TintypeError,
+)
+from tintype.domain.events import ImportMethod, ImportSource, SignedChecksums
 
 MAX = 1000
 
@@ -72,3 +80,39 @@ def test_staged_bytes_have_no_uri() -> None:
 def test_an_expected_size_is_within_the_site_s_limit(size: int, refusal: type[TintypeError]) -> None:
     with pytest.raises(refusal):
         checked_source(ImportSource(ImportMethod.GLANCE_DIRECT, "", size), max_size_bytes=MAX)
+
+
+KEY = b"\xc6\x03\x04ab"
+SUMS = SignedChecksums("https://example.org/SUMS", "https://example.org/SUMS.sign", KEY)
+
+
+def asked(checksums: SignedChecksums, uri: str = "https://example.org/disk.raw") -> ImportSource:
+    return ImportSource(ImportMethod.WEB_DOWNLOAD, uri, checksums=checksums)
+
+
+@pytest.mark.parametrize("checksums", [SUMS, replace(SUMS, signature_uri="")])
+def test_a_signed_list_is_taken(checksums: SignedChecksums) -> None:
+    source = asked(checksums)
+    assert checked_source(source, max_size_bytes=MAX) is source
+
+
+@pytest.mark.parametrize(
+    ("source", "refusal"),
+    [
+        (asked(replace(SUMS, uri="")), InvalidUriError),
+        (asked(replace(SUMS, uri="file:///etc/passwd")), InvalidUriError),
+        (asked(replace(SUMS, signature_uri="SUMS.sign")), InvalidUriError),
+        (asked(replace(SUMS, signature_uri="https://user:secret@example.org/")), InvalidUriError),
+        (asked(SUMS, "https://example.org/images/"), InvalidUriError),
+        (ImportSource(ImportMethod.GLANCE_DIRECT, checksums=SUMS), InvalidUriError),
+        (asked(replace(SUMS, publisher_key=b"")), PublisherKeyError),
+        (asked(replace(SUMS, publisher_key=b"key")), PublisherKeyError),
+        (asked(replace(SUMS, publisher_key=KEY * 20_000)), PublisherKeyError),
+        (asked(replace(SUMS, publisher_key=b"\xc5\x03\x04ab")), PublisherKeyError),
+        (asked(replace(SUMS, publisher_key=KEY + b"\xc7\x03\x04ab")), PublisherKeyError),
+        (asked(replace(SUMS, publisher_key=b"-----BEGIN PGP PRIVATE KEY BLOCK-----")), PublisherKeyError),
+    ],
+)
+def test_a_signed_list_that_cannot_be_asked_for_is_refused(source: ImportSource, refusal: type[TintypeError]) -> None:
+    with pytest.raises(refusal):
+        checked_source(source, max_size_bytes=MAX)

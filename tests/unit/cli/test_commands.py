@@ -349,6 +349,48 @@ def test_import_prints_the_id_at_once(tintype: Tintype, services: FakeServices) 
     assert request.source.method == types_pb2.IMPORT_METHOD_WEB_DOWNLOAD
 
 
+# A packet of the right kind: whether it is a key is the service's to find out.
+KEY = b"\xc6\x03\x04ab"
+ORIGIN = "--checksums-url http://example.org/SUMS --publisher-key key"
+
+
+def test_an_import_asks_for_its_origin(tintype: Tintype, services: FakeServices, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    command = f"image create-via-import N --uri http://example.org/disk {FORMATS} {ORIGIN}"
+
+    assert tintype(*split(f"{command} --checksums-signature-url http://example.org/SUMS.sign")).code == 0
+
+    request = services.requests[-1]
+    assert isinstance(request, pb.ImportImageRequest)
+    assert request.source.checksums == types_pb2.SignedChecksums(
+        uri="http://example.org/SUMS", signature_uri="http://example.org/SUMS.sign", publisher_key=KEY
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ("--uri http://example.org/disk --checksums-url http://example.org/SUMS", KEY),
+        ("--uri http://example.org/disk --publisher-key key", KEY),
+        ("--uri http://example.org/disk --checksums-signature-url http://example.org/SUMS.sign", KEY),
+        (f"--uri http://example.org/disk/ {ORIGIN}", KEY),
+        (f"--file key {ORIGIN}", KEY),
+        (f"--uri http://example.org/disk {ORIGIN}", b"no key"),
+        (f"--uri http://example.org/disk {ORIGIN}", b""),
+        (f"--uri http://example.org/disk {ORIGIN}", b"\xc5\x03\x04ab"),  # a secret key
+        (f"--uri http://example.org/disk {ORIGIN}", b"\xc6\x03\x04ab" * 20_000),
+    ],
+)
+def test_an_origin_that_cannot_be_asked_for_makes_no_image(
+    tintype: Tintype, services: FakeServices, tmp_path: Path, options: str, key: bytes
+) -> None:
+    (tmp_path / "key").write_bytes(key)
+
+    assert tintype(*split(f"image create-via-import N {FORMATS} {options}")).code == ExitCode.USAGE
+
+    assert services.images == {}
+
+
 def test_a_direct_import_stages_its_file(tintype: Tintype, services: FakeServices, tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(DISK)
 

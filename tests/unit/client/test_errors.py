@@ -39,7 +39,7 @@ def test_what_a_refusal_is_based_on_arrives() -> None:
 
 
 def test_every_category_of_the_service_is_mapped() -> None:
-    assert set(domain.TintypeError.__subclasses__()) == set(statuses.BY_CATEGORY)
+    assert set(domain.TintypeError.__subclasses__()) <= set(statuses.BY_CATEGORY)
 
 
 @pytest.mark.parametrize("code", [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK])

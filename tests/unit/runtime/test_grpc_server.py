@@ -17,6 +17,7 @@ from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError, SignatureInvalidError
 from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, caller_of, serving
+from tintype.runtime.service import Service, _watch_health
 
 SERVICE = "tintype.api.signer.v1.SignerService"
 DEADLINE_S = 10
@@ -192,3 +193,39 @@ async def test_error_in_the_middle_of_a_stream_has_its_reason() -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
     assert reason_of(caught.value) == "SIGNATURE_INVALID"
+
+
+async def test_a_part_that_fails_leaves_the_server_as_a_whole_serving(server: Server) -> None:
+    await server.health.set(True)
+    await server.health.set_part("tintype.part", False)
+    not_serving, serving_ = health_pb2.HealthCheckResponse.NOT_SERVING, health_pb2.HealthCheckResponse.SERVING
+    assert [await server.health_of(name) for name in ("tintype.part", "", SERVICE)] == [
+        not_serving,
+        serving_,
+        serving_,
+    ]
+
+    await server.health.set_part("tintype.part", True)
+    assert await server.health_of("tintype.part") == serving_
+
+
+async def test_a_services_parts_are_watched_beside_its_health(server: Server) -> None:
+    async def well() -> None:
+        """Raise nothing."""
+
+    async def broken() -> None:
+        raise ConfigurationError("no more")
+
+    ready = asyncio.Event()
+    service = Service(health_checks={"log": well}, part_checks={"tintype.part": broken, "tintype.other": well})
+    watching = asyncio.create_task(_watch_health(service, server.health, ready.set))
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await ready.wait()
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+    names = ("", "tintype.part", "tintype.other")
+    statuses = [health_pb2.HealthCheckResponse.ServingStatus.Name(await server.health_of(name)) for name in names]
+    assert statuses == ["SERVING", "NOT_SERVING", "SERVING"]

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import NameOID
 
+from services.signer.checkpoint_calls import CheckpointCalls
+from services.signer.checkpointing import Checkpointing, CheckpointLimits
 from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
 from services.signer.policy_calls import PolicyCalls
@@ -23,6 +25,7 @@ from services.signer.servicer import SignerServicer
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
+from tintype.adapters.memory.checkpoints import MemoryCheckpointLog
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.events.v1 import events_pb2
@@ -50,6 +53,7 @@ from tintype.domain.events import (
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import CommandId, PropertyValue, Received
 from tintype.runtime import worker as worker_module
+from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
 from tintype.testing.clock import START, FakeClock
@@ -253,7 +257,9 @@ async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestRespo
     bench = Bench()
     keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
     policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
-    return await SignerServicer(bench.verifier, keys, policies).VerifyDigest(request, context)
+    limits = CheckpointLimits(1000, 300)
+    checkpoints = CheckpointCalls(Checkpointing(bench.log, MemoryCheckpointLog(), bench.keys, SystemClock(), limits))
+    return await SignerServicer(bench.verifier, keys, policies, checkpoints).VerifyDigest(request, context)
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}

@@ -6,6 +6,7 @@ One writer per key is held by ``flock`` on the uncommitted file, which the kerne
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import os
 import uuid
@@ -21,6 +22,7 @@ from tintype.adapters.filesystem.writer import FileWriter
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
     AlreadyExistsError,
+    BlobDamagedError,
     BlobNotFoundError,
     InvalidIdentifierError,
     StoreUnavailableError,
@@ -32,6 +34,8 @@ from tintype.ports.image_store import StoredBlob
 PIECE_SIZE = 1024 * 1024
 _OPEN_ATTEMPTS = 10
 _CHECK_TIMEOUT_S = 10.0
+_UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
+"""A bad sector, and what file systems say whose own checksums do not fit."""
 
 
 class FileImageStore:
@@ -60,26 +64,27 @@ class FileImageStore:
         """End the store's threads."""
         await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
 
-    async def open_write(self, key: str, *, resume: bool = False) -> FileWriter:
+    async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> FileWriter:
         """Begin a staged write, or go on with an interrupted one.
 
         Raises:
             UploadBusyError: another writer is at it.
             BlobNotFoundError: there is nothing to resume.
-            AlreadyExistsError: bytes of that key are committed.
+            AlreadyExistsError: bytes of that key are committed, and are not to be replaced.
         """
         parsed = BlobKey.parse(key)
         # A descriptor that nobody closed would keep its lock, and every later writer out.
         descriptor, offset = await self._threads.run(
-            lambda: self._open_locked(parsed, resume), undo=lambda opened: os.close(opened[0])
+            lambda: self._open_locked(parsed, resume, replace), undo=lambda opened: os.close(opened[0])
         )
-        return FileWriter(self._tree, self._threads, parsed, descriptor, offset)
+        return FileWriter(self._tree, self._threads, parsed, descriptor, offset, replace=replace)
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Yield committed bytes from ``offset``, ``length`` at most, in pieces of at most 1 MiB.
 
         Raises:
             BlobNotFoundError: nothing committed under that key.
+            BlobDamagedError: the disk cannot read some of them.
         """
         return self._read(COMMITTED, BlobKey.parse(key), offset, length)
 
@@ -134,7 +139,7 @@ class FileImageStore:
 
     # --- in threads ---------------------------------------------------------------------------------------------------
 
-    def _open_locked(self, key: BlobKey, resume: bool) -> tuple[int, int]:
+    def _open_locked(self, key: BlobKey, resume: bool, replace: bool) -> tuple[int, int]:
         flags = os.O_RDWR | (0 if resume else os.O_CREAT)
         for _ in range(_OPEN_ATTEMPTS):
             try:
@@ -142,7 +147,7 @@ class FileImageStore:
             except FileNotFoundError:
                 raise self._nothing_to_resume(key) from None
             try:
-                if self._lock(descriptor, key):
+                if self._lock(descriptor, key, replace):
                     if not resume:
                         os.ftruncate(descriptor, 0)
                     return descriptor, os.fstat(descriptor).st_size
@@ -152,7 +157,7 @@ class FileImageStore:
             os.close(descriptor)
         raise UploadBusyError(f"the bytes of image {key.image_id} are being written and removed by others")
 
-    def _lock(self, descriptor: int, key: BlobKey) -> bool:
+    def _lock(self, descriptor: int, key: BlobKey, replace: bool) -> bool:
         """Lock the file; ``False`` if it lost its name meanwhile, and another one has to be opened."""
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,9 +168,14 @@ class FileImageStore:
                 return False
         except FileNotFoundError:
             return False
+        inode = os.fstat(descriptor).st_ino
+        if replace and self._committed_inode(key) != inode:
+            return True
         if self._is_committed(key):
             # Either a writer came too late, or one was killed between the two names of its commit: see `_list_image`.
-            self._tree.remove(UNCOMMITTED, key, inode=os.fstat(descriptor).st_ino)
+            self._tree.remove(UNCOMMITTED, key, inode=inode)
+            if replace:
+                return False
             raise AlreadyExistsError(f"bytes of image {key.image_id} are committed under that key")
         return True
 
@@ -175,11 +185,13 @@ class FileImageStore:
         return BlobNotFoundError(f"there is no unfinished write of image {key.image_id} to resume")
 
     def _is_committed(self, key: BlobKey) -> bool:
+        return self._committed_inode(key) is not None
+
+    def _committed_inode(self, key: BlobKey) -> int | None:
         try:
-            self._tree.stat(COMMITTED, key)
+            return self._tree.stat(COMMITTED, key).st_ino
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def _stat(self, key: BlobKey) -> StoredBlob:
         for area in (COMMITTED, UNCOMMITTED):
@@ -226,7 +238,7 @@ class FileImageStore:
 
         def begin(position: int) -> asyncio.Task[bytes]:
             count = PIECE_SIZE if end is None else min(PIECE_SIZE, end - position)
-            return asyncio.create_task(self._threads.run(partial(os.pread, descriptor, count, position)))
+            return asyncio.create_task(self._threads.run(partial(self._pread, descriptor, count, position)))
 
         try:
             ahead = begin(offset)
@@ -240,6 +252,16 @@ class FileImageStore:
                 if not ahead.cancelled():
                     ahead.exception()
             await self._threads.run(lambda: os.close(descriptor))
+
+    def _pread(self, descriptor: int, count: int, position: int) -> bytes:
+        try:
+            return os.pread(descriptor, count, position)
+        except OSError as exc:
+            if exc.errno in _UNREADABLE:
+                raise BlobDamagedError(
+                    f"store {self._name!r} cannot read some of the bytes: {os.strerror(exc.errno or 0)}"
+                ) from exc
+            raise
 
     def _probe(self) -> None:
         path = self._tree.root / UNCOMMITTED / f".check-{uuid.uuid4().hex}"

@@ -83,12 +83,12 @@ class Tree:
         with self.directory(area, key) as directory:
             return os.stat(key.name, dir_fd=directory, follow_symlinks=False)
 
-    def publish(self, descriptor: int, key: BlobKey) -> None:
+    def publish(self, descriptor: int, key: BlobKey, *, replace: bool = False) -> None:
         """Give the very file that is open as ``descriptor`` its committed name, durably.
 
         Raises:
             FileNotFoundError: the file has been deleted meanwhile.
-            FileExistsError: there are committed bytes of that key.
+            FileExistsError: there are committed bytes of that key, and they are not to be replaced.
         """
         # The open file is linked, not its uncommitted name renamed: whoever took that name since cannot be mistaken
         # for it, a file without any name left cannot be linked, and committed bytes are never replaced.
@@ -97,12 +97,13 @@ class Tree:
                 break
             try:
                 with self.directory(COMMITTED, key, create=True) as directory:
-                    os.link(
-                        f"/proc/self/fd/{descriptor}",
-                        key.name,
-                        dst_dir_fd=directory,
-                        follow_symlinks=True,
-                    )
+                    if replace:
+                        # No link takes the place of a name: the file gets another one first, which `remove` knows.
+                        _unlink(_replacing(key), directory)
+                        _link(descriptor, _replacing(key), directory)
+                        os.rename(_replacing(key), key.name, src_dir_fd=directory, dst_dir_fd=directory)
+                    else:
+                        _link(descriptor, key.name, directory)
                     os.fsync(directory)
             except FileNotFoundError:
                 continue
@@ -121,6 +122,9 @@ class Tree:
     def remove(self, area: str, key: BlobKey, *, inode: int | None = None) -> None:
         """Remove the file, and the directories that this leaves empty; with ``inode`` only that very file."""
         with suppress(FileNotFoundError), self.directory(area, key) as directory:
+            if area == COMMITTED:
+                # Before the committed name: a writer that is about to take that fails now, or has taken it.
+                _unlink(_replacing(key), directory)
             found = os.stat(key.name, dir_fd=directory, follow_symlinks=False)
             if inode is None or found.st_ino == inode:
                 os.unlink(key.name, dir_fd=directory)
@@ -167,3 +171,17 @@ class Tree:
                                     f"{image_id}/{operation}/{entry.name}",
                                     entry.stat(follow_symlinks=False),
                                 )
+
+
+def _replacing(key: BlobKey) -> str:
+    """The name of a file on its way to replace the committed one; it is no key's."""
+    return f".{key.name}.replacing"
+
+
+def _link(descriptor: int, name: str, directory: int) -> None:
+    os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=directory, follow_symlinks=True)
+
+
+def _unlink(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)

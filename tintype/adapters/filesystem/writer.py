@@ -30,6 +30,8 @@ class FileWriter:
         key: BlobKey,
         descriptor: int,
         offset: int,
+        *,
+        replace: bool = False,
     ) -> None:
         self._tree = tree
         self._threads = threads
@@ -37,6 +39,7 @@ class FileWriter:
         self._descriptor = descriptor
         self._offset = offset
         self._written_back = offset
+        self._replace = replace
         self._is_open = True
 
     @property
@@ -114,7 +117,7 @@ class FileWriter:
             raise BlobDamagedError(f"{size} bytes were to be committed, and {found.st_size} are there")
         os.fsync(self._descriptor)
         try:
-            self._tree.publish(self._descriptor, self._key)
+            self._tree.publish(self._descriptor, self._key, replace=self._replace)
         except FileNotFoundError:
             raise StoreUnavailableError("the bytes were removed from the store while they were written") from None
         self._tree.remove(UNCOMMITTED, self._key, inode=found.st_ino)

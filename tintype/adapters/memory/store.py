@@ -112,16 +112,16 @@ class MemoryImageStore:
         """The configured name."""
         return self._name
 
-    async def open_write(self, key: str, *, resume: bool = False) -> MemoryWriter:
+    async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> MemoryWriter:
         """Begin a staged write, or go on with an interrupted one.
 
         Raises:
             UploadBusyError: another writer is at it.
             BlobNotFoundError: there is nothing to resume.
-            AlreadyExistsError: bytes of that key are committed.
+            AlreadyExistsError: bytes of that key are committed, and are not to be replaced.
         """
         BlobKey.parse(key)
-        if key in self.committed:
+        if key in self.committed and not replace:
             raise AlreadyExistsError("bytes are committed under that key")
         target = self.uncommitted.get(key)
         if target and target.has_writer:

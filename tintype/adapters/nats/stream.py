@@ -1,4 +1,4 @@
-"""The stream that keeps the events: how it has to be, and the proof that the server made it so.
+"""The streams that keep events and checkpoints: how they have to be, and the proof that the server made them so.
 
 A server silently drops settings that it does not know, so the configuration is read back and compared at every start.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.codec.subjects import EVERY_EVENT, STREAM
+from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, EVERY_EVENT, STREAM
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
 _log = structlog.get_logger()
@@ -30,30 +30,36 @@ class StreamSettings:
     duplicate_window_s: float = 120.0
 
 
-async def ensure_stream(connection: NatsConnection, settings: StreamSettings | None = None) -> None:
-    """Create the stream if there is none, and check that it is as it has to be.
+SUBJECTS: Mapping[str, str] = {STREAM: EVERY_EVENT, CHECKPOINT_STREAM: CHECKPOINT_SUBJECT}
+"""The streams, and what each takes in."""
+
+
+async def ensure_stream(
+    connection: NatsConnection, settings: StreamSettings | None = None, *, name: str = STREAM
+) -> None:
+    """Create the stream ``name`` of :data:`SUBJECTS` if there is none, and check that it is as it has to be.
 
     Raises:
         ConfigurationError: the server refused it, or a flag is not what it has to be; the message names the flag.
         EventLogUnavailableError: no answer in time.
     """
-    wanted = _wanted(settings or StreamSettings())
-    answer = await connection.api(f"STREAM.INFO.{STREAM}")
+    wanted = _wanted(name, settings or StreamSettings())
+    answer = await connection.api(f"STREAM.INFO.{name}")
     if answer.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
-        answer = await connection.api(f"STREAM.CREATE.{STREAM}", wanted)
+        answer = await connection.api(f"STREAM.CREATE.{name}", wanted)
         if answer.get("error", {}).get("err_code") == _STREAM_EXISTS_DIFFERENTLY:  # another service was faster
-            answer = await connection.api(f"STREAM.INFO.{STREAM}")
+            answer = await connection.api(f"STREAM.INFO.{name}")
         elif "error" not in answer:
-            _log.info("stream created", stream=STREAM)
+            _log.info("stream created", stream=name)
     if error := answer.get("error"):
-        _refuse(error)
+        _refuse(name, error)
     _require_flags(answer["config"], wanted)
 
 
-def _wanted(settings: StreamSettings) -> dict[str, Any]:
+def _wanted(name: str, settings: StreamSettings) -> dict[str, Any]:
     return {
-        "name": STREAM,
-        "subjects": [EVERY_EVENT],
+        "name": name,
+        "subjects": [SUBJECTS[name]],
         "storage": "file",
         "retention": "limits",
         # Should an operator set a limit all the same: refuse the new rather than drop the old.
@@ -80,13 +86,13 @@ def _require_flags(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
         # The server leaves out what is false or empty.
         if actual.get(flag, False) != value and (value or actual.get(flag)):
             raise ConfigurationError(
-                f"stream {STREAM} has {flag} = {actual.get(flag)!r} and needs {value!r}: "
+                f"stream {wanted['name']} has {flag} = {actual.get(flag)!r} and needs {value!r}: "
                 f"change it, or use a nats-server that knows it"
             )
 
 
-def _refuse(error: Mapping[str, Any]) -> None:
-    message = f"stream {STREAM}: {error.get('description', 'unknown error')}"
+def _refuse(name: str, error: Mapping[str, Any]) -> None:
+    message = f"stream {name}: {error.get('description', 'unknown error')}"
     if int(error.get("code", 500)) >= 500:
         raise EventLogUnavailableError(message)
     raise ConfigurationError(message)

@@ -495,19 +495,29 @@ class Checkpoint(_message.Message):
 
     ENVELOPE_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    COMPLAINT_FIELD_NUMBER: _builtins.int
     envelope: _builtins.bytes
     """A DSSE envelope in JSON around the checkpoint (docs/log-integrity.md)."""
     position: _builtins.int
     """The log position that it covers."""
+    number: _builtins.int
+    """Its number among all checkpoints, from 1."""
+    @_builtins.property
+    def complaint(self) -> _types_pb2.Failure:
+        """Why this signer publishes no further ones; unset while all is well."""
+
     def __init__(
         self,
         *,
         envelope: _builtins.bytes = ...,
         position: _builtins.int = ...,
+        number: _builtins.int = ...,
+        complaint: _types_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complaint", b"complaint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["envelope", b"envelope", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complaint", b"complaint", "envelope", b"envelope", "number", b"number", "position", b"position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

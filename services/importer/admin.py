@@ -1,0 +1,82 @@
+"""The gRPC face of the importer for operators."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import grpc.aio
+
+from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
+from services.importer.token_bucket import TokenBucket
+from tintype.api.importer.v1 import importer_pb2 as pb
+from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
+from tintype.codec.values import encode_failure
+from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, NotPermittedError, StoreUnavailableError
+from tintype.domain.values import image_id
+from tintype.ports.event_log import EventLog
+from tintype.runtime.grpc_server import caller_of
+
+ADMIN_SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ImporterAdminService"].full_name
+
+PROGRESS_INTERVAL_S = 0.5
+
+
+class ImporterAdminServicer(ImporterAdminServiceServicer):
+    """What operators ask of the importer."""
+
+    def __init__(self, scrubber: Scrubber, event_log: EventLog, store_names: frozenset[str]) -> None:
+        self._scrubber = scrubber
+        self._log = event_log
+        self._store_names = store_names
+
+    async def Scrub(
+        self, request: pb.ScrubRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.ScrubResponse]:
+        """Scrub until every copy was looked at; a client that goes away ends it."""
+        caller = caller_of(context)
+        if not caller.is_admin:
+            raise NotPermittedError("only an administrator may scrub")
+        if request.rate_bytes_s < 0:
+            raise InvalidSizeError("a rate is a number of bytes a second")
+        if request.store and request.store not in self._store_names:
+            raise StoreUnavailableError(f"store {request.store[:80]!r} is not configured here")
+        images = await active_images(self._log)
+        if request.image_id:
+            wanted = image_id(request.image_id)
+            if wanted not in images:
+                raise ImageNotFoundError(f"image {wanted} does not exist, or has no bytes")
+            images = {wanted: images[wanted]}
+        steps = self._scrubber.scrub(
+            images,
+            pace=TokenBucket(request.rate_bytes_s),
+            actor=caller.actor,
+            store=request.store,
+            total=0 if request.store else sum(images.values()),
+        )
+        told_at, last, told = time.monotonic(), Scrubbed(0, 0, 0), None
+        async with aclosing(steps):
+            async for last in steps:
+                if last.finding or time.monotonic() - told_at >= PROGRESS_INTERVAL_S:
+                    told_at, told = time.monotonic(), last
+                    yield _response(last)
+        if last is not told or last.finding:
+            yield _response(Scrubbed(last.done, last.total, last.copies))
+
+
+def _response(step: Scrubbed) -> pb.ScrubResponse:
+    finding = _finding(step.finding) if step.finding else None
+    return pb.ScrubResponse(done=step.done, total=step.total, copies=step.copies, finding=finding)
+
+
+def _finding(finding: Finding) -> pb.ScrubFinding:
+    return pb.ScrubFinding(
+        image_id=finding.image_id,
+        store=finding.store,
+        expected=str(finding.expected or ""),
+        found=str(finding.found or ""),
+        healed=finding.is_healed,
+        failure=encode_failure(finding.failure),
+    )

@@ -1,0 +1,66 @@
+"""Reading one stored copy of an image from its beginning to its end, and what its bytes prove to be."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from services.importer.token_bucket import TokenBucket
+from tintype.domain.errors import InternalError
+from tintype.domain.values import Blob, BlobRef, Digest
+from tintype.ports.image_store import ImageStore
+
+TRUSTED = ("sha256", "sha512", "sha384", "sha224")
+"""Digests that nobody can forge, the fastest first: processors have instructions for SHA-256."""
+
+
+def trusted_digest(blob: Blob) -> Digest:
+    """The digest to compare with.
+
+    Raises:
+        InternalError: the image has none that counts.
+    """
+    for algorithm in TRUSTED:
+        if value := blob.digests.get(algorithm):
+            return Digest(algorithm, value)
+    raise InternalError("the image has no digest that its bytes could be compared with")
+
+
+class CopyReading:
+    """One reading of the copy at ``ref``, which should be ``blob``; at most as many bytes as tell it from that."""
+
+    def __init__(self, store: ImageStore, ref: BlobRef, blob: Blob, pace: TokenBucket) -> None:
+        self._store = store
+        self._ref = ref
+        self._blob = blob
+        self._pace = pace
+        self._expected = trusted_digest(blob)
+        self._hash = hashlib.new(self._expected.algorithm, usedforsecurity=False)
+        self._size = 0
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the bytes as they are hashed.
+
+        Raises:
+            BlobNotFoundError, BlobDamagedError: they are gone, or cannot be read.
+            StoreUnavailableError: the store does not answer.
+        """
+        reading = self._store.read(self._ref.key, length=self._blob.size + 1)
+        async with aclosing(reading) as pieces:  # type: ignore[type-var]  # every store's read is a generator
+            async for piece in pieces:
+                await self._pace.take(len(piece))
+                await asyncio.to_thread(self._hash.update, piece)
+                self._size += len(piece)
+                yield piece
+
+    @property
+    def found(self) -> Digest:
+        """The digest of what was read, of all of it or of one byte more than there should be."""
+        return Digest(self._expected.algorithm, self._hash.hexdigest())
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether these are the image's bytes, all of them and no more."""
+        return self._size == self._blob.size and self.found == self._expected

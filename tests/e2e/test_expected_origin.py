@@ -1,0 +1,122 @@
+"""An operator imports a publisher's image by its signed list of checksums, with the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backends.openpgp import GnuPG, gnupg
+from tests.e2e.roads import happened
+from tests.e2e.stack import Stack
+from tests.e2e.web_source import web_source
+from tintype.client import Client, OperationFailedError, Origin, SignedChecksums, Status
+from tintype.client.models import ImageStaged
+
+DEADLINE_S = 60
+
+
+@pytest.fixture(scope="module")
+def gpg() -> Iterator[GnuPG]:
+    with gnupg() as made:
+        made.make_key("publisher")
+        made.make_key("stranger")
+        yield made
+
+
+@pytest.fixture
+def published(disks: Path, tmp_path: Path, gpg: GnuPG) -> Iterator[str]:
+    """What a publisher's web server has: a disk, the list of checksums in both forms, and its signature."""
+    digest = hashlib.sha512((disks / "disk.qcow2").read_bytes()).hexdigest()
+    (tmp_path / "disk.qcow2").write_bytes((disks / "disk.qcow2").read_bytes())
+    (tmp_path / "other.qcow2").write_bytes(b"not what is listed")
+    listing = f"{digest}  disk.qcow2\n{digest}  other.qcow2\n".encode()
+    (tmp_path / "SHA512SUMS").write_bytes(listing)
+    (tmp_path / "SHA512SUMS.sign").write_bytes(gpg.sign("publisher", listing))
+    (tmp_path / "CHECKSUM").write_bytes(gpg.clearsign("publisher", listing))
+    for name in ("publisher", "stranger"):
+        (tmp_path / f"{name}.asc").write_bytes(gpg.public(name))
+    with web_source(tmp_path) as url:
+        yield url
+
+
+def tintype(stack: Stack, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user would."""
+    config = {"TINTYPE_CONFIG": str(stack.client_config)}
+    return subprocess.run(
+        [sys.executable, "-m", "tintype.cli", *arguments],
+        cwd=directory,
+        env={**os.environ, **config, "PYTHONPATH": os.getcwd()},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def import_(stack: Stack, directory: Path, url: str, file: str, *origin: str) -> subprocess.CompletedProcess[str]:
+    command = ["image", "create-via-import", "listed", "--disk-format", "qcow2", "--container-format", "bare"]
+    return tintype(stack, directory, *command, "--uri", f"{url}/{file}", "--wait", "--output", "json", *origin)
+
+
+async def test_a_listed_image_is_imported_and_its_history_says_whose_it_is(
+    stack: Stack, client: Client, published: str, tmp_path: Path, gpg: GnuPG
+) -> None:
+    origin = ("--checksums-url", f"{published}/SHA512SUMS", "--publisher-key", "publisher.asc")
+    signature = ("--checksums-signature-url", f"{published}/SHA512SUMS.sign")
+    done = import_(stack, tmp_path, published, "disk.qcow2", *origin, *signature)
+    assert done.returncode == 0, done.stderr
+    image = await client.images.get(json.loads(done.stdout)["id"])
+    assert image.status is Status.ACTIVE
+    staged = await happened(client, image, ImageStaged)
+    assert isinstance(staged.origin, Origin)
+    assert staged.origin.publisher_fingerprint == gpg.fingerprint("publisher")
+    told = tintype(stack, tmp_path, "image", "history", image.id, "--output", "json")
+    assert gpg.fingerprint("publisher") in told.stdout
+    await client.images.delete(image.id)
+
+
+async def test_a_list_with_its_signature_in_it_needs_no_other_file(client: Client, published: str, gpg: GnuPG) -> None:
+    image = await client.images.create("listed", disk_format="qcow2", container_format="bare")
+    operation = await client.images.import_(
+        image.id,
+        uri=f"{published}/disk.qcow2",
+        checksums=SignedChecksums(f"{published}/CHECKSUM", "", gpg.public("publisher")),
+    )
+    await client.operations.wait(operation, timeout_s=DEADLINE_S)
+    await client.images.delete(image.id)
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "reason"),
+    [
+        ("other.qcow2", "publisher.asc", "DIGEST_MISMATCH"),
+        ("disk.qcow2", "stranger.asc", "CHECKSUMS_SIGNATURE"),
+        ("missing.qcow2", "publisher.asc", "CHECKSUMS_INCOMPLETE"),
+    ],
+)
+async def test_what_is_not_the_publishers_is_refused_with_its_reason(
+    stack: Stack, client: Client, published: str, tmp_path: Path, file: str, key: str, reason: str
+) -> None:
+    origin = ("--checksums-url", f"{published}/CHECKSUM", "--publisher-key", key)
+    done = import_(stack, tmp_path, published, file, *origin)
+    assert done.returncode != 0
+    assert reason in done.stdout + done.stderr
+    async for image in client.images.list(name="listed"):
+        assert image.status is Status.QUEUED
+        await client.images.delete(image.id)
+
+
+async def test_the_sdk_says_the_same(client: Client, published: str, gpg: GnuPG) -> None:
+    image = await client.images.create("listed", disk_format="qcow2", container_format="bare")
+    checksums = SignedChecksums(f"{published}/SHA512SUMS", f"{published}/SHA512SUMS.sign", gpg.public("stranger"))
+    operation = await client.images.import_(image.id, uri=f"{published}/disk.qcow2", checksums=checksums)
+    with pytest.raises(OperationFailedError) as failed:
+        await client.operations.wait(operation, timeout_s=DEADLINE_S)
+    assert failed.value.reason == "CHECKSUMS_SIGNATURE"
+    await client.images.delete(image.id)
