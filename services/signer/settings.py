@@ -148,6 +148,13 @@ class SignerSection(ServiceSettings):
             raise ValueError("pkcs11_module, pkcs11_token and pkcs11_pin_file belong together: set all three")
         return self
 
+    @model_validator(mode="after")
+    def _trusts_nobody_for_being_in_barbican(self) -> SignerSection:
+        # Whoever may store a secret in some project of Barbican can share it with the signer.
+        if self.barbican.is_set and self.trusted_roots_dir is None:
+            raise ValueError("trusted_roots_dir is missing: a certificate is not trusted for being in Barbican")
+        return self
+
     def roots_dir(self, project: str) -> Path | None:
         """Where a project's trusted roots are."""
         own = self.projects.get(project)
