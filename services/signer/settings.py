@@ -148,6 +148,15 @@ class SignerSection(ServiceSettings):
             raise ValueError("pkcs11_module, pkcs11_token and pkcs11_pin_file belong together: set all three")
         return self
 
+    @model_validator(mode="after")
+    def _says_whose_certificates_count(self) -> SignerSection:
+        # A file in certificate_dir is the operator's word. In Barbican, every user can show the signer a certificate.
+        if self.barbican.is_set and self.trusted_roots_dir is None and not self.allowed_signers:
+            raise ValueError(
+                "barbican needs trusted_roots_dir or allowed_signers: others than you put certificates into a Barbican"
+            )
+        return self
+
     def roots_dir(self, project: str) -> Path | None:
         """Where a project's trusted roots are."""
         own = self.projects.get(project)
