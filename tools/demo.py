@@ -1,8 +1,8 @@
 """The main job, from nothing to a proven image: `make demo`.
 
-Starts the embedded stack, makes a qcow2 with an ext4 file system full of files, serves it over HTTP, imports it with
-live progress and conversion to raw, downloads it again, and compares the guest's disk. Leaves nothing behind; the exit
-code is 0 only if every step was true.
+Starts the embedded stack, makes a qcow2 with an ext4 file system full of files, signs it as a publisher does, serves it
+over HTTP, imports it with live progress and conversion to raw, downloads it again while its whole chain of custody is
+proven, and compares the guest's disk. Leaves nothing behind; the exit code is 0 only if every step was true.
 """
 
 from __future__ import annotations
@@ -67,6 +67,17 @@ def make_disk(directory: Path) -> tuple[Path, Path]:
     return raw, qcow2
 
 
+def make_publisher(directory: Path) -> None:
+    """A publisher's key, and its certificate where the signer looks for it."""
+    certificates = directory / "certificates"
+    certificates.mkdir()
+    run(
+        *(program("openssl"), "req", "-x509", "-newkey", "rsa:3072", "-noenc", "-days", "30", "-subj", "/CN=Demo"),
+        *("-keyout", str(directory / "publisher.key"), "-out", str(certificates / "publisher.pem")),
+    )
+    (directory / "publisher.key").chmod(0o600)
+
+
 def run(*command: str, env: dict[str, str] | None = None) -> None:
     """Run a program that must succeed; what it prints is shown."""
     if subprocess.run(command, env=env, check=False).returncode != 0:
@@ -96,7 +107,11 @@ def web_server(directory: Path) -> Iterator[str]:
 def stack(directory: Path) -> Iterator[dict[str, str]]:
     """Run `tintype up`; yields the environment for its clients."""
     ready = directory / "ready.json"
-    env = {**os.environ, "TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1"}
+    env = {
+        **os.environ,
+        "TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1",
+        "TINTYPE_SIGNER__CERTIFICATE_DIR": str(directory / "certificates"),
+    }
     command = [TINTYPE, "up", "--dir", str(directory / "data"), "--ready-file", str(ready)]
     process = subprocess.Popen(command, env=env)
     try:
@@ -113,23 +128,40 @@ def stack(directory: Path) -> Iterator[dict[str, str]]:
 
 
 def import_and_compare(directory: Path, raw: Path, env: dict[str, str], url: str) -> None:
-    """Import the qcow2, wait for it, download what was published and compare it with the disk it was made from."""
+    """Sign and import the qcow2, download what was published, proven, and compare it with the disk it was made from."""
+    say("Signing it, as its publisher, offline")
+    served = str(directory / "served/disk.qcow2")
+    signature = answer(
+        *("image", "sign", served, "--key", str(directory / "publisher.key"), "--certificate-id", "publisher"), env=env
+    )
+    if not isinstance(signature, dict):
+        sys.exit(f"demo: there should be four properties, and there is {signature}")
+    properties = [word for key, value in signature.items() for word in ("--property", f"{key}={value}")]
+
     say("Importing it by web download, with conversion to raw")
     command = "image create-via-import --disk-format qcow2 --container-format bare --name demo --visibility public"
-    run(TINTYPE, *command.split(), "--import-method", "web-download", "--uri", f"{url}/disk.qcow2", "--wait", env=env)
+    source = ("--import-method", "web-download", "--uri", f"{url}/disk.qcow2", "--wait")
+    run(TINTYPE, *command.split(), *properties, *source, env=env)
     listed = answer("image", "list", "--name", "demo", env=env)
     if not (isinstance(listed, list) and len(listed) == 1):
         sys.exit(f"demo: the list should show one image, and shows {listed}")
     image = listed[0]
     checks = {"is active": image["status"] == "active", "was converted to raw": image["disk_format"] == "raw"}
-    source = answer("inspect", str(directory / "served/disk.qcow2"), "--guest-digest", env=env)
+    sent = answer("inspect", served, "--guest-digest", env=env)
     checks["has the guest digest that the qcow2 had"] = (
-        isinstance(source, dict) and source["guest_digest"] == image["guest_digest"] is not None
+        isinstance(sent, dict) and sent["guest_digest"] == image["guest_digest"] is not None
     )
 
-    say("Downloading it again")
-    copy = directory / "copy.raw"
-    run(TINTYPE, "image", "download", image["id"], "--file", str(copy), env=env)
+    say("Downloading it again, trusting the publisher's certificate and the service's key, and nothing else")
+    copy, trust = directory / "copy.raw", directory / "trust"
+    run(TINTYPE, "key", "export", str(trust), env=env)
+    shutil.copy(directory / "certificates/publisher.pem", trust)
+    proven = answer(
+        *("image", "download", image["id"], "--file", str(copy), "--verify", "--trust-store", str(trust)), env=env
+    )
+    checks["is what its publisher signed, whatever it became"] = (
+        isinstance(proven, dict) and proven["custody"]["signer"]["certificate_id"] == "publisher"
+    )
     checks["holds the same guest disk, byte for byte"] = filecmp.cmp(raw, copy, shallow=False)
     fsck = subprocess.run([program("e2fsck"), "-fn", str(copy)], check=False, capture_output=True)
     checks["holds a clean ext4 file system"] = fsck.returncode == 0
@@ -137,6 +169,7 @@ def import_and_compare(directory: Path, raw: Path, env: dict[str, str], url: str
     say("The image, and what happened to it")
     run(TINTYPE, "image", "show", image["id"], env=env)
     run(TINTYPE, "image", "history", image["id"], env=env)
+    run(TINTYPE, "image", "provenance", image["id"], env=env)
 
     say("Checks")
     for what, is_true in checks.items():
@@ -154,6 +187,7 @@ def main() -> None:
         served.mkdir()
         raw, qcow2 = make_disk(directory)
         qcow2.rename(served / qcow2.name)
+        make_publisher(directory)
         say("Starting the stack")
         with web_server(served) as url, stack(directory) as env:
             import_and_compare(directory, raw, env, url)

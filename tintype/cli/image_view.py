@@ -15,6 +15,9 @@ _PROPERTIES = ("properties", "read_facts", "overrides", "effective_properties")
 _SIZES = ("min_disk", "min_ram")
 """Attributes that facts and overrides of the same name stand for."""
 
+_SIGNATURE, _SHOWN_CHARACTERS = "img_signature", 40
+"""What nobody reads is cut in tables; JSON has all of it."""
+
 
 def image_fields(image: Image) -> list[tuple[str, str]]:
     """The rows of a table: each field that has a value."""
@@ -39,7 +42,14 @@ def property_rows(image: Image) -> list[tuple[str, str, str]]:
     """The rows of a second table: the key of each property, the value that counts, and where it comes from."""
     known = {*image.effective_properties, *image.properties, *image.overrides, *image.read_facts}
     keys = sorted(known - set(_SIZES) | set(image.properties), key=natural_order)
-    return [(key, sized_cell(key, plain(_effective(image, key))), _origin(image, key) or "the owner") for key in keys]
+    return [(key, _shown(key, plain(_effective(image, key))), _origin(image, key) or "the owner") for key in keys]
+
+
+def _shown(key: str, value: Plain) -> str:
+    text = sized_cell(key, value)
+    if key != _SIGNATURE or len(text) <= _SHOWN_CHARACTERS:
+        return text
+    return f"{text[:_SHOWN_CHARACTERS]}… ({len(text)} characters)"
 
 
 def _effective(image: Image, key: str) -> object:

@@ -181,6 +181,8 @@ def detail(event: ImageEvent) -> str:
             return f"{_text(values, 'blob', 'disk_format')}, {size_text(int(size))}"
         case "verified":
             return _text(values, "verification", "verdict")
+        case "attested":
+            return _text(values, "key_id")
         case "copy_damaged" | "copy_healed":
             return _text(values, "ref", "store")
         case "conversion_skipped":
