@@ -21,7 +21,12 @@ def main(auth_url: str, barbican_url: str, user: str, password: str, project: st
     cfg.CONF([], project="cursive", default_config_files=[], default_config_dirs=[])
     options.set_defaults(cfg.CONF, backend="barbican", auth_endpoint=auth_url, barbican_endpoint=barbican_url)
     context = KeystonePassword(
-        password, username=user, user_domain_id="default", project_name=project, project_domain_id="default"
+        password,
+        username=user,
+        user_domain_id="default",
+        project_name=project,
+        project_domain_id="default",
+        auth_url=auth_url,
     )
     asked = json.load(sys.stdin)
     try:
@@ -35,6 +40,7 @@ def main(auth_url: str, barbican_url: str, user: str, password: str, project: st
         verifier.update(base64.b64decode(asked["data"]))
         verifier.verify()
     except Exception as exc:
+        print(exc, file=sys.stderr)
         return type(exc).__name__
     return ""
 

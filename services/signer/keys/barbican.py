@@ -126,6 +126,7 @@ class BarbicanCertificates:
             # An answer that is not what the libraries know.
             AttributeError,
             LookupError,
+            RecursionError,
             TypeError,
             ValueError,
         ) as exc:

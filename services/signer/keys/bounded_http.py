@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -39,21 +40,28 @@ class _BoundedAdapter(HTTPAdapter):
         """The whole answer.
 
         Raises:
-            requests.ConnectionError: it is too large, or took too long.
+            requests.ConnectionError: it is too large, took too long, or broke off.
         """
         deadline = time.monotonic() + self._timeout_s
         # `timeout` is for each piece of the answer; a slow one may have many.
         response = super().send(request, **{**options, "stream": True, "timeout": self._timeout_s})
-        content = bytearray()
-        for piece in response.raw.stream(_PIECE, decode_content=True):
-            content += piece
-            if len(content) > MAX_ANSWER_BYTES:
-                response.close()
-                raise requests.ConnectionError(f"the answer has more than {MAX_ANSWER_BYTES} bytes", request=request)
-            if time.monotonic() > deadline:
-                response.close()
-                raise requests.ConnectionError(f"the answer took longer than {self._timeout_s} s", request=request)
+        try:
+            content = self._read(response, deadline)
+        except (urllib3.exceptions.HTTPError, requests.ConnectionError) as exc:
+            response.close()
+            raise requests.ConnectionError(str(exc), request=request) from exc
         response.raw.release_conn()
         response.raw = io.BytesIO(content)
         response.headers.pop("Content-Encoding", None)
         return response
+
+    def _read(self, response: requests.Response, deadline: float) -> bytes:
+        content = bytearray()
+        # read1 and not read, which would wait until a piece is full.
+        while piece := response.raw.read1(_PIECE, decode_content=True):
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES:
+                raise requests.ConnectionError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+            if time.monotonic() > deadline:
+                raise requests.ConnectionError(f"the answer took longer than {self._timeout_s} s")
+        return bytes(content)
