@@ -51,10 +51,9 @@ class ExpectedOrigin:
 class Origins:
     """Finds out what imports have to bring."""
 
-    def __init__(self, source: WebSource, clock: Clock, *, timeout_s: float = FETCH_TIMEOUT_S) -> None:
+    def __init__(self, source: WebSource, clock: Clock) -> None:
         self._source = source
         self._clock = clock
-        self._timeout_s = timeout_s
 
     async def expected_of(self, asked: ImportSource) -> ExpectedOrigin:
         """The digests that the user and the publisher expect.
@@ -95,7 +94,7 @@ class Origins:
         found = bytearray()
         pieces = self._source.download(uri, max_size=max_size, expected_size=None, announce=lambda _: None)
         try:
-            async with asyncio.timeout(self._timeout_s), aclosing(pieces):
+            async with asyncio.timeout(FETCH_TIMEOUT_S), aclosing(pieces):
                 async for piece in pieces:
                     found += piece
                     if len(found) > max_size:
@@ -105,5 +104,5 @@ class Origins:
         except SourceError as exc:
             raise type(exc)(f"{what}: {exc.message}") from exc
         except TimeoutError as exc:
-            raise SourceInterruptedError(f"{what} took longer than {self._timeout_s:.0f} s") from exc
+            raise SourceInterruptedError(f"{what} took longer than {FETCH_TIMEOUT_S:.0f} s") from exc
         return bytes(found)

@@ -116,11 +116,10 @@ class _Certificate:
         """Whether the key is the primary one, or a subkey that is neither revoked nor expired now."""
         if fingerprint == self.name:
             return True
-        is_it, newest, lasts_until = False, None, None
+        is_it, created, newest, lasts_until = False, None, None, None
         for packet in pysequoia.packet.PacketPile.from_bytes(self._raw):
             if packet.fingerprint is not None:
-                is_it = packet.fingerprint.upper() == fingerprint
-                created = packet.key_created
+                is_it, created = packet.fingerprint.upper() == fingerprint, packet.key_created
             elif is_it and packet.signature_type == SignatureType.SubkeyRevocation:
                 return False
             elif is_it and packet.signature_type == SignatureType.SubkeyBinding:

@@ -195,8 +195,17 @@ def _prepared() -> Path:
 
 
 def _install(venv: Path) -> None:
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PACKAGES]
-    for command in ([sys.executable, "-m", "venv", venv], pip):
+    pip: list[str | Path] = [
+        venv / "bin" / "python",
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        *PACKAGES,
+    ]
+    make: list[str | Path] = [sys.executable, "-m", "venv", venv]
+    for command in (make, pip):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             pytest.fail(
@@ -219,7 +228,8 @@ def _make_state(home: Path) -> None:
     for interface in ("public", "internal", "admin"):
         bootstrap += [f"--bootstrap-{interface}-url", "http://127.0.0.1:1/v3"]
     for arguments in (["db_sync"], bootstrap):
-        command = [home / "venv" / "bin" / "keystone-manage", "--config-file", state / "keystone.conf", *arguments]
+        program = home / "venv" / "bin" / "keystone-manage"
+        command = [str(program), "--config-file", str(state / "keystone.conf"), *arguments]
         done = subprocess.run(command, env=_environment(state), capture_output=True, text=True)
         if done.returncode != 0:
             pytest.fail(f"keystone-manage {arguments[0]} failed:\n{done.stderr[-2000:]}")

@@ -16,7 +16,7 @@ from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.stack import Stack
 from tintype.client import Client, OperationFailedError, Status
 from tintype.domain.values import Digest
-from tintype.testing.certificates import pem, root_authority, rsa_key
+from tintype.testing.certificates import Authority, pem, root_authority, rsa_key
 from tintype.trust.signing import sign_digest, signature_properties
 
 pytestmark = [pytest.mark.barbican, pytest.mark.timeout(900)]
@@ -24,8 +24,8 @@ pytestmark = [pytest.mark.barbican, pytest.mark.timeout(900)]
 DEADLINE_S = 120
 DATA = bytes(range(256)) * 4096
 DIGEST = Digest("sha256", hashlib.sha256(DATA).hexdigest())
-BEGINS, ENDS = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=1)
-ROOT = root_authority("Root", begins=BEGINS, ends=ENDS)
+BEGAN, ENDS = datetime.now(UTC) - timedelta(hours=1), datetime.now(UTC) + timedelta(days=1)
+ROOT = root_authority(begins=BEGAN, ends=ENDS)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, key_manager: Site) -> Iterato
     folder = tmp_path_factory.mktemp("barbican")
     (folder / "password").write_text(password_of("signer"))
     (folder / "password").chmod(0o600)
+    (folder / "roots").mkdir()
+    (folder / "roots" / "root.pem").write_bytes(ROOT.pem)
     settings = {
         "AUTH_URL": key_manager.auth_url,
         "USERNAME": "signer",
@@ -42,8 +44,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, key_manager: Site) -> Iterato
         "CACHE_S": "0",
     }
     barbican = {f"TINTYPE_SIGNER__BARBICAN__{name}": value for name, value in settings.items()}
-    (folder / "roots").mkdir()
-    (folder / "roots" / "root.pem").write_bytes(pem(ROOT.certificate))
     roots = {"TINTYPE_SIGNER__TRUSTED_ROOTS_DIR": str(folder / "roots")}
     stack = Stack(folder, {**ENVIRONMENT, **barbican, **roots})
     stack.start()
@@ -57,9 +57,9 @@ async def at_site(site: Stack) -> AsyncIterator[Client]:
         yield connected
 
 
-def published(key_manager: Site) -> str:
+def published(key_manager: Site, authority: Authority) -> str:
     """A publisher's certificate in Barbican; its UUID."""
-    made = ROOT.issue("Publisher", rsa_key().public_key(), begins=BEGINS, ends=ENDS)
+    made = authority.issue("Publisher", rsa_key().public_key(), begins=BEGAN, ends=ENDS)
     secret = key_manager.barbican("publisher").secrets.create(payload=pem(made), secret_type="certificate")
     return str(secret.store()).rpartition("/")[2]
 
@@ -77,13 +77,23 @@ async def signed_upload(client: Client, folder: Path, certificate_id: str) -> tu
 async def test_an_image_is_verified_with_a_certificate_of_barbicans(
     at_site: Client, tmp_path: Path, key_manager: Site
 ) -> None:
-    certificate_id = published(key_manager)
+    certificate_id = published(key_manager, ROOT)
     image_id, upload = await signed_upload(at_site, tmp_path, certificate_id)
     await at_site.operations.wait(upload, timeout_s=DEADLINE_S)
     image = await at_site.images.get(image_id)
     assert image.status is Status.ACTIVE
     assert image.verification is not None
     assert image.verification.certificate_id == certificate_id
+
+
+async def test_a_certificate_in_barbican_that_leads_to_no_root_is_refused(
+    at_site: Client, tmp_path: Path, key_manager: Site
+) -> None:
+    stranger = root_authority("Stranger", begins=BEGAN, ends=ENDS)
+    _, upload = await signed_upload(at_site, tmp_path, published(key_manager, stranger))
+    with pytest.raises(OperationFailedError) as refused:
+        await at_site.operations.wait(upload, timeout_s=DEADLINE_S)
+    assert refused.value.reason == "CERTIFICATE_UNTRUSTED"
 
 
 async def test_an_image_whose_certificate_nobody_has_is_refused(
@@ -99,7 +109,7 @@ async def test_an_image_whose_certificate_nobody_has_is_refused(
 async def test_an_image_waits_while_barbican_is_down_and_becomes_active_when_it_is_back(
     at_site: Client, site: Stack, tmp_path: Path, key_manager: Site
 ) -> None:
-    certificate_id = published(key_manager)
+    certificate_id = published(key_manager, ROOT)
     key_manager.kill("barbican")
     try:
         image_id, upload = await signed_upload(at_site, tmp_path, certificate_id)

@@ -522,7 +522,10 @@ class CertificateNotFoundError(RefusedContentError):
     """No certificate of that id is known here."""
 
     reason = "CERTIFICATE_NOT_FOUND"
-    hint = "An operator puts publishers' certificates into signer.certificate_dir, named by their ids."
+    hint = (
+        "An operator puts publishers' certificates into signer.certificate_dir, named by their ids; in a Barbican, the "
+        "signer's user must be allowed to read them."
+    )
 
 
 class CertificateInvalidError(RefusedContentError):

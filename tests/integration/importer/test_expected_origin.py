@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import AsyncIterator, Iterator
@@ -239,14 +240,14 @@ async def test_a_list_is_fetched_under_the_same_rules_as_an_image(
 async def test_a_list_that_does_not_end_is_given_up(
     importer: Importer, publisher: Publisher, gpg: GnuPG, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(origins.Origins.__init__, "__kwdefaults__", {"timeout_s": 0.2})
+    monkeypatch.setattr(origins, "FETCH_TIMEOUT_S", 0.2)
 
     async def endless(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         while True:
             await response.write(b"#")
-            await origins.asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)
 
     async with serving(endless) as url:
         stuck = Publisher(url=url)

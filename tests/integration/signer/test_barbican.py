@@ -186,7 +186,7 @@ async def test_an_application_credential_signs_in_too(key_manager: Site, tmp_pat
     made = session.post(url, json={"application_credential": {"name": tmp_path.name}}).json()["application_credential"]
     (tmp_path / "secret").write_text(made["secret"])
     (tmp_path / "secret").chmod(0o600)
-    own = {"username": "", "project": "", "application_credential_id": made["id"]}
+    own: dict[str, Any] = {"username": "", "project": "", "application_credential_id": made["id"]}
     async with opened(key_manager, tmp_path, password_file=tmp_path / "secret", **own) as source:
         assert await source.certificate(store(key_manager, PEM)) == PEM
 
@@ -211,7 +211,7 @@ async def test_barbicans_place_may_be_given_instead_of_the_catalogs(key_manager:
     ],
 )
 async def test_a_key_manager_that_lets_nobody_in_is_unavailable(
-    key_manager: Site, tmp_path: Path, settings: dict[str, object]
+    key_manager: Site, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     async with opened(key_manager, tmp_path, **settings) as source:
         with pytest.raises(KeyManagerUnavailableError):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.signer.barbican_settings import BarbicanSection
-from services.signer.settings import SignerSettings
+from services.signer.settings import SignerSection, SignerSettings
 from tintype.domain.errors import ConfigurationError
 from tintype.runtime.settings import load
 
@@ -62,10 +62,19 @@ def test_half_a_table_is_an_error(change: dict[str, object]) -> None:
 def test_the_file_and_the_environment_set_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tmp_path / "tintype.toml"
     config.write_text(
-        '[signer]\ntrusted_roots_dir = "/roots"\n'
+        '[signer]\ntrusted_roots_dir = "/etc/tintype/roots"\n'
         '[signer.barbican]\nauth_url = "https://keystone.example.org/v3"\nusername = "signer"\nproject = "service"\n'
     )
     with pytest.raises(ConfigurationError, match="password_file"):
         load(SignerSettings, config)
     monkeypatch.setenv("TINTYPE_SIGNER__BARBICAN__PASSWORD_FILE", "/run/secrets/barbican")
     assert load(SignerSettings, config).signer.barbican.password_file == Path("/run/secrets/barbican")
+
+
+def test_a_barbican_alone_makes_nobody_trusted() -> None:
+    """Every user of a cloud can put a certificate there, and show it to the signer."""
+    for more in ({}, {"allowed_signers": "ab" * 32}):  # a project may have a list of its own
+        with pytest.raises(ValidationError, match="trusted_roots_dir"):
+            SignerSection.model_validate({"barbican": WHOLE, **more})
+    section = SignerSection.model_validate({"barbican": WHOLE, "trusted_roots_dir": "/etc/tintype/roots"})
+    assert section.barbican.is_set
