@@ -113,7 +113,7 @@ async def test_an_image_waits_while_barbican_is_down_and_becomes_active_when_it_
     key_manager.kill("barbican")
     try:
         image_id, upload = await signed_upload(at_site, tmp_path, certificate_id)
-        log = site.directory / "up.log"
+        log = site.data / "logs" / "signer.log"
         async with asyncio.timeout(DEADLINE_S):
             while "image waits for a key manager" not in log.read_text():
                 await asyncio.sleep(0.05)

@@ -75,5 +75,5 @@ def test_a_barbican_alone_makes_nobody_trusted() -> None:
     """Every user of a cloud can put a certificate there, and show it to the signer."""
     with pytest.raises(ValidationError, match="trusted_roots_dir or allowed_signers"):
         SignerSection.model_validate({"barbican": WHOLE})
-    assert SignerSection.model_validate({"barbican": WHOLE, "trusted_roots_dir": "/etc/tintype/roots"})
-    assert SignerSection.model_validate({"barbican": WHOLE, "allowed_signers": "ab" * 32})
+    SignerSection.model_validate({"barbican": WHOLE, "trusted_roots_dir": "/etc/tintype/roots"})
+    SignerSection.model_validate({"barbican": WHOLE, "allowed_signers": "ab" * 32})
