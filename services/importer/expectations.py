@@ -29,8 +29,8 @@ class Expectations:
     """What the bytes have to be. Sizes are in bytes; ``size`` and ``digest`` are ``None`` where any will do.
 
     ``size``, ``digest`` and ``algorithms`` are of the bytes as they come; where those are decompressed, only the digest
-    ``stored_algorithm`` is taken of what is stored. ``listed_digest`` is one more, which they must have as well.
-    ``is_compressed`` says that they are compressed, and stay so.
+    ``stored_algorithm`` is taken of what is stored. ``listed_digest`` is one more they must have. ``is_compressed``
+    says that they are compressed, and stay so.
     """
 
     disk_format: DiskFormat | None
@@ -69,8 +69,8 @@ class SitePolicy:
     ) -> Expectations:
         """What the bytes of ``image`` have to be, with the size and digest that the user announced.
 
-        ``listed_digest`` is one that the publisher did. ``hash_algorithm`` is of a digest that the user wants taken
-        too; empty is none.
+        ``listed_digest`` is the one that their publisher did. ``hash_algorithm`` is of a digest that the user wants
+        taken too; empty is none.
         """
         algorithms = {self.hash_algorithm}
         algorithms.update(each.algorithm for each in (digest, listed_digest) if each)

@@ -149,12 +149,10 @@ class SignerSection(ServiceSettings):
         return self
 
     @model_validator(mode="after")
-    def _says_whose_certificates_count(self) -> SignerSection:
-        # A file in certificate_dir is the operator's word. In Barbican, every user can show the signer a certificate.
-        if self.barbican.is_set and self.trusted_roots_dir is None and not self.allowed_signers:
-            raise ValueError(
-                "barbican needs trusted_roots_dir or allowed_signers: others than you put certificates into a Barbican"
-            )
+    def _trusts_nobody_for_being_in_barbican(self) -> SignerSection:
+        # Whoever may store a secret in some project of Barbican can share it with the signer.
+        if self.barbican.is_set and self.trusted_roots_dir is None:
+            raise ValueError("trusted_roots_dir is missing: a certificate is not trusted for being in Barbican")
         return self
 
     def roots_dir(self, project: str) -> Path | None:

@@ -289,7 +289,7 @@ async def test_two_followers_see_the_same(logs: EventLogHarness) -> None:
     log, builder = await logs.open(), EventBuilder()
     history = await append_all(log, builder, *IMPORT_ROAD)
     async with following(log) as one, following(await logs.open()) as other:
-        assert await first(one, 6) == await first(other, 6) == history
+        assert await first(one, len(history)) == await first(other, len(history)) == history
 
 
 # --- work -------------------------------------------------------------------------------------------------------------

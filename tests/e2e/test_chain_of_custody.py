@@ -22,6 +22,7 @@ import tintype.client
 from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import DEADLINE_S, imported
 from tests.e2e.stack import Stack, stored_files
+from tests.e2e.web_source import web_source
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.cli.exit_codes import ExitCode
 from tintype.client import Client, ContentError, Image, IntegrityError, Status, Trust, Verify, custody
@@ -178,6 +179,20 @@ async def test_bytes_that_were_not_converted_are_proven_by_their_publisher(
     assert (tmp_path / "disk").read_bytes() == content
     assert done.custody is not None and done.custody.links[-1].proof is Proof.BOTH
     assert done.digest == f"sha512:{hashlib.sha512(content).hexdigest()}"
+
+
+async def test_where_the_bytes_come_from_is_a_link_where_it_was_proven(
+    site: Site, client: Client, disks: Path, tmp_path: Path
+) -> None:
+    content = (disks / "disk.qcow2").read_bytes()
+    image = await client.images.create("origin", disk_format="qcow2", container_format="bare")
+    with web_source(disks) as url:
+        expected = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        operation = await client.images.import_(image.id, uri=f"{url}/disk.qcow2", expected_digest=expected)
+        await client.operations.wait(operation, timeout_s=DEADLINE_S)
+    proven = await client.images.verify(image.id, trust=Trust(site.trust), allow_unsigned=True)
+    (origin,) = [link for link in proven.links if link.name is LinkName.ORIGIN]
+    assert (origin.detail, origin.proof) == (f"{url}/disk.qcow2", Proof.SERVICE)
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust(certificate_ids=(PUBLISHER,))], ids=["the site's", "by id"])

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tintype.client.sync
 from tests.e2e.stack import Stack
@@ -113,6 +115,15 @@ def test_a_saved_checkpoint_holds_after_more_events(tintype_command: Run, stack:
     saved.write_text(saved.read_text().replace('"sig": "', '"sig": "AAAA'))
     forged = tintype_command("admin", "check-log", "--since", str(saved), "--trust-store", str(trust), code=5)
     assert "[CHECKPOINT_INVALID]" in forged.stderr
+
+
+def test_the_health_of_the_checkpoints_has_a_name_of_its_own(stack: Stack) -> None:
+    with tintype.client.sync.connect(stack.client_config) as client:
+        address = client.config.signer
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(service="tintype.checkpoints"), timeout=20)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def wait_for_checkpoint(stack: Stack) -> int:

@@ -6,6 +6,7 @@ hashes are all valid, or with fewer of them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -126,6 +127,15 @@ async def test_a_saved_checkpoint_holds_after_more_events(site: Site) -> None:
     found = await site.check(saved)
 
     assert (found.faults, found.covered) == ((), ROAD)
+
+
+async def test_three_signers_make_one_chain_that_agrees_with_the_log(site: Site) -> None:
+    await site.import_images(*"abcdef")
+
+    await asyncio.gather(*(site.publish(every=4) for _ in range(3)))
+
+    found = await site.check()
+    assert (found.faults, found.covered) == ((), 6 * ROAD)
 
 
 async def test_a_truncated_log_is_refused_with_its_position(site: Site) -> None:

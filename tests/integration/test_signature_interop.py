@@ -20,6 +20,7 @@ from cursive import exception, signature_utils
 from tintype.domain.errors import (
     CertificateInvalidError,
     CertificateRevokedError,
+    RevocationUnknownError,
     SignatureInvalidError,
     SignatureUnsupportedError,
     WeakKeyError,
@@ -241,6 +242,9 @@ def test_revocation_list_of_openssl_is_read(folder: Path) -> None:
     ca = ("ca", "-config", "ca.conf")
     run(folder, *ca, "-gencrl", "-out", "roots/root.crl")
     assert judged(signature, "ECC_SECP256R1", leaf, store=load_trust_store(folder / "roots"), at=datetime.now(UTC))
+    run(folder, *ca, "-gencrl", "-md", "sha1", "-out", "roots/root.crl")
+    with pytest.raises(RevocationUnknownError, match="broken hash"):
+        judged(signature, "ECC_SECP256R1", leaf, store=load_trust_store(folder / "roots"), at=datetime.now(UTC))
     run(folder, *ca, "-revoke", "certificate.pem")
     run(folder, *ca, "-gencrl", "-out", "roots/root.crl")
     with pytest.raises(CertificateRevokedError):

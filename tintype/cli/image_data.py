@@ -92,9 +92,9 @@ async def create_via_import(
 ) -> None:
     """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
     method = _method(import_method, uri, file)
-    checksums = read_checksums(uri, checksums_url, checksums_signature_url, publisher_key)
     if signing.is_given and file is None:
         raise usage_error("what is signed is sent from here: give a --file")
+    checksums = read_checksums(uri, checksums_url, checksums_signature_url, publisher_key)
     new.require_formats()
     if file is not None:
         _require_file(file)

@@ -182,7 +182,7 @@ def _names_fit(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _require_signed_by(subject: x509.Certificate, issuer: x509.Certificate) -> None:
     if subject.signature_algorithm_oid != SignatureAlgorithmOID.ED25519:
         _require_sound_hash(subject)
-    certified_key(issuer)
+    certified_key(issuer)  # before it is used: a key of absurd size makes the verification itself costly
     try:
         subject.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, UnsupportedAlgorithm) as exc:

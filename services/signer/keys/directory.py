@@ -11,7 +11,7 @@ import re
 import stat
 from pathlib import Path
 
-from tintype.domain.errors import CertificateNotFoundError, UnavailableError
+from tintype.domain.errors import CertificateNotFoundError, KeyManagerUnavailableError
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
@@ -31,7 +31,7 @@ class CertificateDirectory:
 
         Raises:
             CertificateNotFoundError: none of that id, the id is malformed, or what is there is no plain, small file.
-            UnavailableError: the directory cannot be read.
+            KeyManagerUnavailableError: the directory cannot be read.
         """
         if not CERTIFICATE_ID.fullmatch(certificate_id):
             raise CertificateNotFoundError(
@@ -44,7 +44,7 @@ class CertificateDirectory:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 return await asyncio.to_thread(_read, self._directory, certificate_id)
         except (OSError, TimeoutError) as exc:
-            raise UnavailableError(f"certificate {certificate_id!r} cannot be read") from exc
+            raise KeyManagerUnavailableError(f"certificate {certificate_id!r} cannot be read") from exc
 
 
 def _read(directory: Path, certificate_id: str) -> bytes:

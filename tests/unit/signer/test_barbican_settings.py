@@ -73,7 +73,8 @@ def test_the_file_and_the_environment_set_it(tmp_path: Path, monkeypatch: pytest
 
 def test_a_barbican_alone_makes_nobody_trusted() -> None:
     """Every user of a cloud can put a certificate there, and show it to the signer."""
-    with pytest.raises(ValidationError, match="trusted_roots_dir or allowed_signers"):
-        SignerSection.model_validate({"barbican": WHOLE})
-    SignerSection.model_validate({"barbican": WHOLE, "trusted_roots_dir": "/etc/tintype/roots"})
-    SignerSection.model_validate({"barbican": WHOLE, "allowed_signers": "ab" * 32})
+    for more in ({}, {"allowed_signers": "ab" * 32}):  # a project may have a list of its own
+        with pytest.raises(ValidationError, match="trusted_roots_dir"):
+            SignerSection.model_validate({"barbican": WHOLE, **more})
+    section = SignerSection.model_validate({"barbican": WHOLE, "trusted_roots_dir": "/etc/tintype/roots"})
+    assert section.barbican.is_set

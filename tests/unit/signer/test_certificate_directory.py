@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.signer.keys.directory import MAX_CERTIFICATE_BYTES, CertificateDirectory
-from tintype.domain.errors import CertificateNotFoundError, UnavailableError
+from tintype.domain.errors import CertificateNotFoundError, KeyManagerUnavailableError
 
 
 @pytest.fixture
@@ -88,5 +88,5 @@ async def test_site_without_directory_has_no_certificates() -> None:
 
 
 async def test_directory_that_is_gone_is_unavailable_not_empty(directory: Path) -> None:
-    with pytest.raises(UnavailableError):
+    with pytest.raises(KeyManagerUnavailableError):
         await CertificateDirectory(directory / "gone").certificate("publisher")

@@ -103,6 +103,16 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) ->
         SignerSection.model_validate(settings)
 
 
+def test_a_site_with_barbican_must_say_whom_it_trusts(tmp_path: Path) -> None:
+    barbican = {"auth_url": "https://keystone.example.org/v3", "username": "tintype", "project": "service",
+                "password_file": str(tmp_path / "password")}  # fmt: skip
+    with pytest.raises(ValidationError, match="trusted_roots_dir is missing"):
+        SignerSection.model_validate({"barbican": barbican})
+    assert (
+        SignerSection.model_validate({"barbican": barbican, "trusted_roots_dir": tmp_path}).policy("x").requires_chain
+    )
+
+
 async def test_the_evidence_is_the_policy_and_the_chain(tmp_path: Path) -> None:
     bench = PolicyBench(trusted_roots_dir=roots_of(tmp_path / "roots", ROOT.certificate))
     evidence = (await bench.verifier.verify(DEMO, SIGNED, STAGED)).evidence

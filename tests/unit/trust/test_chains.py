@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tintype.domain.errors import (
@@ -27,6 +29,7 @@ from tintype.testing.certificates import (
     certificate,
     dsa_key,
     ec_key,
+    name,
     root_authority,
     rsa_key,
     usage,
@@ -34,6 +37,7 @@ from tintype.testing.certificates import (
 from tintype.testing.clock import START
 from tintype.trust import chains
 from tintype.trust.chains import Chain, verify_alone, verify_chain
+from tintype.trust.der import BIT_STRING, elements, encoded
 from tintype.trust.trust_store import TrustStore
 
 KEY = ec_key("signer")
@@ -423,6 +427,32 @@ def test_a_list_that_covers_only_some_certificates_says_too_little() -> None:
     )
     with pytest.raises(RevocationUnknownError, match="critical extension"):
         verified(signer(), lists=[ROOT.revocation_list(more=[(some, True)])])
+
+
+def test_an_entry_that_may_be_anothers_certificate_is_not_understood() -> None:
+    leaf = signer()
+    issuer = x509.CertificateIssuer([x509.DirectoryName(name("Another"))])
+    entry = x509.RevokedCertificateBuilder().serial_number(leaf.serial_number).revocation_date(START)
+    revoked = entry.add_extension(issuer, critical=True).build()
+    builder = x509.CertificateRevocationListBuilder().issuer_name(name("Root")).last_update(START)
+    indirect = builder.next_update(START + SECOND).add_revoked_certificate(revoked).sign(ROOT.key, hashes.SHA256())
+    with pytest.raises(RevocationUnknownError, match="entry is not understood"):
+        verified(leaf, lists=[indirect])
+
+
+def test_a_list_that_does_not_say_how_long_it_holds_is_out_of_date() -> None:
+    """RFC 5280 wants the date; no library writes a list without, so that it is taken out and the rest signed anew."""
+    key = ROOT.key
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    (whole,) = elements(ROOT.revocation_list().public_bytes(Encoding.DER))
+    tbs, algorithm, _ = elements(whole.content)
+    fields = elements(tbs.content)
+    assert [field.tag for field in fields[3:5]] == [0x17, 0x17]  # thisUpdate, nextUpdate
+    endless = encoded(tbs.tag, b"".join(encoded(each.tag, each.content) for each in (*fields[:4], *fields[5:])))
+    signature = encoded(BIT_STRING, b"\x00" + key.sign(endless, ec.ECDSA(hashes.SHA256())))
+    der = encoded(whole.tag, endless + encoded(algorithm.tag, algorithm.content) + signature)
+    with pytest.raises(RevocationUnknownError, match="does not say how long"):
+        verified(signer(), lists=[x509.load_der_x509_crl(der)])
 
 
 def test_a_list_of_another_authority_does_not_matter() -> None:
