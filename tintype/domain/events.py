@@ -84,8 +84,8 @@ class ImportPlugin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SignedChecksums:
-    """A publisher's list of checksums at ``uri``, its detached OpenPGP signature at ``signature_uri``, and the OpenPGP
-    certificate of the publisher, armored or binary.
+    """A publisher's list of checksums at ``uri``, its detached OpenPGP signature at ``signature_uri`` (empty where the
+    list holds it), and the OpenPGP certificate of the publisher, or several, armored or binary.
     """
 
     uri: str
@@ -107,7 +107,8 @@ class ImportSource:
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What was proven of where imported bytes come from: ``digest`` of the bytes as they came was expected by the user,
-    or stood in the list at ``checksums_uri``, signed with the OpenPGP key of that fingerprint (upper-case hex).
+    or stood in the list at ``checksums_uri``, signed with the OpenPGP certificate whose primary key has that
+    fingerprint (upper-case hex).
     """
 
     uri: str

@@ -17,7 +17,7 @@ from tests.backends.openpgp import GnuPG, gnupg
 from tests.integration.importer.conftest import Importer, is_active
 from tests.integration.importer.test_web_download import DATA, serving
 from tintype.domain.checksums import MAX_LIST_BYTES
-from tintype.domain.commands import RequestImport
+from tintype.domain.commands import CancelOperation, RequestImport
 from tintype.domain.events import ImageStaged, ImportMethod, ImportSource, Origin, SignedChecksums
 from tintype.domain.image import Image, OperationState
 from tintype.domain.lifecycle import Status
@@ -252,3 +252,31 @@ async def test_a_list_that_does_not_end_is_given_up(
     async with serving(endless) as url:
         stuck = Publisher(url=url)
         assert await refused(importer, stuck, gpg.public("publisher")) == "SOURCE_INTERRUPTED"
+
+
+async def test_an_import_is_cancelled_while_its_list_is_fetched(importer: Importer, gpg: GnuPG) -> None:
+    begun = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        begun.set()
+        try:
+            while True:
+                await response.write(b"#")
+                await asyncio.sleep(0.02)
+        finally:
+            ended.set()
+
+    async with serving(endless) as url, importer.working():
+        image_id = await importer.create(disk_format=DiskFormat.RAW)
+        operation = OperationId(an_id("import"))
+        checksums = SignedChecksums(f"{url}/SUMS", f"{url}/SUMS.sign", gpg.public("publisher"))
+        source = ImportSource(ImportMethod.WEB_DOWNLOAD, f"{url}/disk.raw", checksums=checksums)
+        await importer.execute(image_id, RequestImport(operation, source))
+        await begun.wait()
+        await importer.execute(image_id, CancelOperation(operation))
+        async with asyncio.timeout(20):
+            await ended.wait()  # nobody reads on
+    assert importer.files() == set()

@@ -441,7 +441,7 @@ class SignedChecksums(_message.Message):
     uri: _builtins.str
     """An absolute http or https URL of a list as sha256sum writes it."""
     signature_uri: _builtins.str
-    """Of its detached signature."""
+    """Of its detached signature; empty where the list holds it (a cleartext signature)."""
     publisher_key: _builtins.bytes
     """The publisher's OpenPGP certificate, armored or binary."""
     def __init__(
@@ -475,7 +475,7 @@ class Origin(_message.Message):
     checksums_uri: _builtins.str
     """The signed list in which the digest stood; empty where the user gave it."""
     publisher_fingerprint: _builtins.str
-    """Of the OpenPGP key that signed the list, in upper-case hex."""
+    """Of the OpenPGP certificate (its primary key) with which the list is signed, in upper-case hex."""
     def __init__(
         self,
         *,
