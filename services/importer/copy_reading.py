@@ -9,11 +9,8 @@ from contextlib import aclosing
 
 from services.importer.token_bucket import TokenBucket
 from tintype.domain.errors import InternalError
-from tintype.domain.values import Blob, BlobRef, Digest
+from tintype.domain.values import STRONG_DIGESTS, Blob, BlobRef, Digest
 from tintype.ports.image_store import ImageStore
-
-TRUSTED = ("sha256", "sha512", "sha384", "sha224")
-"""Digests that nobody can forge, the fastest first: processors have instructions for SHA-256."""
 
 
 def trusted_digest(blob: Blob) -> Digest:
@@ -22,7 +19,7 @@ def trusted_digest(blob: Blob) -> Digest:
     Raises:
         InternalError: the image has none that counts.
     """
-    for algorithm in TRUSTED:
+    for algorithm in STRONG_DIGESTS:
         if value := blob.digests.get(algorithm):
             return Digest(algorithm, value)
     raise InternalError("the image has no digest that its bytes could be compared with")

@@ -15,7 +15,7 @@ from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits
 from services.importer.uploads import UploadLimits
 from tintype.domain.errors import ConfigurationError
-from tintype.domain.values import DIGEST_ALGORITHMS, PropertyValue
+from tintype.domain.values import DIGEST_ALGORITHMS, STRONG_DIGESTS, PropertyValue
 from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserSettings
 
 
@@ -120,7 +120,7 @@ class ImporterSection(ServiceSettings):
     @field_validator("hash_algorithm")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        known = [algorithm for algorithm in DIGEST_ALGORITHMS if algorithm not in ("md5", "sha1")]
+        known = [algorithm for algorithm in DIGEST_ALGORITHMS if algorithm in STRONG_DIGESTS]
         if name not in known:
             raise ValueError(f"must be one of {', '.join(known)}")
         return name

@@ -19,10 +19,9 @@ from tintype.client.models import Download, Image, Trust, Verify
 from tintype.client.partial_file import named_when_done
 from tintype.client.transport import Transport, is_transient, translated
 from tintype.codec.framing import decode_read
+from tintype.domain.values import STRONG_DIGESTS
 
 _READ = "/tintype.api.importer.v1.ImporterService/Read"
-_TRUSTED_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
-"""What may prove that bytes are the same, the fastest first; md5 and sha1 prove nothing any more."""
 
 
 class Downloads:
@@ -177,7 +176,7 @@ def _end(image: Image, offset: int, length: int | None) -> int | None:
 
 
 def _digest(image: Image) -> str:
-    for algorithm in _TRUSTED_DIGESTS:
+    for algorithm in STRONG_DIGESTS:
         if algorithm in image.digests:
             return f"{algorithm}:{image.digests[algorithm]}"
     raise IntegrityError(

@@ -35,6 +35,9 @@ DIGEST_ALGORITHMS: Mapping[str, int] = {
 }
 """Accepted digest algorithms and their size in bytes; md5 and sha1 only ever compare with what a publisher lists."""
 
+STRONG_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
+"""Algorithms whose digests prove that bytes are the same, the fastest first: SHA-256 has instructions of its own."""
+
 _GUEST_DIGEST = re.compile(r"guest-disk-v1:[0-9a-f]{64}")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -28,7 +28,7 @@ from tintype.domain.errors import (
 )
 from tintype.domain.events import Verdict, Verification
 from tintype.domain.provenance import Provenance
-from tintype.domain.values import Digest, ImageId, ProjectId
+from tintype.domain.values import STRONG_DIGESTS, Digest, ImageId, ProjectId
 from tintype.trust.chains import Chain, verify_alone
 from tintype.trust.dsse import IN_TOTO, envelope_of, verified_payload
 from tintype.trust.judging import judge_signature
@@ -36,9 +36,6 @@ from tintype.trust.policy import SignaturePolicy
 from tintype.trust.signatures import declared_signature
 from tintype.trust.statement import Attested, Converted, read_statement
 from tintype.trust.trust_store import TrustStore
-
-STRONG_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
-"""What proves that bytes are the same, the fastest first; md5 and sha1 prove nothing any more."""
 
 _MAX_CERTIFICATES = 16
 
