@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.catalog.following import Entry, UnreadableEvent
 from services.catalog.rows import Row, operation_row
 from tintype.domain.errors import LogCorruptError, TintypeError
 from tintype.domain.events import EVENT_TOKENS, RecordedEvent
 from tintype.domain.evolve import evolve
 from tintype.domain.image import Image
 from tintype.domain.values import ImageId, OperationId
+from tintype.runtime.following import Entry, UnreadableEvent
 
 _MAX_ERROR_LENGTH = 1000
 

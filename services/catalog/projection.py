@@ -16,7 +16,6 @@ from sqlalchemy import Connection, Table, bindparam, delete, insert, select, upd
 from services.catalog import generations
 from services.catalog.database import Database
 from services.catalog.folding import Changes, fold_batch, parked_row
-from services.catalog.following import Entry
 from services.catalog.generations import Generation
 from services.catalog.rows import Row, image_of, image_row, property_rows, tag_rows
 from services.catalog.schema import Tables, schema_version, tables_of
@@ -24,6 +23,7 @@ from tintype.domain.errors import CatalogDatabaseError, CatalogValueError, Proje
 from tintype.domain.events import RecordedEvent
 from tintype.domain.image import Image
 from tintype.domain.values import ImageId
+from tintype.runtime.following import Entry
 
 log = structlog.get_logger(__name__)
 

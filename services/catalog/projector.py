@@ -11,12 +11,12 @@ from contextlib import aclosing
 
 import structlog
 
-from services.catalog.following import Entry, entries
 from services.catalog.projection import Projection
 from services.catalog.watermark import Watermark
 from tintype.domain.errors import CatalogDatabaseError, ProjectionLagError, ProjectionReplacedError, UnavailableError
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
+from tintype.runtime.following import Entry, entries
 
 log = structlog.get_logger(__name__)
 

@@ -12,12 +12,12 @@ from sqlalchemy import func, select
 
 from services.catalog import generations
 from services.catalog.database import Database
-from services.catalog.following import Entry, entries
 from services.catalog.generations import Generation
 from services.catalog.projection import apply_events
 from services.catalog.schema import schema_version, tables_of
 from tintype.domain.errors import CatalogDatabaseError, ProjectionReplacedError, RebuildBusyError
 from tintype.ports.event_log import EventLog
+from tintype.runtime.following import Entry, entries
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import structlog
 
 from services.catalog import queries
-from services.catalog.following import UnreadableEvent, entries
 from services.catalog.projection import Projection
 from services.catalog.reading import sees
 from services.catalog.watermark import Watermark
@@ -19,6 +18,7 @@ from tintype.domain.access import Caller
 from tintype.domain.events import Event, ImageCreated, ImageUpdated, Progress, RecordedEvent
 from tintype.domain.values import ImageId, Visibility
 from tintype.ports.event_log import EventLog, Selection
+from tintype.runtime.following import UnreadableEvent, entries
 
 log = structlog.get_logger(__name__)
 

@@ -34,6 +34,7 @@ from tintype.domain.image import Image, ImageData, failure_of
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
 from tintype.ports.event_log import EventLog
+from tintype.runtime.following import UnreadableEvent, entries_until
 from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -91,23 +92,14 @@ async def active_images(event_log: EventLog) -> dict[ImageId, int]:
         EventLogUnavailableError: the log does not answer.
     """
     found: dict[ImageId, int] = {}
-    position, head = 0, await event_log.head()
-    while position < head:
-        try:
-            async with aclosing(event_log.follow(after=position)) as events:  # type: ignore[type-var]  # a generator
-                async for event in events:
-                    position = event.position
-                    if isinstance(event.payload, ImagePublished):
-                        found[event.image_id] = event.payload.blob.size * len(event.payload.locations)
-                    elif isinstance(event.payload, ImageDeleted):
-                        found.pop(event.image_id, None)
-                    if position >= head:
-                        break
-        except LogCorruptError as exc:
-            if exc.position <= position:
-                raise
-            log.warning("event was left out", position=exc.position, error=str(exc))
-            position = exc.position
+    async with aclosing(entries_until(event_log, await event_log.head())) as entries:
+        async for entry in entries:
+            if isinstance(entry, UnreadableEvent):
+                log.error("scrub left out an event", position=entry.position, reason=entry.reason, error=entry.error)
+            elif isinstance(entry.payload, ImagePublished):
+                found[entry.image_id] = entry.payload.blob.size * len(entry.payload.locations)
+            elif isinstance(entry.payload, ImageDeleted):
+                found.pop(entry.image_id, None)
     return found
 
 

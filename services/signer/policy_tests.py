@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 
@@ -13,11 +12,12 @@ from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
 from tintype.domain.access import Caller, visible
 from tintype.domain.errors import ImageHasNoDataError, LogCorruptError, RefusedContentError
-from tintype.domain.events import Failure, ImagePublished, RecordedEvent, Verification
+from tintype.domain.events import Failure, ImagePublished, Verification
 from tintype.domain.image import Image, failure_of
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import ImageId, ProjectId
 from tintype.ports.event_log import EventLog
+from tintype.runtime.following import Entry, UnreadableEvent, entries_until
 from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -78,30 +78,21 @@ class PolicyTests:
             UnavailableError: certificates or trusted roots cannot be had.
         """
         head = await self._log.head()
-        position = 0
-        while position < head:
-            try:
-                async with aclosing(self._events(position)) as events:
-                    async for event in events:
-                        position = event.position
-                        if verdict := await self._verdict_at(event, project):
-                            yield ReplayStep(position, head, verdict)
-                        elif position % PROGRESS_EVERY == 0:
-                            yield ReplayStep(position, head)
-                        if position >= head:
-                            break
-            except LogCorruptError as exc:
-                if exc.position <= position:
-                    raise
-                position = exc.position
-                log.error("policy replay left out an event", position=position, reason=exc.reason, error=str(exc))
+        async with aclosing(entries_until(self._log, head)) as entries:
+            async for entry in entries:
+                if verdict := await self._verdict_at(entry, project):
+                    yield ReplayStep(entry.position, head, verdict)
+                elif entry.position % PROGRESS_EVERY == 0:
+                    yield ReplayStep(entry.position, head)
         yield ReplayStep(head, head)
 
-    def _events(self, after: int) -> AsyncGenerator[RecordedEvent, None]:
-        return cast("AsyncGenerator[RecordedEvent, None]", self._log.follow(after=after))
-
-    async def _verdict_at(self, event: RecordedEvent, project: ProjectId | None) -> PolicyVerdict | None:
+    async def _verdict_at(self, event: Entry, project: ProjectId | None) -> PolicyVerdict | None:
         """The verdict on an image where its publication stands in the log, of which there is one; else ``None``."""
+        if isinstance(event, UnreadableEvent):
+            log.error(
+                "policy replay left out an event", position=event.position, reason=event.reason, error=event.error
+            )
+            return None
         if not isinstance(event.payload, ImagePublished) or (project and event.event.project != project):
             return None
         try:

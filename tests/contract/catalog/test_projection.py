@@ -14,7 +14,6 @@ from sqlalchemy import Connection, select
 
 from services.catalog import generations, queries
 from services.catalog.database import Database
-from services.catalog.following import Entry, UnreadableEvent
 from services.catalog.projection import Projection, apply_batch, apply_events
 from services.catalog.schema import GENERATIONS, Tables, schema_version, tables_of
 from tests.contract.catalog.histories import logs
@@ -22,6 +21,7 @@ from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import CatalogDatabaseError, CatalogValueError, ProjectionReplacedError
 from tintype.domain.events import ImageCreated, RecordedEvent
 from tintype.domain.evolve import fold
+from tintype.runtime.following import Entry, UnreadableEvent
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
 HISTORY = EventBuilder().recorded(IMPORT_ROAD)

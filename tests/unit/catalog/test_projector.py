@@ -11,13 +11,13 @@ import pytest
 
 from services.catalog import queries
 from services.catalog.database import Database
-from services.catalog.following import Entry
 from services.catalog.projection import Applied, Projection
 from services.catalog.projector import Projector
 from services.catalog.watermark import Watermark
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.errors import CatalogDatabaseError, EventLogUnavailableError, ProjectionLagError
 from tintype.domain.image import Image
+from tintype.runtime.following import Entry
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
 

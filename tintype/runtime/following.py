@@ -1,4 +1,4 @@
-"""The log as the catalog follows it: an event that cannot be read is an entry of its own, and does not end the rest."""
+"""Reading all of the log: an event that cannot be read is an entry of its own, and does not end the rest."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ async def entries(log: EventLog, *, after: int, selection: Selection | None = No
                 raise
             after = exc.position
             yield UnreadableEvent(exc.position, exc.reason, exc.message)
+
+
+async def entries_until(log: EventLog, head: int) -> AsyncGenerator[Entry, None]:
+    """Yield what stands in the log from its beginning to position ``head``, its end; use it within ``aclosing``.
+
+    Raises:
+        EventLogUnavailableError: the log is away for good.
+    """
+    if head == 0:
+        return
+    async with aclosing(entries(log, after=0)) as following:
+        async for entry in following:
+            yield entry
+            if entry.position >= head:
+                return
