@@ -10,10 +10,17 @@ import base64
 
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
 from tintype.domain.errors import AttestationInvalidError, BundleInvalidError, TintypeError
-from tintype.domain.events import Origin, Verdict, Verification
+from tintype.domain.events import Origin, Verification
 from tintype.domain.provenance import Artifact, Provenance
 from tintype.domain.values import Digest, DiskFormat, guest_digest, image_id, project_id
 from tintype.trust.dsse import MAX_ENVELOPE_BYTES
+from tintype.trust.json_forms import (
+    VERIFICATION_FIELDS,
+    origin_fields,
+    read_origin,
+    read_verification,
+    verification_fields,
+)
 from tintype.trust.strict_json import Fields, JsonRefusal, base64_bytes, parsed, written
 
 MEDIA_TYPE = "application/vnd.tintype.provenance.v1+json"
@@ -28,9 +35,6 @@ _FIELDS = frozenset(
 )
 _ARTIFACT_FIELDS = frozenset({"size", "digests", "disk_format", "guest_digest", "compression"})
 _ORIGIN_FIELDS = frozenset({"uri", "digest", "checksums_uri", "publisher_fingerprint"})
-_VERIFICATION_FIELDS = frozenset(
-    {"verdict", "digest", "certificate_id", "certificate_fingerprint", "certificate_subject", "key_type"}
-)
 
 
 def write_bundle(provenance: Provenance) -> bytes:
@@ -45,12 +49,12 @@ def write_bundle(provenance: Provenance) -> bytes:
         "project": provenance.project,
         "sent": _artifact(provenance.sent),
         "published": _artifact(provenance.published),
-        "verification": _verification(provenance.verification),
+        "verification": verification_fields(provenance.verification),
         "signature_properties": dict(provenance.signature_properties),
         "certificates": [base64.b64encode(each).decode() for each in provenance.certificates],
     }
     if provenance.origin is not None:
-        bundle["origin"] = _origin(provenance.origin)
+        bundle["origin"] = {"uri": provenance.origin.uri, **origin_fields(provenance.origin)}
     if provenance.attestation:
         try:
             bundle["attestation"] = parsed(provenance.attestation, MAX_ENVELOPE_BYTES).raw()
@@ -117,45 +121,11 @@ def _read_artifact(told: Fields) -> Artifact:
     )
 
 
-def _origin(origin: Origin) -> dict[str, object]:
-    return {
-        "uri": origin.uri,
-        "digest": str(origin.digest),
-        "checksums_uri": origin.checksums_uri,
-        "publisher_fingerprint": origin.publisher_fingerprint,
-    }
-
-
 def _read_origin(told: Fields) -> Origin:
     told.require_names(_ORIGIN_FIELDS)
-    return Origin(
-        told.text("uri"),
-        Digest.parse(told.text("digest")),
-        told.text("checksums_uri", default=""),
-        told.text("publisher_fingerprint", default=""),
-    )
-
-
-def _verification(verification: Verification) -> dict[str, object]:
-    told = {
-        "verdict": str(verification.verdict),
-        "digest": str(verification.digest or ""),
-        "certificate_id": verification.certificate_id,
-        "certificate_fingerprint": verification.certificate_fingerprint,
-        "certificate_subject": verification.certificate_subject,
-        "key_type": verification.key_type,
-    }
-    return {name: value for name, value in told.items() if value}
+    return read_origin(told.text("uri"), told)
 
 
 def _read_verification(told: Fields) -> Verification:
-    told.require_names(_VERIFICATION_FIELDS)
-    digest = told.text("digest", default="")
-    return Verification(
-        Verdict(told.text("verdict")),
-        Digest.parse(digest) if digest else None,
-        told.text("certificate_id", default=""),
-        told.text("certificate_fingerprint", default=""),
-        told.text("certificate_subject", default=""),
-        told.text("key_type", default=""),
-    )
+    told.require_names(VERIFICATION_FIELDS)
+    return read_verification(told)

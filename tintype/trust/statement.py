@@ -17,13 +17,12 @@ from tintype.domain.errors import AttestationInvalidError, EventTooLargeError, I
 from tintype.domain.events import (
     ConversionSkipped,
     ImageConverted,
+    ImageVerified,
     Origin,
     SandboxKind,
     SandboxProfile,
     SkipReason,
-    Verdict,
     Verification,
-    VerificationEvidence,
 )
 from tintype.domain.provenance import Artifact, Road
 from tintype.domain.values import (
@@ -37,6 +36,7 @@ from tintype.domain.values import (
     operation_id,
     project_id,
 )
+from tintype.trust.json_forms import origin_fields, read_origin, read_verification, verification_fields
 from tintype.trust.strict_json import Fields, JsonRefusal, parsed, written
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -93,34 +93,7 @@ def statement_of(road: Road, release: str) -> bytes:
         EventTooLargeError: it would not fit into the log.
     """
     subject = _descriptor(road.image_id, road.published)
-    predicate = {
-        "buildDefinition": {
-            "buildType": BUILD_TYPE,
-            "externalParameters": {
-                "image_id": road.image_id,
-                "project": road.project,
-                "operation_id": road.operation_id,
-                "method": road.method,
-            },
-            "internalParameters": {
-                "conversion": _conversion(road),
-                "verification": _verification(road.verified.verification, road.verified.evidence),
-                "log": {
-                    "position": road.conversion.position,
-                    "version": road.conversion.version,
-                    "hash": road.conversion.hash,
-                },
-            },
-            "resolvedDependencies": [_descriptor(SENT, road.sent, road.staged.origin)],
-        },
-        "runDetails": {
-            "builder": {"id": BUILDER_ID, "version": {"tintype": release}},
-            "metadata": {
-                "invocationId": road.operation_id,
-                "finishedOn": road.conversion.event.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
-            },
-        },
-    }
+    predicate = {"buildDefinition": _build_definition(road), "runDetails": _run_details(road, release)}
     _require_valid(subject, predicate)
     statement = {
         "_type": STATEMENT_TYPE_URI,
@@ -132,6 +105,35 @@ def statement_of(road: Road, release: str) -> bytes:
     if len(text) > MAX_STATEMENT_BYTES:
         raise EventTooLargeError(f"the statement about image {road.image_id} has {len(text)} bytes")
     return text
+
+
+def _build_definition(road: Road) -> dict[str, object]:
+    recorded = road.conversion
+    return {
+        "buildType": BUILD_TYPE,
+        "externalParameters": {
+            "image_id": road.image_id,
+            "project": road.project,
+            "operation_id": road.operation_id,
+            "method": road.method,
+        },
+        "internalParameters": {
+            "conversion": _conversion(road),
+            "verification": _verification(road.verified),
+            "log": {"position": recorded.position, "version": recorded.version, "hash": recorded.hash},
+        },
+        "resolvedDependencies": [_descriptor(SENT, road.sent, road.staged.origin)],
+    }
+
+
+def _run_details(road: Road, release: str) -> dict[str, object]:
+    return {
+        "builder": {"id": BUILDER_ID, "version": {"tintype": release}},
+        "metadata": {
+            "invocationId": road.operation_id,
+            "finishedOn": road.conversion.event.time.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        },
+    }
 
 
 def _descriptor(name: str, artifact: Artifact, origin: Origin | None = None) -> dict[str, object]:
@@ -146,11 +148,7 @@ def _descriptor(name: str, artifact: Artifact, origin: Origin | None = None) -> 
     descriptor: dict[str, object] = {"name": name, "digest": dict(artifact.digests), "annotations": annotations}
     if origin is not None:
         descriptor["uri"] = origin.uri
-        annotations["origin"] = {
-            "digest": str(origin.digest),
-            "checksums_uri": origin.checksums_uri,
-            "publisher_fingerprint": origin.publisher_fingerprint,
-        }
+        annotations["origin"] = origin_fields(origin)
     return descriptor
 
 
@@ -174,17 +172,9 @@ def _conversion(road: Road) -> dict[str, object]:
     return conversion
 
 
-def _verification(verification: Verification, evidence: VerificationEvidence | None) -> dict[str, object]:
-    found = {
-        "verdict": str(verification.verdict),
-        "digest": str(verification.digest or ""),
-        "certificate_id": verification.certificate_id,
-        "certificate_fingerprint": verification.certificate_fingerprint,
-        "certificate_subject": verification.certificate_subject,
-        "key_type": verification.key_type,
-        "policy": evidence.policy if evidence else "",
-    }
-    return {name: value for name, value in found.items() if value}
+def _verification(verified: ImageVerified) -> dict[str, object]:
+    policy = verified.evidence.policy if verified.evidence else ""
+    return verification_fields(verified.verification) | ({"policy": policy} if policy else {})
 
 
 def _require_valid(subject: Mapping[str, object], predicate: Mapping[str, object]) -> None:
@@ -234,7 +224,7 @@ def _attested(statement: Fields) -> Attested:
         _artifact(subjects[0]),
         _origin(sent),
         _read_conversion(internal.inner("conversion")),
-        _read_verification(found),
+        read_verification(found),
         found.text("policy", default=""),
         LogPlace(place.integer("position"), place.integer("version"), place.text("hash")),
     )
@@ -259,13 +249,7 @@ def _origin(descriptor: Fields) -> Origin | None:
     annotations = descriptor.inner("annotations")
     if not annotations.has("origin"):
         return None
-    told = annotations.inner("origin")
-    return Origin(
-        descriptor.text("uri"),
-        Digest.parse(told.text("digest")),
-        told.text("checksums_uri"),
-        told.text("publisher_fingerprint"),
-    )
+    return read_origin(descriptor.text("uri"), annotations.inner("origin"))
 
 
 def _read_conversion(told: Fields) -> Converted | SkipReason:
@@ -277,18 +261,6 @@ def _read_conversion(told: Fields) -> Converted | SkipReason:
         kind, limits = SandboxKind(profile.text("kind")), profile.integer_map("limits")
         sandbox = SandboxProfile(kind, limits, profile.flag("seccomp"))
     return Converted(told.text("tool"), told.text("version"), told.texts("arguments"), sandbox)
-
-
-def _read_verification(told: Fields) -> Verification:
-    digest = told.text("digest", default="")
-    return Verification(
-        Verdict(told.text("verdict")),
-        Digest.parse(digest) if digest else None,
-        told.text("certificate_id", default=""),
-        told.text("certificate_fingerprint", default=""),
-        told.text("certificate_subject", default=""),
-        told.text("key_type", default=""),
-    )
 
 
 def _require(fields: Fields, name: str, wanted: str) -> None:
