@@ -17,7 +17,6 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, SignatureAlgorithmOID
 
 from tintype.domain.errors import (
@@ -30,7 +29,7 @@ from tintype.domain.errors import (
     RefusedContentError,
     WeakKeyError,
 )
-from tintype.trust.public_keys import certified_key, name_of
+from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, certified_key, name_of
 from tintype.trust.revocation import require_not_revoked
 from tintype.trust.trust_store import TrustStore
 
@@ -53,7 +52,6 @@ _UNDERSTOOD = {
     ExtensionOID.INHIBIT_ANY_POLICY,
 }
 _SIGNING_PURPOSES = {ExtendedKeyUsageOID.CODE_SIGNING, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE}
-_BROKEN_HASHES = (hashes.MD5, hashes.SHA1)
 
 
 def verify_chain(
@@ -194,7 +192,7 @@ def _require_sound_hash(certificate: x509.Certificate) -> None:
         algorithm = certificate.signature_hash_algorithm
     except (ValueError, UnsupportedAlgorithm) as exc:
         raise CertificateInvalidError(f"{name_of(certificate)} is signed in a way that is not accepted here") from exc
-    if isinstance(algorithm, _BROKEN_HASHES):
+    if isinstance(algorithm, BROKEN_HASHES):
         raise WeakKeyError(f"{name_of(certificate)} is signed with {algorithm.name}, which is broken")
 
 
@@ -294,6 +292,6 @@ def _extensions_of(certificate: x509.Certificate) -> _Extensions:
                     f"{name_of(certificate)} has a critical extension that is not understood: "
                     f"{extension.oid.dotted_string[:80]}"
                 )
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+    except MALFORMED as exc:
         raise CertificateInvalidError(f"{name_of(certificate)} has malformed extensions") from exc
     return _Extensions(constraints, usage, purposes)

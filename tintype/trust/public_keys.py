@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
@@ -25,6 +26,12 @@ MAX_RSA_BITS = 8192
 MIN_DSA_BITS = 2048
 MAX_DSA_BITS = 4096
 MIN_DSA_ORDER_BITS = 224
+
+BROKEN_HASHES = (hashes.MD5, hashes.SHA1)
+"""What nobody signs certificates or revocation lists with."""
+
+MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What `cryptography` says of a part of a certificate or a list that it cannot read: it reads each when it is asked."""
 
 CURVES: Mapping[str, type[ec.EllipticCurve]] = {
     "ECC_SECP256R1": ec.SECP256R1,

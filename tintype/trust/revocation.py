@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtensionOID
 
 from tintype.domain.errors import CertificateRevokedError, RevocationUnknownError
-from tintype.trust.public_keys import name_of
+from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, name_of
 
-_MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 _UNDERSTOOD = {ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
 _UNDERSTOOD_OF_ENTRIES = {x509.CRLReason.oid, x509.InvalidityDate.oid}
 
@@ -62,10 +59,10 @@ def _complaint(revocation_list: x509.CertificateRevocationList, issuer: x509.Cer
             return "its issuer may not sign revocation lists"
     except x509.ExtensionNotFound:
         pass
-    except _MALFORMED:
+    except MALFORMED:
         return "its issuer's certificate is malformed"
     try:
-        if isinstance(revocation_list.signature_hash_algorithm, hashes.MD5 | hashes.SHA1):
+        if isinstance(revocation_list.signature_hash_algorithm, BROKEN_HASHES):
             return "the revocation list is signed with a broken hash"
         # mypy: what may sign a list is what may sign a certificate.
         if not revocation_list.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
@@ -74,7 +71,7 @@ def _complaint(revocation_list: x509.CertificateRevocationList, issuer: x509.Cer
             # A delta list, or one that covers only some certificates, says too little.
             if extension.critical and extension.oid not in _UNDERSTOOD:
                 return f"the revocation list has a critical extension: {extension.oid.dotted_string[:80]}"
-    except _MALFORMED:
+    except MALFORMED:
         return "the revocation list is malformed"
     return ""
 
@@ -89,7 +86,7 @@ def _require_not_in(certificate: x509.Certificate, revocation_list: x509.Certifi
                 raise RevocationUnknownError(
                     f"whether {name_of(certificate)} was revoked is not known: its entry is not understood"
                 )
-    except _MALFORMED as exc:
+    except MALFORMED as exc:
         raise RevocationUnknownError("a revocation list has a malformed entry") from exc
     raise CertificateRevokedError(f"{name_of(certificate)} was revoked at {entry.revocation_date_utc.isoformat()}")
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from tintype.domain.errors import InvalidDigestError, KeyPassphraseError, KeyUnreadableError
 from tintype.domain.values import Digest
-from tintype.trust.public_keys import DSA, ED25519, MAX_RSA_BITS, MIN_DSA_BITS, MIN_RSA_BITS, RSA_PSS
+from tintype.trust.public_keys import CURVES, DSA, ED25519, MAX_RSA_BITS, MIN_DSA_BITS, MIN_RSA_BITS, RSA_PSS
 from tintype.trust.signatures import HASH_BY_ALGORITHM, HASHES
 
 PrivateKey = rsa.RSAPrivateKey | dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
@@ -20,11 +20,7 @@ PrivateKey = rsa.RSAPrivateKey | dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey 
 HASH_METHODS: Mapping[str, str] = {algorithm: method for method, (algorithm, _) in HASHES.items()}
 """The name of a digest's algorithm → img_signature_hash_method."""
 
-_CURVE_TYPES: Mapping[str, str] = {
-    "secp256r1": "ECC_SECP256R1",
-    "secp384r1": "ECC_SECP384R1",
-    "secp521r1": "ECC_SECP521R1",
-}
+_CURVE_TYPES: Mapping[str, str] = {curve().name: key_type for key_type, curve in CURVES.items()}
 
 
 def sign_digest(key: PrivateKey, digest: Digest) -> bytes:

@@ -18,7 +18,7 @@ from cryptography import x509
 
 from tintype.domain.errors import CertificateInvalidError, TrustStoreError
 from tintype.trust.pem import MAX_PEM_BYTES, certificates_and_lists, certificates_of
-from tintype.trust.public_keys import name_of
+from tintype.trust.public_keys import MALFORMED, name_of
 
 MAX_FILES = 256
 MAX_CERTIFICATES = 512
@@ -100,7 +100,7 @@ def is_authority(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+    except MALFORMED as exc:
         raise CertificateInvalidError(f"{name_of(certificate)} has malformed extensions") from exc
 
 
