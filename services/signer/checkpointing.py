@@ -27,7 +27,7 @@ from tintype.ports.checkpoints import CheckpointLog, PublishedCheckpoint
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import EventLog
 from tintype.ports.service_keys import ServiceKeys
-from tintype.trust.checkpoints import CHECKPOINT, Checkpoint, SealedCheckpoint, certificates_of, digest_of, opened
+from tintype.trust.checkpoints import CHECKPOINT, Checkpoint, SealedCheckpoint, digest_of, key_certificates, opened
 from tintype.trust.dsse import sealed, sealing_key
 from tintype.trust.heads import Heads, LogState, state_of
 
@@ -231,7 +231,7 @@ class Checkpointing:
             return
         if newest.number == number:
             return
-        certificates = certificates_of((key.id, key.certificate) for key in await self._keys.keys())
+        certificates = key_certificates((key.id, key.certificate) for key in await self._keys.keys())
         first = number + 1 if self._known else newest.number
         for each in range(first, newest.number + 1):
             published = newest if each == newest.number else await self._checkpoints.get(each)

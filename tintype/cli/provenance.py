@@ -18,12 +18,11 @@ from tintype.cli.trusting import (
     print_custody,
     wanted_verification,
 )
+from tintype.domain.provenance import MAX_BUNDLE_BYTES
 
 if TYPE_CHECKING:
     from tintype.client import Artifact, Provenance, Trust
     from tintype.trust.custody import Custody
-
-_MAX_BUNDLE_BYTES = 2 * 1024 * 1024
 
 
 def register(app: typer.Typer) -> None:
@@ -99,7 +98,7 @@ def _offline(
     if is_wanted and (trust is None or trust.directory is None):
         raise usage_error("a --bundle says nothing about whom to trust: give a --trust-store")
     with bundle.open("rb") as opened:
-        told = read_bundle(opened.read(_MAX_BUNDLE_BYTES + 1))
+        told = read_bundle(opened.read(MAX_BUNDLE_BYTES + 1))
     if not is_wanted or trust is None or trust.directory is None:
         return told, None
     return told, verify_bundle(told, trust.directory, image=image or "", allow_unsigned=allow_unsigned)

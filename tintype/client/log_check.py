@@ -116,9 +116,9 @@ async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bo
             raise
         return NOBODY
     with trust_part():
-        from tintype.trust.checkpoints import certificates_of
+        from tintype.trust.checkpoints import key_certificates
 
-        return Keys(certificates_of((key.id, key.certificate) for key in answer.keys), "signer")
+        return Keys(key_certificates((key.id, key.certificate) for key in answer.keys), "signer")
 
 
 def _stored(directory: Path) -> Keys:

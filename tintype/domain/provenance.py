@@ -28,6 +28,12 @@ from tintype.domain.events import (
 from tintype.domain.evolve import fold
 from tintype.domain.values import Blob, DiskFormat, GuestDigest, ImageId, OperationId, ProjectId
 
+MAX_CERTIFICATES = 16
+"""In one publisher's chain."""
+
+MAX_BUNDLE_BYTES = 2 * 1024 * 1024
+"""Of a provenance in a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:

@@ -11,7 +11,7 @@ import base64
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
 from tintype.domain.errors import AttestationInvalidError, BundleInvalidError, TintypeError
 from tintype.domain.events import Origin, Verification
-from tintype.domain.provenance import Artifact, Provenance
+from tintype.domain.provenance import MAX_BUNDLE_BYTES, MAX_CERTIFICATES, Artifact, Provenance
 from tintype.domain.values import Digest, DiskFormat, guest_digest, image_id, project_id
 from tintype.trust.dsse import MAX_ENVELOPE_BYTES
 from tintype.trust.json_forms import (
@@ -24,8 +24,6 @@ from tintype.trust.json_forms import (
 from tintype.trust.strict_json import Fields, JsonRefusal, base64_bytes, parsed, written
 
 MEDIA_TYPE = "application/vnd.tintype.provenance.v1+json"
-MAX_BUNDLE_BYTES = 2 * 1024 * 1024
-MAX_CERTIFICATES = 16
 
 _FIELDS = frozenset(
     {

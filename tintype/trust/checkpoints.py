@@ -7,7 +7,6 @@ that none can be left out or exchanged. Nothing here returns a bool: what does n
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from securesystemslib.dsse import Envelope
 
 from tintype.domain.errors import (
     AttestationInvalidError,
+    CertificateInvalidError,
     CheckpointInvalidError,
     CheckpointMismatchError,
     RefusedContentError,
@@ -24,7 +24,8 @@ from tintype.domain.errors import (
 )
 from tintype.trust.dsse import envelope_of, verified_payload
 from tintype.trust.heads import LogState
-from tintype.trust.strict_json import Fields, JsonRefusal, parsed
+from tintype.trust.pem import certificates_of
+from tintype.trust.strict_json import Fields, JsonRefusal, parsed, written
 
 CHECKPOINT = "application/vnd.tintype.checkpoint+json"
 """The payload type of the envelope."""
@@ -45,7 +46,7 @@ class Checkpoint:
 
     def encoded(self) -> bytes:
         """The statement that is signed: JSON in one line, its keys in order."""
-        return json.dumps(
+        return written(
             {
                 "version": _VERSION,
                 "position": self.state.position,
@@ -54,10 +55,8 @@ class Checkpoint:
                 "root": f"sha256:{self.state.root}",
                 "time": self.time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
                 "previous": self.previous,
-            },
-            sort_keys=True,
-            separators=(",", ":"),
-        ).encode()
+            }
+        )
 
     def require(self, found: LogState) -> None:
         """Check that a log that was read up to this checkpoint's position is what it was.
@@ -141,16 +140,16 @@ def opened(envelope: bytes) -> SealedCheckpoint:
     return SealedCheckpoint(_decoded(found.payload), found.payload, key_id, found)
 
 
-def certificates_of(keys: Iterable[tuple[str, bytes]]) -> dict[str, x509.Certificate]:
+def key_certificates(keys: Iterable[tuple[str, bytes]]) -> dict[str, x509.Certificate]:
     """The certificates (PEM) of the service's keys, by key id.
 
     Raises:
         CheckpointInvalidError: one of them is none.
     """
     try:
-        return {key_id: x509.load_pem_x509_certificate(pem) for key_id, pem in keys}
-    except ValueError as exc:
-        raise CheckpointInvalidError("the certificate of a service's key cannot be read") from exc
+        return {key_id: certificates_of(pem, f"key {key_id[:80]!r}")[0] for key_id, pem in keys}
+    except CertificateInvalidError as exc:
+        raise CheckpointInvalidError(exc.message) from exc
 
 
 def digest_of(payload: bytes) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tintype.domain.errors import (
@@ -27,17 +26,16 @@ from tintype.domain.errors import (
     SizeMismatchError,
 )
 from tintype.domain.events import Verdict, Verification
-from tintype.domain.provenance import Provenance
+from tintype.domain.provenance import MAX_CERTIFICATES, Provenance
 from tintype.domain.values import STRONG_DIGESTS, Digest, ImageId, ProjectId
 from tintype.trust.chains import Chain, verify_alone
 from tintype.trust.dsse import IN_TOTO, envelope_of, verified_payload
 from tintype.trust.judging import judge_signature
+from tintype.trust.pem import certificate_of_der
 from tintype.trust.policy import SignaturePolicy
 from tintype.trust.signatures import declared_signature
 from tintype.trust.statement import Attested, Converted, read_statement
 from tintype.trust.trust_store import TrustStore
-
-_MAX_CERTIFICATES = 16
 
 
 class LinkName(StrEnum):
@@ -228,13 +226,10 @@ def _publisher(
 def _pem(certificates: tuple[bytes, ...]) -> bytes:
     if not certificates:
         raise CertificateNotFoundError("the provenance of a signed image holds no certificate")
-    if len(certificates) > _MAX_CERTIFICATES:
-        raise CertificateInvalidError(f"the provenance holds more than {_MAX_CERTIFICATES} certificates")
-    try:
-        parsed = [x509.load_der_x509_certificate(each) for each in certificates]
-        return b"".join(each.public_bytes(Encoding.PEM) for each in parsed)
-    except (ValueError, TypeError, x509.InvalidVersion) as exc:
-        raise CertificateInvalidError("the provenance holds what is no X.509 certificate in DER") from exc
+    if len(certificates) > MAX_CERTIFICATES:
+        raise CertificateInvalidError(f"the provenance holds more than {MAX_CERTIFICATES} certificates")
+    parsed = [certificate_of_der(each, "a certificate of the provenance") for each in certificates]
+    return b"".join(each.public_bytes(Encoding.PEM) for each in parsed)
 
 
 def _require_same_signer(attested: Verification, signer: Verification) -> None:

@@ -1,4 +1,4 @@
-"""Certificates and revocation lists out of PEM: bounded in size and number, and every refusal one of ours."""
+"""Certificates and revocation lists out of PEM and DER: bounded in size and number, and every refusal one of ours."""
 
 from __future__ import annotations
 
@@ -29,6 +29,18 @@ def certificates_of(pem: bytes, what: str) -> tuple[x509.Certificate, ...]:
     if not found:
         raise CertificateInvalidError(f"{what} is not an X.509 certificate in PEM")
     return found
+
+
+def certificate_of_der(der: bytes, what: str) -> x509.Certificate:
+    """A certificate in DER.
+
+    Raises:
+        CertificateInvalidError: it is none.
+    """
+    try:
+        return x509.load_der_x509_certificate(der)
+    except (ValueError, TypeError, x509.InvalidVersion) as exc:
+        raise CertificateInvalidError(f"{what} is not an X.509 certificate in DER") from exc
 
 
 def certificates_and_lists(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -13,6 +12,7 @@ from cryptography import x509
 from tintype.domain.errors import InvalidArgumentError
 from tintype.trust.chains import DEFAULT_CHAIN_LENGTH
 from tintype.trust.signatures import fingerprint_of
+from tintype.trust.strict_json import written
 from tintype.trust.trust_store import TrustStore
 
 _FINGERPRINT_VERSION = 1
@@ -51,7 +51,7 @@ class SignaturePolicy:
             "service_keys": _fingerprints(tuple(store.service_certificates.values())),
         }
         content = {"version": _FINGERPRINT_VERSION, "rules": rules, "trusted": trusted}
-        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(written(content)).hexdigest()
 
 
 def parse_fingerprint(text: str) -> str:

@@ -17,8 +17,9 @@ from cryptography import x509
 
 from services.signer.keys.directory import CERTIFICATE_ID, MAX_CERTIFICATE_BYTES
 from services.signer.keys.names import GENERATED_ID
-from tintype.domain.errors import KeyPermissionsError, KeyUnreadableError
+from tintype.domain.errors import CertificateInvalidError, KeyPermissionsError, KeyUnreadableError
 from tintype.ports.service_keys import ServiceKey
+from tintype.trust.pem import certificates_of
 from tintype.trust.private_files import read_own, read_private, require_own_directory
 from tintype.trust.signing import PrivateKey, key_type_of, load_private_key
 
@@ -146,9 +147,9 @@ def _inside(root: Path, name: str) -> Path:
 
 def _certificate(pem: bytes, path: Path) -> x509.Certificate:
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except (ValueError, TypeError) as exc:
-        raise KeyUnreadableError(f"{path} is not an X.509 certificate in PEM") from exc
+        return certificates_of(pem, str(path))[0]
+    except CertificateInvalidError as exc:
+        raise KeyUnreadableError(exc.message) from exc
 
 
 def _private_key(path: Path, certificate: x509.Certificate) -> PrivateKey:

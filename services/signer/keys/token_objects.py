@@ -22,10 +22,11 @@ from pkcs11 import MGF, Attribute, CertificateType, KeyType, Mechanism, ObjectCl
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
 from services.signer.keys.directory import CERTIFICATE_ID, MAX_CERTIFICATE_BYTES
-from tintype.domain.errors import KeyUnreadableError, ServiceKeyNotFoundError
+from tintype.domain.errors import CertificateInvalidError, KeyUnreadableError, ServiceKeyNotFoundError
 from tintype.domain.values import Digest
 from tintype.ports.service_keys import ServiceKey
 from tintype.trust.certificates import service_certificate, start_of_new
+from tintype.trust.pem import certificate_of_der
 from tintype.trust.signatures import HASH_BY_ALGORITHM
 from tintype.trust.signing import key_type_of, signable
 
@@ -231,9 +232,9 @@ def _certificate(der: bytes, label: str) -> x509.Certificate:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise KeyUnreadableError(f"certificate {label!r} in the token is larger than {MAX_CERTIFICATE_BYTES} bytes")
     try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, TypeError) as exc:
-        raise KeyUnreadableError(f"certificate {label!r} in the token is not an X.509 certificate") from exc
+        return certificate_of_der(der, f"certificate {label!r} in the token")
+    except CertificateInvalidError as exc:
+        raise KeyUnreadableError(exc.message) from exc
 
 
 def _der_integer(number: int) -> bytes:

@@ -28,7 +28,7 @@ from tintype.ports.checkpoints import PublishedCheckpoint
 from tintype.ports.service_keys import ServiceKey
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
-from tintype.trust.checkpoints import Checkpoint, certificates_of, digest_of, opened
+from tintype.trust.checkpoints import Checkpoint, digest_of, key_certificates, opened
 from tintype.trust.heads import Heads
 
 ROAD = len(IMPORT_ROAD)
@@ -55,7 +55,7 @@ class Site:
 
     async def published(self) -> list[Checkpoint]:
         """All checkpoints, each verified, and following the one before."""
-        certificates = certificates_of((key.id, key.certificate) for key in await self.keys.keys())
+        certificates = key_certificates((key.id, key.certificate) for key in await self.keys.keys())
         found = [opened(envelope) for envelope in self.checkpoints.envelopes]
         for each in found:
             each.verify(certificates)

@@ -12,7 +12,8 @@ import pytest
 from tests.unit.trust.roads import NOW, RoadCase, trusting
 from tests.unit.trust.test_custody import ORIGIN
 from tintype.domain.errors import AttestationInvalidError, BundleInvalidError
-from tintype.trust.bundle import MAX_BUNDLE_BYTES, MEDIA_TYPE, read_bundle, write_bundle
+from tintype.domain.provenance import MAX_BUNDLE_BYTES
+from tintype.trust.bundle import MEDIA_TYPE, read_bundle, write_bundle
 from tintype.trust.custody import verify_custody
 
 

@@ -24,8 +24,8 @@ from tintype.trust.checkpoints import (
     CHECKPOINT,
     MAX_ENVELOPE_BYTES,
     Checkpoint,
-    certificates_of,
     digest_of,
+    key_certificates,
     opened,
 )
 from tintype.trust.dsse import sealed
@@ -39,7 +39,7 @@ FIRST = Checkpoint(STATE, NOW)
 KEY = ec.generate_private_key(ec.SECP384R1())
 OTHER_KEY = ec.generate_private_key(ec.SECP384R1())
 PEM = {"key-1": service_certificate(KEY, "key-1", NOW), "key-0": service_certificate(OTHER_KEY, "key-0", NOW)}
-CERTIFICATES = certificates_of(PEM.items())
+CERTIFICATES = key_certificates(PEM.items())
 
 
 async def sign(key_id: str, digest: Digest) -> bytes:
@@ -224,6 +224,6 @@ def test_the_vectors_hold() -> None:
         signed = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
         assert hashlib.sha384(signed).hexdigest() == vector["signed_sha384"]
         found = opened(vector["envelope"].encode())
-        found.verify(certificates_of([("key-1", vectors["certificate"].encode())]))
+        found.verify(key_certificates([("key-1", vectors["certificate"].encode())]))
         assert found.payload == payload
     assert json.loads(second["payload"])["previous"] == first["digest"]
