@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,12 +14,9 @@ from tintype.cli.exit_codes import exit_code
 from tintype.cli.printer import OutputFormat, Printer
 from tintype.cli.session import GlobalOptions, ended, usage_error
 from tintype.cli.signing_options import HashMethod, HashMethodOption, PassphraseFileOption, passphrase_prompt
-from tintype.domain.values import Digest
+from tintype.domain.values import CERTIFICATE_ID, Digest
 
 _PIECE_BYTES = 1024 * 1024
-
-# What a certificate directory takes; and no such word needs quotes in a shell.
-_CERTIFICATE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 def sign(
@@ -42,7 +38,7 @@ def sign(
 
     first: GlobalOptions = ctx.find_root().obj or GlobalOptions()
     printer = Printer(output or first.output)
-    if not _CERTIFICATE_ID.fullmatch(certificate_id):
+    if not CERTIFICATE_ID.fullmatch(certificate_id):
         raise usage_error(f"{certificate_id[:80]!r} is not a certificate id: use letters, digits, - _ and .")
     signer = LocalSigner(key, certificate_id, passphrase_file, hash_method.value, passphrase_prompt())
 

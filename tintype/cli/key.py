@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 
 from tintype.cli.plain import plain
 from tintype.cli.session import Session, command
+from tintype.domain.values import CERTIFICATE_ID
 
 app = typer.Typer(
     help="The service's own keys: what it signs attestations, checkpoints and images with.", no_args_is_help=True
@@ -20,8 +20,6 @@ app = typer.Typer(
 
 FOLDER = "service-keys"
 """Where a trust store has the certificates of a service's keys."""
-
-_KEY_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
 
 
 @command(app, "list")
@@ -54,7 +52,7 @@ async def export(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for key in keys:
-        if not _KEY_ID.fullmatch(key.id):  # the service's word, which becomes a file's name
+        if not CERTIFICATE_ID.fullmatch(key.id):  # the service's word, which becomes a file's name
             raise OSError(None, f"the service names a key {key.id[:80]!r}, which can be no file's name")
         paths.append(folder / f"{key.id}.pem")
         _write(paths[-1], key.certificate)

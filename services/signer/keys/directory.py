@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import stat
 from pathlib import Path
 
 from tintype.domain.errors import CertificateNotFoundError, KeyManagerUnavailableError
+from tintype.domain.values import CERTIFICATE_ID
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
 READ_TIMEOUT_S = 10.0
 SUFFIXES = (".pem", ".crt", ".cer")
-
-CERTIFICATE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
 
 
 class CertificateDirectory:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from cryptography import x509
 
-from services.signer.keys.directory import CERTIFICATE_ID, MAX_CERTIFICATE_BYTES
+from services.signer.keys.directory import MAX_CERTIFICATE_BYTES
 from services.signer.keys.names import GENERATED_ID
 from tintype.domain.errors import CertificateInvalidError, KeyPermissionsError, KeyUnreadableError
+from tintype.domain.values import CERTIFICATE_ID
 from tintype.ports.service_keys import ServiceKey
 from tintype.trust.pem import certificates_of
 from tintype.trust.private_files import read_own, read_private, require_own_directory

@@ -7,8 +7,8 @@ import re
 import secrets
 from datetime import datetime
 
-from services.signer.keys.directory import CERTIFICATE_ID
 from tintype.domain.errors import InvalidIdentifierError
+from tintype.domain.values import CERTIFICATE_ID
 
 GENERATED_ID = re.compile(r"tintype-(?:[0-9]{8}-[0-9a-f]{8}|[0-9a-f]{16})")
 """Ids of keys that the service has made; operators name their own otherwise."""

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from pkcs11 import MGF, Attribute, CertificateType, KeyType, Mechanism, ObjectClass
 from pkcs11.util.ec import encode_ec_public_key, encode_named_curve_parameters
 
-from services.signer.keys.directory import CERTIFICATE_ID, MAX_CERTIFICATE_BYTES
+from services.signer.keys.directory import MAX_CERTIFICATE_BYTES
 from tintype.domain.errors import CertificateInvalidError, KeyUnreadableError, ServiceKeyNotFoundError
-from tintype.domain.values import Digest
+from tintype.domain.values import CERTIFICATE_ID, Digest
 from tintype.ports.service_keys import ServiceKey
 from tintype.trust.certificates import service_certificate, start_of_new
 from tintype.trust.pem import certificate_of_der
