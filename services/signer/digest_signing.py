@@ -17,7 +17,7 @@ from tintype.domain.errors import (
     SigningNotPermittedError,
 )
 from tintype.domain.values import Digest
-from tintype.ports.service_keys import ServiceKey, ServiceKeys
+from tintype.ports.service_keys import ServiceKey, ServiceKeys, active_key
 from tintype.trust.dsse import IMAGE_DIGESTS
 from tintype.trust.signing import signature_properties
 
@@ -47,7 +47,7 @@ class DigestSigning:
         Raises:
             SigningNotPermittedError: the site does not sign for the caller's project.
             InvalidDigestError: the digest is not of SHA-224 or SHA-256.
-            KeyManagerUnavailableError: the key manager does not answer.
+            KeyManagerUnavailableError: the key manager does not answer, or has no key that signs.
         """
         if ALL_PROJECTS not in self._sign_for and caller.project not in self._sign_for:
             raise SigningNotPermittedError(f"this site signs no images of project {caller.project!r}")
@@ -57,7 +57,7 @@ class DigestSigning:
                 f"the service signs digests of {' and '.join(IMAGE_DIGESTS)}, and not of {digest.algorithm}: "
                 "its signatures over longer ones are its own word"
             )
-        key = next(key for key in await self._keys.keys() if key.is_active)
+        key = active_key(await self._keys.keys())
         signature = await self._keys.sign(key.id, digest)
         log.info("digest was signed", key_id=key.id, digest=str(digest), project=caller.project, actor=caller.actor)
         return SignedDigest(signature_properties(signature, digest, key.key_type, key.id), key.certificate)

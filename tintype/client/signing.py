@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype.client.errors import ConfigurationError, InvalidRequestError, SigningKeyError
+from tintype.domain.attributes import HASH_METHODS
 from tintype.domain.errors import TintypeError
 from tintype.domain.values import Digest
 
 if TYPE_CHECKING:
     from tintype.trust.signing import PrivateKey
-
-HASH_METHODS: Mapping[str, str] = {
-    "SHA-224": "sha224",
-    "SHA-256": "sha256",
-    "SHA-384": "sha384",
-    "SHA-512": "sha512",
-}
-"""img_signature_hash_method → the name of the digest's algorithm."""
 
 SERVICE_HASH_METHODS = ("SHA-224", "SHA-256")
 """What the service signs over on request, so that no such signature passes for one over its own attestations."""

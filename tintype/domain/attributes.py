@@ -84,6 +84,14 @@ SIGNATURE_PROPERTIES = (
 )
 """Glance's signature convention: all four, or none."""
 
+HASH_METHODS: Mapping[str, str] = {
+    "SHA-224": "sha224",
+    "SHA-256": "sha256",
+    "SHA-384": "sha384",
+    "SHA-512": "sha512",
+}
+"""img_signature_hash_method → the name of the digest's algorithm, as in :class:`~tintype.domain.values.Digest`."""
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 

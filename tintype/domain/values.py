@@ -39,7 +39,7 @@ STRONG_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
 """Algorithms whose digests prove that bytes are the same, the fastest first: SHA-256 has instructions of its own."""
 
 CERTIFICATE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
-"""Of a publisher's certificate, or of a key of the service: it becomes a file's name, and needs no quotes in a shell."""
+"""Of a publisher's certificate, or of a key of the service: it becomes a file's name, and a shell needs no quotes."""
 
 _GUEST_DIGEST = re.compile(r"guest-disk-v1:[0-9a-f]{64}")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")

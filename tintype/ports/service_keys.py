@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from tintype.domain.errors import KeyManagerUnavailableError
 from tintype.domain.values import Digest
 
 
@@ -23,6 +24,18 @@ class ServiceKey:
     created_at: datetime
     is_active: bool
     """It is the one that signs now; the others only verify what they signed before."""
+
+
+def active_key(keys: Sequence[ServiceKey]) -> ServiceKey:
+    """The key that signs now.
+
+    Raises:
+        KeyManagerUnavailableError: none does.
+    """
+    for key in keys:
+        if key.is_active:
+            return key
+    raise KeyManagerUnavailableError("the service has no key that signs")
 
 
 class ServiceKeys(Protocol):

@@ -23,7 +23,7 @@ from securesystemslib.signer._signature import Signature
 
 from tintype.domain.errors import AttestationInvalidError, KeyManagerUnavailableError, ServiceKeyUnknownError
 from tintype.domain.values import Digest
-from tintype.ports.service_keys import ServiceKey
+from tintype.ports.service_keys import ServiceKey, active_key
 from tintype.trust.public_keys import RSA_PSS, certified_key
 from tintype.trust.strict_json import Fields, JsonRefusal, base64_bytes, parsed
 
@@ -47,9 +47,7 @@ def sealing_key(keys: Sequence[ServiceKey]) -> ServiceKey:
     Raises:
         KeyManagerUnavailableError: none signs, or the one that does may seal nothing.
     """
-    key = next((key for key in keys if key.is_active), None)
-    if key is None:
-        raise KeyManagerUnavailableError("the service has no key that signs")
+    key = active_key(keys)
     if key.key_type not in SEALING_KEY_TYPES:
         raise KeyManagerUnavailableError(
             f"key {key.id!r} is of type {key.key_type}, and only {', '.join(SEALING_KEY_TYPES)} seal what is attested"

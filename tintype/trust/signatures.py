@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from tintype.domain.attributes import SIGNATURE_PROPERTIES
+from tintype.domain.attributes import HASH_METHODS, SIGNATURE_PROPERTIES
 from tintype.domain.errors import (
     CertificateInvalidError,
     KeyTypeMismatchError,
@@ -39,16 +39,18 @@ from tintype.trust.public_keys import KEY_TYPES, MAX_RSA_BITS, BinaryCurveKey, P
 MAX_SIGNATURE_BYTES = MAX_RSA_BITS // 8
 _MAX_SUBJECT_CHARACTERS = 256
 
+HASH_BY_ALGORITHM: Mapping[str, hashes.HashAlgorithm] = {
+    "sha224": hashes.SHA224(),
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+"""The name of a digest's algorithm → the algorithm."""
+
 HASHES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
-    "SHA-224": ("sha224", hashes.SHA224()),
-    "SHA-256": ("sha256", hashes.SHA256()),
-    "SHA-384": ("sha384", hashes.SHA384()),
-    "SHA-512": ("sha512", hashes.SHA512()),
+    method: (algorithm, HASH_BY_ALGORITHM[algorithm]) for method, algorithm in HASH_METHODS.items()
 }
 """img_signature_hash_method → the name of the digest's algorithm, and the algorithm."""
-
-HASH_BY_ALGORITHM: Mapping[str, hashes.HashAlgorithm] = dict(HASHES.values())
-"""The name of a digest's algorithm → the algorithm."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
+from tintype.domain.attributes import HASH_METHODS
 from tintype.domain.errors import InvalidDigestError, KeyPassphraseError, KeyUnreadableError
 from tintype.domain.values import Digest
 from tintype.trust.public_keys import CURVES, DSA, ED25519, MAX_RSA_BITS, MIN_DSA_BITS, MIN_RSA_BITS, RSA_PSS
-from tintype.trust.signatures import HASH_BY_ALGORITHM, HASHES
+from tintype.trust.signatures import HASH_BY_ALGORITHM
 
 PrivateKey = rsa.RSAPrivateKey | dsa.DSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
-HASH_METHODS: Mapping[str, str] = {algorithm: method for method, (algorithm, _) in HASHES.items()}
-"""The name of a digest's algorithm → img_signature_hash_method."""
+_METHODS: Mapping[str, str] = {algorithm: method for method, algorithm in HASH_METHODS.items()}
 
 _CURVE_TYPES: Mapping[str, str] = {curve().name: key_type for key_type, curve in CURVES.items()}
 
@@ -60,7 +60,7 @@ def signature_properties(signature: bytes, digest: Digest, key_type: str, certif
     """Glance's four properties for a signature over bytes of that digest."""
     return {
         "img_signature": base64.b64encode(signature).decode(),
-        "img_signature_hash_method": HASH_METHODS[digest.algorithm],
+        "img_signature_hash_method": _METHODS[digest.algorithm],
         "img_signature_key_type": key_type,
         "img_signature_certificate_uuid": certificate_id,
     }

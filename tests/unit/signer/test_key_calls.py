@@ -149,6 +149,11 @@ async def test_key_manager_that_is_away_is_retryable(bench: Bench) -> None:
     assert refused.value.retryable
 
 
+async def test_a_key_manager_without_a_key_that_signs_is_retryable() -> None:
+    with pytest.raises(KeyManagerUnavailableError, match="no key that signs"):
+        await Bench().sign(digest_of(DATA, "sha256"))
+
+
 async def test_who_had_what_signed_stands_in_the_log(bench: Bench) -> None:
     with capture_logs() as lines:
         await bench.sign(digest_of(DATA, "sha256"))
