@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.client import decoding
-from tintype.client.errors import ConfigurationError
+from tintype.client.errors import trust_extra_missing
 from tintype.client.models import Trust
 from tintype.client.statuses import from_domain
 from tintype.client.transport import Transport
@@ -205,11 +205,7 @@ def trust_part() -> Iterator[None]:
     except TintypeError as exc:
         raise from_domain(exc) from exc
     except ModuleNotFoundError as exc:
-        raise ConfigurationError(
-            f"signatures cannot be verified here: the module {exc.name} is not installed",
-            reason="EXTRA_MISSING",
-            hint="Install the extra: pip install 'tintype[trust]'.",
-        ) from exc
+        raise trust_extra_missing(exc) from exc
 
 
 def now() -> datetime:

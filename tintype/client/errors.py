@@ -177,6 +177,15 @@ class ConfigurationError(ClientError):
     default_hint = "`tintype up` writes a client.toml; name it with --config or TINTYPE_CONFIG."
 
 
+def trust_extra_missing(error: ModuleNotFoundError) -> ConfigurationError:
+    """What to say where signatures are made or verified without the packages that it takes."""
+    return ConfigurationError(
+        f"signatures cannot be made or verified here: the module {error.name} is not installed",
+        reason="EXTRA_MISSING",
+        hint="Install the extra: pip install 'tintype[trust]'.",
+    )
+
+
 def every_error() -> Iterator[type[ClientError]]:
     """All classes of the tree, parents first."""
     found: list[type[ClientError]] = [ClientError]

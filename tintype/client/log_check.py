@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -266,7 +266,7 @@ class _Check:
                 self.covered = told.position
         else:
             found = LogState(self.heads.position, self.heads.events, self.heads.images, told.root)
-            checkpoint.require(replace(found))
+            checkpoint.require(found)
 
     def _mismatch(self, checkpoint: Checkpoint, error: CheckpointMismatchError) -> None:
         # Every later one disagrees too: the first, and the one that was saved, say all.

@@ -6,11 +6,10 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tintype.client.errors import ConfigurationError, InvalidRequestError, SigningKeyError
+from tintype.client.errors import InvalidRequestError, SigningKeyError, trust_extra_missing
 from tintype.domain.attributes import HASH_METHODS
 from tintype.domain.errors import TintypeError
 from tintype.domain.values import Digest
@@ -80,7 +79,7 @@ class LocalSigner:
 
         Raises:
             SigningKeyError: others may read the key, or it cannot be read or decrypted, or is of no kind that signs.
-            ConfigurationError: the package that signs is not installed.
+            ConfigurationError: the extra ``tintype[trust]`` is not installed.
             OSError: the file cannot be opened.
         """
         key = await asyncio.to_thread(self.load)
@@ -106,14 +105,12 @@ class LocalSigner:
         """
         if self.loaded is not None:
             return self.loaded
-        if find_spec("cryptography") is None:
-            raise ConfigurationError(
-                "what signs is not installed", reason="TRUST_MISSING", hint="pip install 'tintype[trust]'"
-            )
         from tintype.trust.private_files import read_private
 
         try:
             return self._loaded(read_private(Path(self.private_key)))
+        except ModuleNotFoundError as exc:
+            raise trust_extra_missing(exc) from exc
         except TintypeError as exc:
             raise SigningKeyError(exc.message, reason=exc.reason, hint=exc.hint) from exc
 

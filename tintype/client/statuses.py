@@ -88,7 +88,7 @@ def from_domain(error: domain.TintypeError) -> errors.ClientError:
     kind = _CLASSES.get(error.reason, errors.ServiceDefectError)
     if isinstance(error, domain.ConfigurationError):
         kind = errors.ConfigurationError
-    return kind(error.message, reason=error.reason, hint=error.hint, retryable=error.retryable)
+    return kind(error.message, reason=error.reason, hint=error.hint, retryable=error.retryable, evidence=error.evidence)
 
 
 def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo | None:

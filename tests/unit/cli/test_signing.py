@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shlex
+import sys
 from pathlib import Path
 from shlex import split
 
@@ -107,6 +108,7 @@ def test_staged_bytes_are_signed_too(tintype: Tintype, services: FakeServices, d
         "image sign disk --certificate-id c",
         "image sign disk --key k --certificate-id 'a b'",
         "image sign disk --key k --certificate-id ../c",
+        "image sign disk --key k --certificate-id a..b",
     ],
 )
 def test_wrong_usage_makes_no_image(tintype: Tintype, services: FakeServices, disk: Path, words: str) -> None:
@@ -192,6 +194,14 @@ def test_passphrase_is_asked_for_at_the_terminal(
     monkeypatch.setattr(image_sign, "passphrase_prompt", lambda: lambda what: "open sesame")
     outcome = offline("image", "sign", str(disk), "--key", str(key), "--certificate-id", "c", "-o", "json")
     verify({name: str(value) for name, value in outcome.answer.items()}, hashes.SHA256())
+
+
+def test_a_missing_extra_is_named(offline: Tintype, disk: Path, key: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("tintype.trust")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    outcome = offline("image", "sign", str(disk), "--key", str(key), "--certificate-id", "c", "-o", "json")
+    assert (outcome.code, outcome.error["reason"]) == (ExitCode.USAGE, "EXTRA_MISSING")
 
 
 def test_keys_are_listed_newest_first(tintype: Tintype) -> None:

@@ -36,6 +36,7 @@ def test_what_a_refusal_is_based_on_arrives() -> None:
     status = rpc_status.to_status(to_rpc_status(domain.SignerNotAllowedError("no", evidence=evidence)))
     received = statuses.from_rpc_error(rpc_error(status.code, status.details, tuple(status.trailing_metadata)))
     assert received.evidence == evidence
+    assert statuses.from_domain(domain.SignerNotAllowedError("no", evidence=evidence)).evidence == evidence
 
 
 def test_every_category_of_the_service_is_mapped() -> None:
