@@ -21,7 +21,6 @@ MAX_SIGNATURE_BYTES = 64 * 1024
 MAX_SIGNATURES = 16
 
 _OVER_DATA = (SignatureType.Binary, SignatureType.Text)
-_SUBKEY = 14
 
 # RFC 9580, 7: the text stands between two armor headers, and the signature follows.
 _CLEARTEXT = re.compile(
