@@ -10,7 +10,6 @@ import typer
 
 from tintype.cli.arguments import MAX_INT64
 from tintype.cli.bars import byte_bar
-from tintype.cli.local_file import write_whole
 from tintype.cli.plain import cell, is_empty, plain
 from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
 from tintype.cli.session import Session, command
@@ -47,7 +46,10 @@ async def checkpoint(
     """Show the newest signed checkpoint of the log."""
     found = await session.client.admin.checkpoint(max_position=max_position)
     if save:
-        write_whole(save, found.envelope)
+        from tintype.client.partial_file import named_when_done
+
+        async with named_when_done(save, fsync=True) as file:
+            file.write(found.envelope.encode())
     if session.printer.is_table:
         data = plain(found)
         fields = data.items() if isinstance(data, dict) else ()

@@ -70,8 +70,11 @@ async def provenance(
         await asyncio.to_thread(verify_file, custody, file)
     if save is not None:
         from tintype.client import write_bundle
+        from tintype.client.partial_file import named_when_done
 
-        await asyncio.to_thread(_write, save, write_bundle(told))
+        content = await asyncio.to_thread(write_bundle, told)
+        async with named_when_done(save, fsync=True) as opened:
+            opened.write(content)
     _show(session, told, custody, file)
 
 
@@ -102,10 +105,6 @@ def _offline(
     if not is_wanted or trust is None or trust.directory is None:
         return told, None
     return told, verify_bundle(told, trust.directory, image=image or "", allow_unsigned=allow_unsigned)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _show(session: Session, told: Provenance, custody: Custody | None, file: Path | None) -> None:
