@@ -9,7 +9,7 @@ from services.catalog.rebuild import Rebuild
 from services.catalog.requests import Context
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogAdminServiceServicer
-from tintype.domain.errors import NotPermittedError
+from tintype.domain.access import require_admin
 from tintype.runtime.grpc_server import caller_of
 
 
@@ -23,8 +23,7 @@ class AdminServicer(CatalogAdminServiceServicer):
         self, request: pb.RebuildProjectionRequest, context: Context
     ) -> AsyncIterator[pb.RebuildProjectionResponse]:
         """Build the tables anew and switch; a client that goes away ends it, and the tables in use stay."""
-        if not caller_of(context).is_admin:
-            raise NotPermittedError("only an administrator may rebuild the catalog")
+        require_admin(caller_of(context), "rebuild the catalog")
         async with aclosing(self._rebuild.run()) as steps:
             async for step in steps:
                 yield pb.RebuildProjectionResponse(

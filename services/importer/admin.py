@@ -14,7 +14,8 @@ from services.importer.token_bucket import TokenBucket
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
-from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, NotPermittedError, StoreUnavailableError
+from tintype.domain.access import require_admin
+from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, StoreUnavailableError
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
 from tintype.runtime.grpc_server import caller_of
@@ -37,8 +38,7 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
     ) -> AsyncIterator[pb.ScrubResponse]:
         """Scrub until every copy was looked at; a client that goes away ends it."""
         caller = caller_of(context)
-        if not caller.is_admin:
-            raise NotPermittedError("only an administrator may scrub")
+        require_admin(caller, "scrub")
         if request.rate_bytes_s < 0:
             raise InvalidSizeError("a rate is a number of bytes a second")
         if request.store and request.store not in self._store_names:

@@ -9,11 +9,10 @@ import structlog
 
 from services.signer.keys.names import requested_key_id
 from services.signer.settings import ALL_PROJECTS
-from tintype.domain.access import Caller
+from tintype.domain.access import Caller, require_admin
 from tintype.domain.errors import (
     InvalidDigestError,
     InvalidIdentifierError,
-    NotPermittedError,
     SigningNotPermittedError,
 )
 from tintype.domain.values import Digest
@@ -70,8 +69,7 @@ class DigestSigning:
             InvalidIdentifierError: the request id is missing, too long, or cannot be printed.
             KeyManagerUnavailableError: the key manager does not answer.
         """
-        if not caller.is_admin:
-            raise NotPermittedError("only an administrator rotates the service's keys")
+        require_admin(caller, "rotate the service's keys")
         if not 0 < len(request_id) <= MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
             raise InvalidIdentifierError(f"a request id has 1 to {MAX_REQUEST_ID_LENGTH} printable characters")
         before = {key.id for key in await self._keys.keys()}

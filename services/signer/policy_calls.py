@@ -15,7 +15,7 @@ from services.signer.trust import Rules, Trust
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.codec.events import encode_verification
 from tintype.codec.values import encode_failure
-from tintype.domain.errors import NotPermittedError
+from tintype.domain.access import require_admin
 from tintype.domain.values import image_id, project_id
 from tintype.runtime.grpc_server import caller_of
 
@@ -43,8 +43,7 @@ class PolicyCalls:
         self, request: pb.ReplayPolicyRequest, context: Context
     ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
         """Judge every image of the log; a client that goes away ends it."""
-        if not caller_of(context).is_admin:
-            raise NotPermittedError("only an administrator may replay policies")
+        require_admin(caller_of(context), "replay policies")
         project = project_id(request.project) if request.project else None
         async with aclosing(self._tests.replay(project)) as steps:
             async for step in steps:

@@ -19,6 +19,16 @@ class Caller:
     is_admin: bool = False
 
 
+def require_admin(caller: Caller, deed: str) -> None:
+    """Check that the caller may do everything; ``deed`` says what it wants, for the refusal.
+
+    Raises:
+        NotPermittedError: it may not.
+    """
+    if not caller.is_admin:
+        raise NotPermittedError(f"only an administrator may {deed}")
+
+
 def may_see(image: Image, caller: Caller) -> bool:
     """Whether the caller may know that the image exists, and read its bytes."""
     open_to_all = image.attributes.visibility in (Visibility.PUBLIC, Visibility.COMMUNITY)
