@@ -1,4 +1,4 @@
-"""Making the certificates of the service's own keys, and telling what kind of key one holds."""
+"""Making the certificates of the service's own keys."""
 
 from __future__ import annotations
 
