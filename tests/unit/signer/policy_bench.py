@@ -15,6 +15,7 @@ from services.signer.policy_tests import PolicyTests
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
+from tintype.adapters.memory.certificates import MemoryCertificates
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.codec.call_metadata import ADMIN_KEY, PROJECT_KEY
@@ -29,7 +30,6 @@ from tintype.domain.commands import (
     RecordVerified,
     RequestImport,
 )
-from tintype.domain.errors import CertificateNotFoundError, KeyManagerUnavailableError
 from tintype.domain.events import (
     EventContext,
     ImportMethod,
@@ -59,22 +59,6 @@ SIGNED: Mapping[str, PropertyValue] = signature_properties(
 ACME, DEMO = ProjectId("acme"), ProjectId("demo")
 
 
-class Certificates:
-    """The publisher's certificate, or none while the key manager is away."""
-
-    def __init__(self) -> None:
-        self.is_away = False
-        self.held: dict[str, x509.Certificate] = {"publisher": SIGNER}
-
-    async def certificate(self, certificate_id: str) -> bytes:
-        """As the port says."""
-        if self.is_away:
-            raise KeyManagerUnavailableError("the key manager is away")
-        if certificate_id not in self.held:
-            raise CertificateNotFoundError(certificate_id)
-        return pem(self.held[certificate_id])
-
-
 class PolicyBench:
     """The parts of a signer, under these settings."""
 
@@ -82,7 +66,8 @@ class PolicyBench:
         self.log = MemoryEventLog()
         self.clock = FakeClock()
         self.journal = Journal(self.log, self.clock)
-        self.certificates = Certificates()
+        self.certificates = MemoryCertificates()
+        self.certificates.put("publisher", pem(SIGNER))
         self.manager = MemoryKeyManager(self.clock)
         self.keys = MemoryServiceKeys(self.manager)
         self.trust = Trust(SignerSection.model_validate(settings), self.keys)

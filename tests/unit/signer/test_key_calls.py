@@ -15,6 +15,7 @@ from services.signer.keys.own import CertificatesWithOwn
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
 from services.signer.verifier import SignatureVerifier
+from tintype.adapters.memory.certificates import MemoryCertificates
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
@@ -36,26 +37,14 @@ DATA = b"the bytes of a snapshot"
 FIRST = "tintype-20261127-00000001"
 
 
-class Publishers:
-    """The certificates of publishers."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, bytes] = {"publisher-1": b"a publisher's"}
-
-    async def certificate(self, certificate_id: str) -> bytes:
-        """The one of that id."""
-        if certificate_id not in self.held:
-            raise CertificateNotFoundError(f"no certificate {certificate_id!r}")
-        return self.held[certificate_id]
-
-
 class Bench:
     """A signer's calls over keys in memory."""
 
     def __init__(self, sign_for: Sequence[str] = ("default",)) -> None:
         self.manager = MemoryKeyManager(FakeClock())
         self.keys = MemoryServiceKeys(self.manager)
-        self.publishers = Publishers()
+        self.publishers = MemoryCertificates()
+        self.publishers.put("publisher-1", b"a publisher's")
         self.certificates = CertificatesWithOwn(self.publishers, self.keys)
         self.signing = DigestSigning(self.keys, sign_for)
         self.calls = KeyCalls(self.keys, self.signing, self.certificates)
@@ -225,7 +214,7 @@ async def test_certificate_is_a_publishers_or_the_services_own(bench: Bench) -> 
 
 
 async def test_publisher_cannot_pass_for_the_service_nor_the_service_for_a_publisher(bench: Bench) -> None:
-    bench.publishers.held[FIRST] = b"somebody else's"
+    bench.publishers.put(FIRST, b"somebody else's")
     with pytest.raises(CertificateInvalidError, match="a key of the service"):
         await asked(bench, FIRST)
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 
@@ -202,7 +201,7 @@ async def test_images_wait_while_the_services_own_keys_are_away() -> None:
 async def test_a_key_of_the_service_signs_images_without_a_root(tmp_path: Path) -> None:
     bench = PolicyBench(trusted_roots_dir=roots_of(tmp_path / "roots", root_authority("Other").certificate))
     key = await bench.keys.rotate("tintype-1")
-    bench.certificates.held["tintype-1"] = x509.load_pem_x509_certificate(key.certificate)
+    bench.certificates.put("tintype-1", key.certificate)
     signature = await bench.keys.sign("tintype-1", DIGEST)
     properties = signature_properties(signature, DIGEST, key.key_type, "tintype-1")
     found = await bench.verifier.verify(DEMO, properties, STAGED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tintype.domain.errors import CertificateNotFoundError, UnavailableError
+from tintype.domain.errors import CertificateNotFoundError, KeyManagerUnavailableError
 
 
 class MemoryCertificates:
@@ -25,10 +25,10 @@ class MemoryCertificates:
 
         Raises:
             CertificateNotFoundError: none of that id.
-            UnavailableError: the source is away.
+            KeyManagerUnavailableError: the source is away.
         """
         if self.is_away:
-            raise UnavailableError("the certificates in memory are away")
+            raise KeyManagerUnavailableError("the certificates in memory are away")
         if certificate_id not in self._certificates:
             raise CertificateNotFoundError(f"no certificate {certificate_id[:80]!r} is known here")
         return self._certificates[certificate_id]
