@@ -170,9 +170,16 @@ class Scrubber:
             if now is None:
                 return
             if (ref in now.damaged) == (ref in data.damaged):
-                break  # else somebody else has judged or healed it while it was read: read it again
-        else:
-            return
+                async with aclosing(self._mend(run, image, ref, expected, finding)) as steps:
+                    async for step in steps:
+                        yield step
+                return
+            # Somebody else has judged or healed it while it was read: read it again.
+
+    async def _mend(
+        self, run: _Run, image: Image, ref: BlobRef, expected: Digest, finding: Finding
+    ) -> AsyncGenerator[Scrubbed, None]:
+        """Mark a copy that is damaged, and heal it from another one."""
         log.warning(
             "copy is damaged",
             image_id=image.id,

@@ -8,9 +8,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 
 import tintype.client
+from tests.e2e.commands import Run, run_tintype, runner
 from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import DEADLINE_S, imported
 from tests.e2e.stack import Stack, stored_files
@@ -33,7 +33,6 @@ from tintype.trust.custody import LinkName, Proof
 from tintype.trust.signing import sign_digest, signature_properties
 
 PUBLISHER = "publisher-1"
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @dataclass(frozen=True)
@@ -90,26 +89,7 @@ async def client(site: Site) -> AsyncIterator[Client]:
 @pytest.fixture
 def tintype_(site: Site, tmp_path: Path) -> Run:
     """Runs `tintype WORDS…` against the site."""
-
-    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        return command(tmp_path, *words, code=code, TINTYPE_CONFIG=str(site.stack.client_config))
-
-    return run
-
-
-def command(directory: Path, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`tintype WORDS…` with an environment of its own: nothing else tells it where a service is."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tintype.cli", *words],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "HOME": str(directory), **environment},
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == code, (words, done.stdout, done.stderr)
-    return done
+    return runner(site.stack, tmp_path)
 
 
 def reason(done: subprocess.CompletedProcess[str]) -> str:
@@ -330,18 +310,18 @@ async def test_a_bundle_proves_a_local_file_without_any_service(
         shutil.copy(tmp_path / "bundle.json", folder)
         shutil.copy(disks / "disk.raw", folder / "disk")
         offline = ("image", "provenance", "--bundle", "bundle.json")
-        assert "nothing of this is proven" in command(folder, *offline).stdout
+        assert "nothing of this is proven" in run_tintype(folder, *offline).stdout
         trusting = (*offline, "--trust-store", "trust", "--output", "json")
-        answer = json.loads(command(folder, *trusting, "--file", "disk").stdout)
+        answer = json.loads(run_tintype(folder, *trusting, "--file", "disk").stdout)
         assert answer["custody"]["image_id"] == image.id
-        command(folder, "image", "provenance", image.id, *trusting[2:])
+        run_tintype(folder, "image", "provenance", image.id, *trusting[2:])
         foreign = ("image", "provenance", str(uuid.uuid4()), *trusting[2:])
-        assert reason(command(folder, *foreign, code=ExitCode.CONTENT)) == "ATTESTATION_FOREIGN"
+        assert reason(run_tintype(folder, *foreign, code=ExitCode.CONTENT)) == "ATTESTATION_FOREIGN"
         with (folder / "disk").open("r+b") as file:
             file.write(b"\xff")
-        changed = command(folder, *trusting, "--file", "disk", code=ExitCode.CONTENT)
+        changed = run_tintype(folder, *trusting, "--file", "disk", code=ExitCode.CONTENT)
         assert reason(changed) == "DIGEST_MISMATCH"
-        command(folder, *offline, "--verify", code=ExitCode.USAGE)
+        run_tintype(folder, *offline, "--verify", code=ExitCode.USAGE)
 
     await asyncio.to_thread(walk)
 

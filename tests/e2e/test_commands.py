@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.e2e.commands import Run, answer, runner
 from tests.e2e.stack import Stack
 from tests.e2e.web_source import web_source
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def tintype(stack: Stack, tmp_path: Path) -> Run:
     """Runs `tintype WORDS…` in an empty directory, configured by TINTYPE_CONFIG."""
-
-    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tintype.cli", *words],
-            env={**os.environ, "TINTYPE_CONFIG": str(stack.client_config), "PYTHONPATH": os.getcwd()},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        return done
-
-    return run
-
-
-def answer(run: Run, *words: str) -> Any:
-    return json.loads(run(*words, "--output", "json").stdout)
+    return runner(stack, tmp_path)
 
 
 IMPORT = [

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.backends.openpgp import GnuPG, gnupg
+from tests.e2e.commands import Run, runner
 from tests.e2e.roads import happened
 from tests.e2e.stack import Stack
 from tests.e2e.web_source import web_source
+from tintype.cli.exit_codes import ExitCode
 from tintype.client import Client, OperationFailedError, Origin, SignedChecksums, Status
 from tintype.client.models import ImageStaged
 
@@ -46,37 +46,29 @@ def published(disks: Path, tmp_path: Path, gpg: GnuPG) -> Iterator[str]:
         yield url
 
 
-def tintype(stack: Stack, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user would."""
-    config = {"TINTYPE_CONFIG": str(stack.client_config)}
-    return subprocess.run(
-        [sys.executable, "-m", "tintype.cli", *arguments],
-        cwd=directory,
-        env={**os.environ, **config, "PYTHONPATH": os.getcwd()},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
+@pytest.fixture
+def tintype(stack: Stack, tmp_path: Path) -> Run:
+    """Runs `tintype WORDS…` beside the publishers' keys."""
+    return runner(stack, tmp_path)
 
 
-def import_(stack: Stack, directory: Path, url: str, file: str, *origin: str) -> subprocess.CompletedProcess[str]:
+def import_(run: Run, url: str, file: str, *origin: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = ["image", "create-via-import", "listed", "--disk-format", "qcow2", "--container-format", "bare"]
-    return tintype(stack, directory, *command, "--uri", f"{url}/{file}", "--wait", "--output", "json", *origin)
+    return run(*command, "--uri", f"{url}/{file}", "--wait", "--output", "json", *origin, code=code)
 
 
 async def test_a_listed_image_is_imported_and_its_history_says_whose_it_is(
-    stack: Stack, client: Client, published: str, tmp_path: Path, gpg: GnuPG
+    tintype: Run, client: Client, published: str, gpg: GnuPG
 ) -> None:
     origin = ("--checksums-url", f"{published}/SHA512SUMS", "--publisher-key", "publisher.asc")
     signature = ("--checksums-signature-url", f"{published}/SHA512SUMS.sign")
-    done = import_(stack, tmp_path, published, "disk.qcow2", *origin, *signature)
-    assert done.returncode == 0, done.stderr
+    done = import_(tintype, published, "disk.qcow2", *origin, *signature)
     image = await client.images.get(json.loads(done.stdout)["id"])
     assert image.status is Status.ACTIVE
     staged = await happened(client, image, ImageStaged)
     assert isinstance(staged.origin, Origin)
     assert staged.origin.publisher_fingerprint == gpg.fingerprint("publisher")
-    told = tintype(stack, tmp_path, "image", "history", image.id, "--output", "json")
+    told = tintype("image", "history", image.id, "--output", "json")
     assert gpg.fingerprint("publisher") in told.stdout
     await client.images.delete(image.id)
 
@@ -101,11 +93,10 @@ async def test_a_list_with_its_signature_in_it_needs_no_other_file(client: Clien
     ],
 )
 async def test_what_is_not_the_publishers_is_refused_with_its_reason(
-    stack: Stack, client: Client, published: str, tmp_path: Path, file: str, key: str, reason: str
+    tintype: Run, client: Client, published: str, file: str, key: str, reason: str
 ) -> None:
     origin = ("--checksums-url", f"{published}/CHECKSUM", "--publisher-key", key)
-    done = import_(stack, tmp_path, published, file, *origin)
-    assert done.returncode != 0
+    done = import_(tintype, published, file, *origin, code=ExitCode.CONTENT)
     assert reason in done.stdout + done.stderr
     async for image in client.images.list(name="listed"):
         assert image.status is Status.QUEUED

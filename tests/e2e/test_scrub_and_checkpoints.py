@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +13,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import tintype.client.sync
+from tests.e2e.commands import Run, answer, runner
 from tests.e2e.stack import Stack
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 UPLOAD = ("--disk-format", "raw", "--container-format", "bare")
 
 
 @pytest.fixture
 def tintype_command(stack: Stack, tmp_path: Path) -> Run:
-    def run(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tintype.cli", *arguments]
-        environment = {**os.environ, "TINTYPE_CONFIG": str(stack.client_config)}
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-        assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done
-
-    return run
-
-
-def answer(run: Run, *arguments: str, code: int = 0) -> Any:
-    return json.loads(run(*arguments, "--output", "json", code=code).stdout)
+    return runner(stack, tmp_path)
 
 
 def flip_a_byte(stack: Stack, image_id: str) -> None:

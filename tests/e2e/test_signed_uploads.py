@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 import tintype.client
 from tests.contract.key_managers import PIN, TokenHarness
+from tests.e2e.commands import Run, answer, runner
 from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import DEADLINE_S, downloaded, happened
 from tests.e2e.stack import Stack, command_line, stored_files
@@ -37,7 +35,6 @@ from tintype.testing.boot_files import run_program
 
 DISK = os.urandom(3_000_000)
 FORMATS = ("--disk-format", "raw", "--container-format", "bare")
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -72,27 +69,6 @@ async def client(site: Stack) -> AsyncIterator[Client]:
 def tintype_at(site: Stack, publisher: Path) -> Run:
     """Runs `tintype WORDS…` beside the publisher's key."""
     return runner(site, publisher)
-
-
-def runner(stack: Stack, directory: Path) -> Run:
-    def run(*words: str, code: int = 0, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "tintype.cli", *words],
-            env={**os.environ, "TINTYPE_CONFIG": str(stack.client_config), "PYTHONPATH": os.getcwd()},
-            cwd=directory,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=90,
-        )
-        assert done.returncode == code, (words, done.stdout, done.stderr)
-        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
-
-    return run
-
-
-def answer(run: Run, *words: str, **more: Any) -> Any:
-    return json.loads(run(*words, "--output", "json", **more).stdout)
 
 
 async def pieces(data: bytes = DISK) -> AsyncIterator[bytes]:

@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import tintype.client
+from tests.e2e.commands import run_tintype
 from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import DEADLINE_S, happened
 from tests.e2e.stack import Stack
@@ -111,16 +111,7 @@ async def pieces() -> AsyncIterator[bytes]:
 
 def command(site: Stack, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """`tintype WORDS…`, as JSON."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tintype.cli", *words, "--output", "json"],
-        env={**os.environ, "TINTYPE_CONFIG": str(site.client_config)},
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == code, (words, done.stdout, done.stderr)
-    return done
+    return run_tintype(site.directory, *words, "--output", "json", config=site.client_config, code=code)
 
 
 @pytest.mark.parametrize(("signer", "key_type"), [("chained", "ECC_SECP384R1"), ("binary", "ECC_SECT571R1")])
