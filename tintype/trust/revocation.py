@@ -50,7 +50,7 @@ def require_not_revoked(
 def _is_named(revocation_list: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     try:
         return revocation_list.issuer == issuer.subject
-    except ValueError:
+    except _MALFORMED:
         return False
 
 
