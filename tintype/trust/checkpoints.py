@@ -149,7 +149,7 @@ def certificates_of(keys: Iterable[tuple[str, bytes]]) -> dict[str, x509.Certifi
     """
     try:
         return {key_id: x509.load_pem_x509_certificate(pem) for key_id, pem in keys}
-    except ValueError as exc:
+    except (ValueError, TypeError, x509.InvalidVersion) as exc:
         raise CheckpointInvalidError("the certificate of a service's key cannot be read") from exc
 
 
