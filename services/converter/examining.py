@@ -15,9 +15,12 @@ from services.converter.watched import Tell, both, watched
 from tintype.disks.byte_file import ByteFile
 from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
-from tintype.domain.errors import StoreUnavailableError, TruncatedError
-from tintype.domain.values import DiskFormat, GuestDigest
+from tintype.domain.errors import BlobDamagedError, StoreUnavailableError, TruncatedError
+from tintype.domain.values import Blob, DiskFormat, GuestDigest
 from tintype.inspect import Inspection, Inspector
+
+_PROVING = ("sha256", "sha512", "sha384", "sha224")
+"""Digests that nobody can forge, the fastest first: processors have instructions for SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,38 @@ async def guest_digest(path: Path, disk: SourceDisk, on_progress: Tell = lambda 
             return digest_of(opened, on_progress=lambda part: tell(int(part * opened.size)))
 
     return await watched(work, on_progress)
+
+
+async def require_staged(path: Path, staged: Blob) -> None:
+    """Check that a file holds the very bytes that were staged: those that a publisher has signed.
+
+    Raises:
+        BlobDamagedError: it holds others.
+        StoreUnavailableError: it cannot be read.
+    """
+    damaged = BlobDamagedError(f"the bytes at {staged.ref.key} are not those that were staged")
+    algorithm = next((each for each in _PROVING if each in staged.digests), None)
+    if algorithm is None:
+        raise BlobDamagedError(f"no digest was taken of the bytes at {staged.ref.key} that would prove anything")
+    try:
+        found = await watched(lambda tell: _digest(path, algorithm, tell), lambda _: None)
+    except TruncatedError:
+        raise damaged from None
+    except OSError as exc:
+        raise StoreUnavailableError(f"the staged bytes cannot be read: {exc.strerror}") from exc
+    if found != staged.digests[algorithm]:
+        raise damaged
+
+
+def _digest(path: Path, algorithm: str, tell: Tell) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    done = 0
+    with ByteFile(path) as file:
+        for piece in file.pieces():
+            digest.update(piece)
+            done += len(piece)
+            tell(done)
+    return digest.hexdigest()
 
 
 def _begin_flush(path: Path) -> None:

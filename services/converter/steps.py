@@ -14,10 +14,11 @@ from pathlib import Path
 import structlog
 
 from services.converter.converting import Converting
-from services.converter.examining import examine, guest_digest
+from services.converter.examining import examine, guest_digest, require_staged
 from services.converter.files import append_file, copy_of, new_file
 from services.converter.making import Made, Source, make_output, surviving_facts
 from services.converter.plan import Convert, Skip, SourceDisk, plan_conversion, readable_disk
+from services.converter.watched import both
 from tintype.adapters.stores import Stores
 from tintype.disks.contents_jail import BARE_CONTENTS, examine_contents
 from tintype.domain.blob_keys import BlobKey
@@ -73,7 +74,11 @@ class Converter:
             if isinstance(plan, Skip):
                 digest = await self._digest_of_skipped(source, run)
                 return RecordConversionSkipped(operation.id, plan.why, facts, digest)
-            return await self._converted(image, operation, run, plan, store, source, facts)
+            # What was verified is a digest that was taken while the bytes came. What is made of the bytes that lie here
+            # now is attested as made of those, so these have to be those.
+            converting = self._converted(image, operation, run, plan, store, source, facts)
+            command, _ = await both(converting, require_staged(path, staged))
+            return command
 
     def _plan(self, image: Image, operation: Operation, staged: Blob) -> Convert | Skip:
         return plan_conversion(
@@ -98,7 +103,11 @@ class Converter:
             return source.staged.guest_digest
         total = source.disk_bytes
         async with self._deadline("the disk is too large to be read in the time allowed"):
-            return await guest_digest(source.path, source.disk, lambda done: run.tell_progress(done, total))
+            digest, _ = await both(
+                guest_digest(source.path, source.disk, lambda done: run.tell_progress(done, total)),
+                require_staged(source.path, source.staged),
+            )
+            return digest
 
     async def _converted(
         self,

@@ -26,7 +26,7 @@ from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.client import ClientConfig, ConfigurationError, IntegrityError, LogCheck
 from tintype.client.client import connect
 from tintype.client.log_reader import open_log
-from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, STREAM
+from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, EVERY_EVENT, STREAM
 from tintype.runtime.clock import SystemClock
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
@@ -75,13 +75,28 @@ class Site:
         kept: list[Message] = []
         config = ClientConfig(catalog="127.0.0.1:1", nats=self.url)
         async with connect(config) as client, open_log(client._transport) as reader:
-            async for message in reader.read(stream, subject, await reader.last_position(stream)):
+            async for message in reader.read(stream, subject, await reader.last_position(stream, subject)):
                 headers = {name: value for name, value in message.headers.items() if name.startswith("ce-")}
                 kept.append((message.subject, headers, message.payload))
         await self.connection.api(f"STREAM.DELETE.{stream}")
         await ensure_stream(self.connection, name=stream)
         for subject, headers, payload in change(kept):
             await self.connection.request(subject, payload, headers=headers or None)
+
+    async def lose_newest(self) -> None:
+        """Delete the newest event, as nobody can who leaves the stream as it is."""
+        kept: list[Message] = []
+
+        def keep(messages: list[Message]) -> list[Message]:
+            kept.extend(messages)
+            return []
+
+        await self.tamper(keep)
+        await self.connection.api(f"STREAM.DELETE.{STREAM}")
+        await self.connection.api(f"STREAM.CREATE.{STREAM}", {"name": STREAM, "subjects": [EVERY_EVENT]})
+        for subject, headers, payload in kept:
+            await self.connection.request(subject, payload, headers=headers)
+        await self.connection.api(f"STREAM.MSG.DELETE.{STREAM}", {"seq": len(kept)})
 
     async def check(self, since: bytes | None = None, *, signer: str = "", trusts: bool = True) -> LogCheck:
         config = ClientConfig(catalog="127.0.0.1:1", nats=self.url, signer=signer, retry_s=0.2)
@@ -150,6 +165,19 @@ async def test_a_truncated_log_is_refused_with_its_position(site: Site) -> None:
         with pytest.raises(IntegrityError) as caught:
             found.require_sound()
         assert caught.value.reason == "CHECKPOINT_MISMATCH"
+
+
+async def test_a_log_whose_newest_event_is_gone_is_refused(site: Site) -> None:
+    """The server counts its place all the same, and no message will ever come from there."""
+    await site.import_images("one")
+    saved = await site.publish(every=1000)
+    await site.lose_newest()
+
+    async with asyncio.timeout(30):
+        found = await site.check(saved)
+
+    assert reasons(found) == ["CHECKPOINT_MISMATCH"]
+    assert f"and had {ROAD} events" in found.faults[0].message
 
 
 async def test_a_log_that_was_truncated_and_went_on_is_refused(site: Site) -> None:

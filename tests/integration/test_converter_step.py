@@ -338,6 +338,38 @@ async def test_staged_bytes_of_another_size_are_not_converted(bench: Bench, disk
     assert outcome.failure.reason == "BLOB_DAMAGED"
 
 
+@pytest.mark.parametrize("preferred", [DiskFormat.RAW, DiskFormat.VMDK])
+async def test_staged_bytes_that_were_changed_are_not_converted(
+    bench: Bench, disk: Path, tmp_path: Path, preferred: DiskFormat
+) -> None:
+    """A disk that nobody has signed would be attested as the one in the bytes that were verified."""
+    genuine = make_image(disk, "qcow2-v3", tmp_path / "genuine")
+    with genuine.open("ab") as file:  # what stands behind the last cluster means nothing
+        file.write(bytes(65536))
+    forged = tmp_path / "forged"
+    with disk.open("rb") as file:
+        content = bytearray(file.read())
+    content[DISK_BYTES // 2] ^= 1
+    (tmp_path / "disk.raw").write_bytes(content)
+    make_image(tmp_path / "disk.raw", "qcow2-v3", forged)
+    os.truncate(forged, genuine.stat().st_size)
+    signed = {"sha256": hashlib.sha256(genuine.read_bytes()).hexdigest()}
+
+    outcome = await bench.convert(replace(await bench.stage(forged, DiskFormat.QCOW2), digests=signed), preferred)
+
+    assert isinstance(outcome, ImageStepFailed), outcome
+    assert outcome.failure.reason == "BLOB_DAMAGED"
+    assert await bench.keys() == [STAGED_KEY]
+    assert list(bench.scratch.iterdir()) == []
+
+
+async def test_no_digest_is_told_of_the_disk_in_staged_bytes_that_were_changed(bench: Bench, disk: Path) -> None:
+    blob = await bench.stage(disk, DiskFormat.RAW)
+    outcome = await bench.convert(replace(blob, digests={"sha256": "ab" * 32}))
+    assert isinstance(outcome, ImageStepFailed)
+    assert outcome.failure.reason == "BLOB_DAMAGED"
+
+
 async def test_encrypted_disk_is_refused(bench: Bench, disk: Path, tmp_path: Path) -> None:
     blob = await bench.stage(make_image(disk, "qcow2-v3", tmp_path / "image"), DiskFormat.QCOW2)
     outcome = await bench.convert(replace(blob, facts={"encryption": Fact("luks")}))

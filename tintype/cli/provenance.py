@@ -57,6 +57,8 @@ async def provenance(
     """
     verify = verify or file is not None
     _, trust = wanted_verification(verify or None, trust_store, trusted_certificate, allow_unsigned)
+    if image == "":  # as of a variable that is not set: not a word for any image
+        raise usage_error("IMAGE is empty: give an id, or leave it out")
     if bundle is not None and save is not None:
         raise usage_error("--save writes what a service tells, and --bundle asks none")
     is_wanted = verify or trust is not None

@@ -80,6 +80,7 @@ class CustodyVerifier:
     async def _site(self, told: Provenance, whom: Trust, rules: CustodyRules) -> tuple[TrustStore, CustodyRules]:
         """Whom the signer names, or the certificates that it has under the given ids."""
         from tintype.trust.pem import certificates_of
+        from tintype.trust.revocation import require_not_taken_back
         from tintype.trust.trust_store import trust_store_of
 
         answer = await self._transport.call(self._transport.signer.GetTrust, pb.GetTrustRequest())
@@ -102,6 +103,9 @@ class CustodyVerifier:
         roots = tuple(chain[0] for chain in found)
         more = tuple(each for chain in found for each in chain[1:])
         if whom.certificate_ids:
+            authorities = (*store.roots, *store.intermediates, *more)
+            for root in roots:
+                require_not_taken_back(root, authorities, store.revocation_lists, now())
             # The service's own key vouches for its attestations; as a signer it counts only if it is one of these.
             rules = replace(rules, trusts_service_signers=False)
         return replace(store, roots=roots, intermediates=(*store.intermediates, *more)), rules

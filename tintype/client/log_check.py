@@ -73,9 +73,8 @@ async def check_log(
                 published.add(message)
     head = (await log.state()).state.last_seq
     check = _Check(published, saved, head)
-    async with aclosing(log.read(subjects.STREAM, subjects.EVERY_EVENT, await log.last_position(subjects.STREAM))) as (
-        events
-    ):
+    last = await log.last_position(subjects.STREAM, subjects.EVERY_EVENT)
+    async with aclosing(log.read(subjects.STREAM, subjects.EVERY_EVENT, last)) as events:
         async for event in events:
             await check.add(event)
             if on_progress:
@@ -93,7 +92,7 @@ async def check_log(
 
 
 async def _checkpoints(log: LogReader) -> AsyncGenerator[LogMessage, None]:
-    head = await log.last_position(subjects.CHECKPOINT_STREAM)
+    head = await log.last_position(subjects.CHECKPOINT_STREAM, subjects.CHECKPOINT_SUBJECT)
     async with aclosing(log.read(subjects.CHECKPOINT_STREAM, subjects.CHECKPOINT_SUBJECT, head)) as messages:
         async for message in messages:
             yield message

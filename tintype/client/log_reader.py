@@ -69,19 +69,21 @@ class LogReader:
         except NATS_ERRORS as exc:
             raise _unavailable(exc) from exc
 
-    async def last_position(self, stream: str) -> int:
-        """The position of the stream's newest message; 0 where there is none, or no such stream.
+    async def last_position(self, stream: str, subject: str) -> int:
+        """The position of the stream's newest message that is there; 0 where there is none, or no such stream.
+
+        It is not what the stream counts: where the newest messages were removed, nothing will come from their places.
 
         Raises:
             ServiceUnavailableError: NATS does not answer.
         """
         try:
-            found = await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(stream)
+            found = await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).get_last_msg(stream, subject)
         except nats.js.errors.NotFoundError:
             return 0
         except NATS_ERRORS as exc:
             raise _unavailable(exc) from exc
-        return found.state.last_seq if found.state.messages else 0
+        return found.seq or 0
 
     async def read(self, stream: str, subject: str, head: int) -> AsyncGenerator[LogMessage, None]:
         """Yield every message of the stream up to position ``head``, which has to be that of a message.

@@ -173,7 +173,7 @@ class _Search:
 def _names_fit(subject: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         return subject.issuer == issuer.subject
-    except ValueError:
+    except (ValueError, TypeError):
         return False
 
 
@@ -234,7 +234,7 @@ def _require_authority(certificate: x509.Certificate, extensions: _Extensions, p
     if certificate.version is not x509.Version.v3 or not (extensions.constraints and extensions.constraints.ca):
         raise CertificateChainError(f"{name_of(certificate)} is no authority's, and issued another")
     # 6.1.4 (l): a certificate that an authority issued to itself does not count.
-    if certificate.subject != certificate.issuer:
+    if not _names_fit(certificate, certificate):
         if path_left == 0:
             raise CertificateChainError(f"{name_of(certificate)} is one authority more than its issuer allows")
         path_left -= 1

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtensionOID
 
-from tintype.domain.errors import CertificateRevokedError, RevocationUnknownError
-from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, name_of
+from tintype.domain.errors import CertificateRevokedError, RefusedContentError, RevocationUnknownError
+from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, certified_key, name_of
 
 _UNDERSTOOD = {ExtensionOID.CRL_NUMBER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
 _UNDERSTOOD_OF_ENTRIES = {x509.CRLReason.oid, x509.InvalidityDate.oid}
@@ -44,10 +45,35 @@ def require_not_revoked(
         raise RevocationUnknownError(f"whether {name_of(certificate)} was revoked is not known: {complaint}")
 
 
+def require_not_taken_back(
+    certificate: x509.Certificate,
+    authorities: Sequence[x509.Certificate],
+    lists: Sequence[x509.CertificateRevocationList],
+    at: datetime,
+) -> None:
+    """Hold a certificate that is trusted by itself against the lists of whichever of ``authorities`` has issued it.
+
+    Raises:
+        CertificateRevokedError, RevocationUnknownError: as :func:`require_not_revoked`.
+    """
+    for issuer in authorities:
+        if issuer != certificate and _has_issued(issuer, certificate):
+            require_not_revoked(certificate, issuer, lists, at, timedelta(0))
+
+
+def _has_issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    try:
+        certified_key(issuer)  # before it is used: a key of absurd size makes the verification itself costly
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, RefusedContentError, *MALFORMED):
+        return False
+    return True
+
+
 def _is_named(revocation_list: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
     try:
         return revocation_list.issuer == issuer.subject
-    except ValueError:
+    except MALFORMED:
         return False
 
 

@@ -163,7 +163,7 @@ def _only(path: Path, content: bytes) -> x509.Certificate:
 def _root(certificate: x509.Certificate, what: str) -> x509.Certificate:
     try:
         is_root = certificate.subject == certificate.issuer or is_authority(certificate)
-    except (CertificateInvalidError, ValueError) as exc:
+    except (CertificateInvalidError, ValueError, TypeError) as exc:
         raise TrustStoreError(f"{what}: a certificate in it has malformed names or extensions") from exc
     if not is_root:
         raise TrustStoreError(

@@ -9,11 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit.cli.conftest import Outcome, Tintype
 from tests.unit.client.fake_services import FakeServices
-from tests.unit.trust.roads import CONVERTED, KEY_ID, NOW, SENT, RoadCase, issued, root, service
+from tests.unit.trust.roads import CONVERTED, KEY_ID, NOW, SENT, Issued, RoadCase, issued, publisher, root, service
+from tintype.api.signer.v1 import signer_pb2
 from tintype.cli.exit_codes import ExitCode
 from tintype.client import custody
 from tintype.codec.provenance import encode_provenance
@@ -154,3 +157,54 @@ def test_an_older_file_of_that_name_stays_as_it_was(download: Download, download
     assert download(HONEST, OTHER).code == ExitCode.CONTENT
     assert (downloads / "disk").read_bytes() == b"older"
     assert len(list(downloads.iterdir())) == 1
+
+
+BY_ID = ("--trusted-certificate", "publisher-1")
+
+
+def revoked_by(authority: Issued, *revoked: x509.Certificate) -> bytes:
+    """A revocation list in PEM."""
+    builder = x509.CertificateRevocationListBuilder().issuer_name(authority.certificate.subject)
+    builder = builder.last_update(NOW - timedelta(hours=1)).next_update(NOW + timedelta(hours=1))
+    for each in revoked:
+        entry = x509.RevokedCertificateBuilder().serial_number(each.serial_number).revocation_date(NOW)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(authority.key, hashes.SHA384()).public_bytes(Encoding.PEM)
+
+
+@pytest.fixture
+def site(services: FakeServices) -> FakeServices:
+    """A signer that has a publisher's certificate, and names whom the site trusts."""
+    services.certificates["publisher-1"] = publisher().certificate.public_bytes(Encoding.PEM)
+    services.trust = signer_pb2.Trust(
+        roots=[root().certificate.public_bytes(Encoding.PEM)],
+        requires_chain=True,
+        service_keys=[signer_pb2.ServiceKey(id=KEY_ID, certificate=service().public_bytes(Encoding.PEM))],
+    )
+    return services
+
+
+@pytest.mark.parametrize("options", [BY_ID, ("--verify",)])
+@pytest.mark.parametrize("taken_back", ["the certificate", "another one"])
+def test_a_certificate_that_was_taken_back_counts_no_more_however_it_is_named(
+    site: FakeServices, download: Download, downloads: Path, options: tuple[str, ...], taken_back: str
+) -> None:
+    """The signer tells the site's revocation lists as well."""
+    foreign = issued("Another", root()).certificate
+    revoked = publisher().certificate if taken_back == "the certificate" else foreign
+    site.trust.revocation_lists.append(revoked_by(root(), revoked))
+
+    done = download(HONEST, CONVERTED, *options)
+
+    if taken_back == "the certificate":
+        assert (done.code, done.error["reason"]) == (ExitCode.CONTENT, "CERTIFICATE_REVOKED")
+        assert list(downloads.iterdir()) == []
+    else:
+        assert done.code == ExitCode.OK
+
+
+def test_a_certificate_that_is_named_needs_no_root(site: FakeServices, download: Download) -> None:
+    own = issued("Of its own")
+    site.certificates["publisher-1"] = own.certificate.public_bytes(Encoding.PEM)
+    site.trust.revocation_lists.append(revoked_by(root()))
+    assert download(RoadCase(signer=own).provenance(), CONVERTED, *BY_ID).code == ExitCode.OK

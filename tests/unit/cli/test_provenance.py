@@ -75,6 +75,13 @@ def test_a_file_that_is_no_bundle_is_refused(
     assert (outcome.code, outcome.error["reason"]) == (code, reason)
 
 
+def test_an_empty_id_does_not_stand_for_every_image(tintype: Tintype, bundle: Path, tmp_path: Path) -> None:
+    """A script whose variable is not set asks for no image, and gets none."""
+    outcome = tintype("image", "provenance", "", "--bundle", str(bundle), "--trust-store", str(tmp_path))
+    assert (outcome.code, outcome.out) == (ExitCode.USAGE, "")
+    assert "IMAGE is empty" in outcome.err
+
+
 def test_a_trust_store_that_is_not_there_is_wrong_usage(tintype: Tintype, bundle: Path) -> None:
     outcome = tintype(*PROVENANCE, "--bundle", str(bundle), "--trust-store", "absent", "-o", "json")
     assert (outcome.code, outcome.error["reason"]) == (ExitCode.USAGE, "TRUST_STORE")

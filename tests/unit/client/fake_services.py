@@ -86,6 +86,8 @@ class FakeServices:
         self.metadata: dict[str, str] = {}
         self.verdicts: list[signer_pb2.PolicyVerdict] = []
         self.keys = MemoryServiceKeys(MemoryKeyManager(SystemClock()))
+        self.trust = signer_pb2.Trust()
+        self.certificates: dict[str, bytes] = {}
         self.faults = Faults()
         self.position = 0
         self.target = ""
@@ -301,6 +303,9 @@ class SignerPart(_Part, signer_pb2_grpc.SignerServiceServicer):
         for key in await self.services.keys.keys():
             if key.id == request.certificate_id:
                 return signer_pb2.GetCertificateResponse(certificate=key.certificate)
+        if request.certificate_id in self.services.certificates:
+            certificate = self.services.certificates[request.certificate_id]
+            return signer_pb2.GetCertificateResponse(certificate=certificate)
         raise errors.CertificateNotFoundError("none of that id")
 
     @served
@@ -315,7 +320,7 @@ class SignerPart(_Part, signer_pb2_grpc.SignerServiceServicer):
 
     @served
     async def GetTrust(self, request: signer_pb2.GetTrustRequest, context: Any) -> signer_pb2.Trust:
-        raise NotImplementedError
+        return self.services.trust
 
     @served
     async def TestPolicy(self, request: signer_pb2.TestPolicyRequest, context: Any) -> signer_pb2.PolicyVerdict:

@@ -64,6 +64,26 @@ def signer(issuer: Authority = ROOT, **how: object) -> x509.Certificate:
     return issuer.issue("Signer", KEY.public_key(), **how)  # type: ignore[arg-type]
 
 
+def test_a_name_that_cannot_be_read_names_no_issuer() -> None:
+    """A BIT STRING is no common name. The certificates beside a signer's come from whoever has put them there."""
+    readable = root_authority("\0oot").certificate
+    unreadable = x509.load_der_x509_certificate(
+        readable.public_bytes(Encoding.DER).replace(b"\x0c\x04\0oot", b"\x03\x04\0oot")
+    )
+    assert readable != unreadable
+    leaf = signer()
+    assert verified(leaf, unreadable) == (leaf, ROOT.certificate)
+    with pytest.raises(CertificateUntrustedError):
+        verified(unreadable)
+
+
+def test_a_list_of_an_authority_whose_name_cannot_be_read_is_nobodys() -> None:
+    mine = ROOT.revocation_list()
+    content = root_authority("\0oot").revocation_list().public_bytes(Encoding.DER)
+    unreadable = x509.load_der_x509_crl(content.replace(b"\x0c\x04\0oot", b"\x03\x04\0oot"))
+    assert verified(signer(), lists=[unreadable, mine])
+
+
 # --- ways that hold ---------------------------------------------------------------------------------------------------
 
 
