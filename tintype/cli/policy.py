@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tintype.cli.arguments import ImageArgument
-from tintype.cli.bars import byte_bar
+from tintype.cli.bars import count_bar
 from tintype.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def replay(session: Session) -> None:
     from tintype.client import ContentError
 
     judged = refused = 0
-    with byte_bar("events") as report:
+    with count_bar("events") as report:
         replayed = session.client.policy.replay(session.project, on_progress=report)
         async with aclosing(replayed) as verdicts:
             async for verdict in verdicts:
