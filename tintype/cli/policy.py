@@ -30,9 +30,9 @@ async def test(session: Session, image: ImageArgument) -> None:
 
 @command(app, "replay")
 async def replay(session: Session) -> None:
-    """Say of every image in the log whether it would be let in today; one refusal makes it an error.
+    """Say of every published image in the log whether it would be let in today; one refusal makes it an error.
 
-    With --project, only of that project's images. Needs an administrator.
+    With --project, only of that project's images. Speaks as an administrator.
     """
     from tintype.client import ContentError
 
@@ -48,7 +48,7 @@ async def replay(session: Session) -> None:
         raise ContentError(
             f"today's policies refuse {refused} of {judged} images",
             reason="POLICY_REFUSES",
-            hint="`tintype policy test IMAGE` tells why, and what to do.",
+            hint="`tintype --admin policy test IMAGE` tells why, and what to do.",
         )
 
 

@@ -203,6 +203,9 @@ def test_keys_are_listed_newest_first(tintype: Tintype) -> None:
     table = tintype("key", "list").out
     assert table.index(str(made["id"])) < table.index("service-key-1")
     assert "BEGIN CERTIFICATE" not in table
+    assert "BEGIN CERTIFICATE" in str(made["certificate"])
+    told = tintype("key", "rotate", "--request-id", "one").out
+    assert str(made["id"]) in told and "BEGIN CERTIFICATE" not in told
 
 
 def test_exported_keys_are_a_part_of_a_trust_store(tintype: Tintype, tmp_path: Path) -> None:
