@@ -168,6 +168,7 @@ def test_missing_file_and_missing_key_are_said(offline: Tintype, disk: Path, key
     for file, path in (("absent", str(key)), (str(disk), "absent")):
         outcome = offline("image", "sign", file, "--key", path, "--certificate-id", "c", "-o", "json")
         assert (outcome.code, outcome.error["reason"]) == (ExitCode.REFUSED, "LOCAL_FILE")
+        assert outcome.error["hint"]
 
 
 def test_passphrase_comes_from_a_file_and_is_never_an_argument(offline: Tintype, disk: Path, tmp_path: Path) -> None:
