@@ -103,6 +103,8 @@ def test_staged_bytes_are_signed_too(tintype: Tintype, services: FakeServices, d
         "image upload disk --disk-format raw --container-format bare --sign --hash-method md5",
         "image upload disk --disk-format raw --container-format bare --sign --hash-method SHA-384",
         "image create-via-import --disk-format raw --container-format bare --uri https://example.org/disk --sign",
+        "image upload disk --disk-format raw --container-format bare --expected-digest sha256:00",
+        "image create-via-import --disk-format raw --container-format bare --uri http://x/d --expected-digest x",
         "image sign disk --key k",
         "image sign disk --certificate-id c",
         "image sign disk --key k --certificate-id 'a b'",
