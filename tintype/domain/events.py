@@ -116,6 +116,12 @@ class Origin:
     checksums_uri: str = ""
     publisher_fingerprint: str = ""
 
+    @property
+    def summary(self) -> str:
+        """In a few words: the URL, and what named the digest."""
+        listed = f", in {self.checksums_uri} signed with {self.publisher_fingerprint}" if self.checksums_uri else ""
+        return f"{self.uri}, {self.digest}{listed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
