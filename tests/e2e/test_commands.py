@@ -46,7 +46,7 @@ def test_an_import_as_a_glance_user_types_it(tintype: Run, disks: Path, tmp_path
 
 
 def test_without_wait_the_id_is_printed_at_once(tintype: Run, disks: Path) -> None:
-    with web_source(disks, bytes_per_s=20e6) as url:
+    with web_source(disks, bytes_per_s=2e6) as url:
         name = f"later-{uuid.uuid4()}"
         web = ["--import-method", "web-download", "--uri", f"{url}/disk.qcow2"]
         printed = tintype(*IMPORT, "--name", name, *web).stdout.strip()
