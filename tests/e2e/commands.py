@@ -22,7 +22,8 @@ def run_tintype(
     directory: Path, *words: str, config: Path | None = None, code: int = 0, stdin: bytes = b""
 ) -> subprocess.CompletedProcess[str]:
     """Run `tintype WORDS…` in a directory. Without a ``config`` nothing tells it where a service is."""
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.getcwd(), "HOME": str(directory)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "XDG_"))}
+    environment |= {"PYTHONPATH": os.getcwd(), "HOME": str(directory)}
     done = subprocess.run(
         [sys.executable, "-m", "tintype.cli", *words],
         env=environment | ({"TINTYPE_CONFIG": str(config)} if config else {}),
