@@ -57,6 +57,7 @@ class Site:
         self._python = python
         self._ports: dict[str, int] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._sessions: dict[str, Session] = {}
 
     @property
     def auth_url(self) -> str:
@@ -104,7 +105,12 @@ class Site:
                 process.wait()
 
     def session(self, user: str) -> Session:
-        """A signed-in user of Keystone."""
+        """A signed-in user of Keystone; one that has signed in stays so, as signing in is what takes the time."""
+        if user not in self._sessions:
+            self._sessions[user] = self._new_session(user)
+        return self._sessions[user]
+
+    def _new_session(self, user: str) -> Session:
         project = next(name for name, users in PROJECTS.items() if user in users)
         return Session(
             v3.Password(
