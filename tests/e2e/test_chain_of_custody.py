@@ -29,7 +29,7 @@ from tintype.client import Client, ContentError, Image, IntegrityError, Status, 
 from tintype.domain.values import Digest
 from tintype.testing.certificates import Authority, ec_key, root_authority
 from tintype.testing.certificates import pem as pem_of
-from tintype.trust.custody import LinkName, Proof
+from tintype.trust.links import LinkName, Proof
 from tintype.trust.signing import sign_digest, signature_properties
 
 PUBLISHER = "publisher-1"

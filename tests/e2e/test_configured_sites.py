@@ -19,7 +19,7 @@ from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged
 from tintype.testing.boot_files import run_program
 from tintype.testing.handmade_archives import LAYER, directory, docker_archive, link, member, tar
 from tintype.testing.images import make_disk, make_image
-from tintype.trust.custody import LinkName, Proof
+from tintype.trust.links import LinkName, Proof
 
 OS_RELEASE = b'ID=debian\nVERSION_ID="13"\n'
 ROOT = tar(directory("etc/"), member("etc/os-release", OS_RELEASE), directory("usr/bin/"), link("bin", "usr/bin"))

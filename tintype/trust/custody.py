@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -31,47 +30,12 @@ from tintype.domain.values import STRONG_DIGESTS, Digest, ImageId, ProjectId
 from tintype.trust.chains import Chain, verify_alone
 from tintype.trust.dsse import IN_TOTO, envelope_of, verified_payload
 from tintype.trust.judging import judge_signature
+from tintype.trust.links import Link, Proof, links_of
 from tintype.trust.pem import certificate_of_der
 from tintype.trust.policy import SignaturePolicy
 from tintype.trust.signatures import declared_signature
 from tintype.trust.statement import Attested, Converted, read_statement
 from tintype.trust.trust_store import TrustStore
-
-
-class LinkName(StrEnum):
-    """The links of the chain, in their order."""
-
-    SIGNATURE = "publisher's signature"
-    ORIGIN = "origin"
-    SENT = "bytes as sent"
-    GUEST_DISK = "guest's disk"
-    CONVERTED = "conversion"
-    PUBLISHED = "published bytes"
-
-
-class Proof(StrEnum):
-    """Who vouches for a link."""
-
-    PUBLISHER = "publisher"
-    """The publisher's signature."""
-
-    SERVICE = "service"
-    """The service's attestation alone, or its own key, with which it signs the images of others too."""
-
-    BOTH = "publisher and service"
-    """Either would do."""
-
-    NOBODY = "nobody"
-    """There is nothing to prove it by; what follows does not rest on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """One link, what it is about in a few words, and who vouches for it."""
-
-    name: LinkName
-    detail: str
-    proof: Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +111,7 @@ def verify_custody(
         attested.project,
         attested.published.size,
         digests,
-        _links(attested, signer, chain, _vouching(signer, chain, store)),
+        links_of(attested, signer, chain, _vouching(signer, chain, store)),
         signer,
         key_id,
         attested.policy,
@@ -267,49 +231,3 @@ def _vouching(signer: Verification, chain: Chain, store: TrustStore) -> Proof:
     if signer.verdict is not Verdict.SIGNED:
         return Proof.NOBODY
     return Proof.SERVICE if chain[0] in store.service_certificates.values() else Proof.PUBLISHER
-
-
-def _links(attested: Attested, signer: Verification, chain: Chain, by: Proof) -> tuple[Link, ...]:
-    sent, published, made = attested.sent, attested.published, attested.conversion
-    is_same = not isinstance(made, Converted) and not sent.compression
-    both = Proof.BOTH if by is Proof.PUBLISHER else Proof.SERVICE
-    links = [Link(LinkName.SIGNATURE, _signature(signer, chain, by), by)]
-    if attested.origin is not None:
-        links.append(Link(LinkName.ORIGIN, attested.origin.summary, Proof.SERVICE))
-    links.append(Link(LinkName.SENT, str(signer.digest or _strongest(sent.digests)), both))
-    links.append(
-        Link(
-            LinkName.GUEST_DISK,
-            sent.guest_digest or published.guest_digest or "not known",
-            Proof.SERVICE if sent.guest_digest or published.guest_digest else Proof.NOBODY,
-        )
-    )
-    links.append(Link(LinkName.CONVERTED, _conversion(made, sent.compression), Proof.SERVICE))
-    told = signer.digest if is_same else None
-    links.append(
-        Link(LinkName.PUBLISHED, str(told or _strongest(published.digests)), both if is_same else Proof.SERVICE)
-    )
-    return tuple(links)
-
-
-def _signature(signer: Verification, chain: Chain, by: Proof) -> str:
-    match by:
-        case Proof.NOBODY:
-            return "none"
-        case Proof.SERVICE:
-            whose = "a key of the service"
-        case _:
-            whose = "a chain of one certificate" if len(chain) == 1 else f"a chain of {len(chain)} certificates"
-    return f"{signer.key_type} by {signer.certificate_subject}, {whose}"
-
-
-def _conversion(made: Converted | object, compression: str) -> str:
-    unpacked = f"decompressed ({compression}); " if compression else ""
-    if not isinstance(made, Converted):
-        return f"{unpacked}none: {made}"
-    sandbox = f", sandbox: {made.sandbox.kind}" if made.sandbox else ""
-    return f"{unpacked}{made.tool} {made.version} {' '.join(made.arguments)}{sandbox}"[:400]
-
-
-def _strongest(digests: Mapping[str, str]) -> str:
-    return next((f"{name}:{digests[name]}" for name in STRONG_DIGESTS if name in digests), "")

@@ -33,7 +33,8 @@ from tintype.domain.events import Origin, Verdict
 from tintype.domain.provenance import Provenance
 from tintype.domain.values import Digest, GuestDigest
 from tintype.testing.events import GUEST_DIGEST, an_image_id
-from tintype.trust.custody import Custody, CustodyRules, LinkName, Proof, require_bytes, verify_custody
+from tintype.trust.custody import Custody, CustodyRules, require_bytes, verify_custody
+from tintype.trust.links import LinkName, Proof
 from tintype.trust.signatures import fingerprint_of
 from tintype.trust.trust_store import TrustStore
 
