@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from services.importer.copy_reading import TRUSTED
 from services.importer.publisher_signature import (
     MAX_SIGNATURE_BYTES,
     SignedText,
@@ -67,7 +68,9 @@ class Origins:
         """
         said = asked.expected_digest
         if asked.checksums is None:
-            return ExpectedOrigin(origin=Origin(asked.uri, said) if said else None)
+            # MD5 and SHA-1 are compared by the pass, and prove nothing.
+            is_proof = said is not None and said.algorithm in TRUSTED
+            return ExpectedOrigin(origin=Origin(asked.uri, said) if said and is_proof else None)
         name = file_name_of(asked.uri)
         signed = await self._verified(asked.checksums)
         listed = await asyncio.to_thread(listed_digest, signed.text, name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.signer.digest_signing import DigestSigning
 from tintype.api.signer.v1 import signer_pb2 as pb
@@ -13,6 +15,7 @@ from tintype.domain.values import Digest
 from tintype.ports.certificates import CertificateSource
 from tintype.ports.service_keys import ServiceKey, ServiceKeys
 from tintype.runtime.grpc_server import caller_of
+from tintype.trust.pem import certificates_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,10 +34,13 @@ class KeyCalls:
         return pb.SignDigestResponse(properties=dict(signed.properties), certificate=signed.certificate)
 
     async def get_certificate(self, request: pb.GetCertificateRequest, context: Context) -> pb.GetCertificateResponse:
-        """A certificate by its id."""
+        """A certificate by its id, and those that lead from it to a root."""
         caller_of(context)
         found = await self._certificates.certificate(request.certificate_id)
-        return pb.GetCertificateResponse(certificate=found)
+        # Everybody may ask. What the signer may read under an id, and what lies beside a certificate, is no matter of
+        # theirs: a private key, or somebody's secret.
+        only = await asyncio.to_thread(_certificates_alone, found, f"certificate {request.certificate_id[:80]!r}")
+        return pb.GetCertificateResponse(certificate=only)
 
     async def list_keys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
         """The service's keys, newest first."""
@@ -44,6 +50,10 @@ class KeyCalls:
     async def rotate_key(self, request: pb.RotateKeyRequest, context: Context) -> pb.ServiceKey:
         """Make a new key."""
         return encode_key(await self._signing.rotate(caller_of(context), request.request_id))
+
+
+def _certificates_alone(pem: bytes, what: str) -> bytes:
+    return b"".join(each.public_bytes(Encoding.PEM) for each in certificates_of(pem, what))
 
 
 def encode_key(key: ServiceKey) -> pb.ServiceKey:

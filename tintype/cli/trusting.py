@@ -71,6 +71,7 @@ def print_custody(printer: Printer, custody: Custody) -> None:
     """Print what was proven of which link, and by whom."""
     rows = [(str(link.name), link.detail, str(link.proof)) for link in custody.links]
     printer.table(("Link", "What", "Proven by"), rows)
+    printer.line(f"image {custody.image_id} of project {custody.project}")
     if custody.is_signed:
         printer.line(f"signer: {custody.signer.certificate_subject} ({custody.signer.certificate_fingerprint})")
     printer.line(f"attested with key {custody.service_key_id}, verified at {plain(custody.verified_at)}")

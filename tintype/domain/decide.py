@@ -69,6 +69,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Image, Operation, failure_of
 from tintype.domain.lifecycle import Status, next_step
+from tintype.domain.staged import require_expected
 from tintype.domain.values import Blob, OperationId, PropertyValue
 
 MAX_VERSION_FOR_CHANGES = 1000
@@ -214,6 +215,8 @@ def _request_import(image: Image, command: RequestImport) -> Event:
     if command.source.method is ImportMethod.WEB_DOWNLOAD and image.status is Status.UPLOADING:
         raise ImageBusyError(f"image {image.id} has staged bytes: import those with glance-direct")
     require_bytes_allowed(image, StagePurpose.IMPORT)
+    if command.source.method is ImportMethod.GLANCE_DIRECT:
+        require_expected(image, command.source)
     return ImportRequested(command.operation_id, command.source)
 
 

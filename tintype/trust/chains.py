@@ -29,7 +29,7 @@ from tintype.domain.errors import (
     RefusedContentError,
     WeakKeyError,
 )
-from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, certified_key, name_of
+from tintype.trust.public_keys import BROKEN_HASHES, MALFORMED, certified_key, name_of, require_one_holder
 from tintype.trust.revocation import require_not_revoked
 from tintype.trust.trust_store import TrustStore
 
@@ -219,7 +219,7 @@ def _judge(chain: Chain, store: TrustStore, at: datetime, skew: timedelta) -> No
         if depth + 1 < len(chain):
             require_not_revoked(certificate, chain[depth + 1], store.revocation_lists, at, skew)
         # Beyond the RFC: its key is of an accepted kind and strong enough.
-        certified_key(certificate)
+        require_one_holder(certificate)
         # 6.1.4 (o), 6.1.5 (f): nothing critical is left aside.
         extensions = _extensions_of(certificate)
         if depth == 0:

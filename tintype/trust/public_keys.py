@@ -33,6 +33,11 @@ BROKEN_HASHES = (hashes.MD5, hashes.SHA1)
 MALFORMED = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 """What `cryptography` says of a part of a certificate or a list that it cannot read: it reads each when it is asked."""
 
+_FIELD = 2**255 - 19
+_OF_ORDER_EIGHT = 0x5FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_OF_SMALL_ORDER = frozenset({0, 1, _FIELD - 1, _FIELD, _FIELD + 1, _OF_ORDER_EIGHT, _FIELD - _OF_ORDER_EIGHT})
+"""The second coordinates of edwards25519's points of order 1, 2, 4 and 8, however they are encoded."""
+
 CURVES: Mapping[str, type[ec.EllipticCurve]] = {
     "ECC_SECP256R1": ec.SECP256R1,
     "ECC_SECP384R1": ec.SECP384R1,
@@ -108,6 +113,31 @@ def certified_key(certificate: x509.Certificate) -> CertifiedKey:
         case ed25519.Ed25519PublicKey():
             return CertifiedKey(ED25519, key)
     raise CertificateInvalidError(f"{name_of(certificate)} holds a key of no kind that is accepted here")
+
+
+def require_one_holder(certificate: x509.Certificate) -> None:
+    """Refuse keys with which anybody can sign, as DSA and Ed25519 have them: elements of (nearly) no order.
+
+    Some milliseconds for DSA, of which the parameters are the certificate's as well.
+
+    Raises:
+        CertificateInvalidError, WeakKeyError: as :func:`certified_key`; or it is such a key.
+    """
+    match certified_key(certificate).key:
+        case dsa.DSAPublicKey() as key:
+            numbers = key.public_numbers()
+            p, q = numbers.parameter_numbers.p, numbers.parameter_numbers.q
+            # SP 800-89, section 5.3.1, and the same of the generator.
+            is_sound = all(
+                1 < each < p - 1 and pow(each, q, p) == 1 for each in (numbers.y, numbers.parameter_numbers.g)
+            )
+        case ed25519.Ed25519PublicKey() as key:
+            coordinate = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)
+            is_sound = coordinate not in _OF_SMALL_ORDER
+        case _:
+            return
+    if not is_sound:
+        raise WeakKeyError(f"{name_of(certificate)} holds a key with which anybody can sign")
 
 
 def name_of(certificate: x509.Certificate) -> str:

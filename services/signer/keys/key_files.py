@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from services.signer.keys.directory import MAX_CERTIFICATE_BYTES
 from services.signer.keys.names import GENERATED_ID
@@ -69,11 +70,12 @@ def load(directory: Path) -> KeyFiles:
         if suffix != CERTIFICATE_SUFFIX:
             continue
         certificate_path = _inside(root, name)
-        pem = read_own(certificate_path, MAX_CERTIFICATE_BYTES)
-        certificate = _certificate(pem, certificate_path)
+        certificate = _certificate(read_own(certificate_path, MAX_CERTIFICATE_BYTES), certificate_path)
         if f"{key_id}{KEY_SUFFIX}" in names:
             private[key_id] = _private_key(_inside(root, f"{key_id}{KEY_SUFFIX}"), certificate)
         key_type = key_type_of(certificate.public_key(), str(certificate_path))
+        # Everybody is shown the certificate, and nobody what else an operator has put into its file.
+        pem = certificate.public_bytes(Encoding.PEM)
         found.append(ServiceKey(key_id, key_type, pem, certificate.not_valid_before_utc, is_active=False))
     found.sort(key=lambda key: (key.created_at, key.id), reverse=True)
     active = next((key.id for key in found if key.id in private), None)

@@ -156,6 +156,22 @@ async def test_an_expected_digest_alone_is_an_origin_too(importer: Importer, pub
     assert (await staged(importer, image)).origin == Origin(uri, LISTED)
 
 
+@pytest.mark.parametrize("algorithm", ["md5", "sha1"])
+async def test_a_broken_hash_is_compared_and_proves_no_origin(
+    importer: Importer, publisher: Publisher, algorithm: str
+) -> None:
+    """Whoever makes two files of one MD5 would have the service attest to either that it is the expected one."""
+    digest = Digest(algorithm, hashlib.new(algorithm, DATA, usedforsecurity=False).hexdigest())
+    image_id = await importer.create(disk_format=DiskFormat.RAW)
+    source = ImportSource(ImportMethod.WEB_DOWNLOAD, f"{publisher.url}/disk.raw", None, digest)
+    await importer.execute(image_id, RequestImport(OperationId(an_id("import")), source))
+    async with importer.working():
+        image = await importer.until_ended(image_id)
+    assert is_active(image)
+    event = await staged(importer, image)
+    assert (event.origin, event.blob.digests[algorithm]) == (None, digest.hex)
+
+
 async def test_nothing_is_said_of_an_origin_that_nobody_asked_for(importer: Importer, publisher: Publisher) -> None:
     async with importer.working():
         image = await importer.until(await importer.request_import(f"{publisher.url}/disk.raw"), is_active)

@@ -80,6 +80,17 @@ def test_proven_bytes_get_their_name_with_their_proof(download: Download, downlo
     assert done.answer["digest"] == f"sha512:{hashlib.sha512(CONVERTED).hexdigest()}"
 
 
+def test_the_proof_says_which_image_it_is_about(
+    tintype: Tintype, download: Download, downloads: Path, trust: Path
+) -> None:
+    """A name is the catalog's word for an image: what was proven is the image of an id, and of a project."""
+    download(HONEST)
+    file = str(downloads / "by-name")
+    done = tintype("image", "download", "x", "--file", file, "--trust-store", str(trust), "-o", "table")
+    assert done.code == ExitCode.OK
+    assert f"image {IMAGE} of project {HONEST.project}" in done.out
+
+
 def test_the_configuration_may_say_whom_to_trust(download: Download, downloads: Path, config: Path) -> None:
     config.write_text(config.read_text() + 'trust_store = "trust"\n')
     assert download(RoadCase().provenance(), CONVERTED, "--verify").code == ExitCode.OK

@@ -54,6 +54,7 @@ from tintype.domain.values import (
     BlobRef,
     CommandId,
     ContainerFormat,
+    Digest,
     DiskFormat,
     Fact,
     GuestDigest,
@@ -215,6 +216,40 @@ def test_staged_bytes_wait_for_an_import_that_uses_them() -> None:
     life.does(RequestImport(SECOND, ImportSource(ImportMethod.GLANCE_DIRECT)))
     assert next_step(life.now) is Step.VERIFY
     assert life.now.wanted_blobs() == {SOURCE.ref}
+
+
+def direct(size: int | None = None, digest: str = "") -> RequestImport:
+    """An import of staged bytes that have to be these."""
+    expected = Digest.parse(digest) if digest else None
+    return RequestImport(SECOND, ImportSource(ImportMethod.GLANCE_DIRECT, "", size, expected))
+
+
+GUNZIPPED = replace(KEPT, received=Received(5, {"sha256": "22" * 32}, "gzip"))
+
+
+@pytest.mark.parametrize(
+    ("kept", "asked", "refusal"),
+    [
+        (KEPT, direct(digest=f"sha256:{'33' * 32}"), errors.DigestMismatchError),
+        (KEPT, direct(digest=f"sha512:{'00' * 64}"), errors.InvalidDigestError),
+        (KEPT, direct(8), errors.SizeMismatchError),
+        (GUNZIPPED, direct(digest=f"sha256:{'00' * 32}"), errors.DigestMismatchError),
+        (GUNZIPPED, direct(7), errors.SizeMismatchError),
+    ],
+    ids=["other bytes", "a digest that was not taken", "another size", "as they are stored", "the size stored"],
+)
+def test_staged_bytes_that_are_not_those_that_are_expected_are_not_imported(
+    kept: RecordStaged, asked: RequestImport, refusal: type[errors.TintypeError]
+) -> None:
+    life = Life().does(CREATE, kept)
+    with pytest.raises(refusal):
+        life.does(asked)
+    assert life.now.status is Status.UPLOADING
+
+
+def test_staged_bytes_that_are_expected_are_imported() -> None:
+    for kept, asked in ((KEPT, direct(7, f"sha256:{'00' * 32}")), (GUNZIPPED, direct(5, f"sha256:{'22' * 32}"))):
+        assert next_step(Life().does(CREATE, kept, asked).now) is Step.VERIFY
 
 
 def test_a_failure_puts_the_image_back_to_queued_with_the_reason_and_wants_no_bytes() -> None:

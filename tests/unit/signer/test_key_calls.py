@@ -30,6 +30,7 @@ from tintype.domain.errors import (
     SigningNotPermittedError,
 )
 from tintype.domain.events import Verdict
+from tintype.testing.certificates import ec_key, private_pem, root_authority
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import PROJECT
 
@@ -44,7 +45,7 @@ class Bench:
         self.manager = MemoryKeyManager(FakeClock())
         self.keys = MemoryServiceKeys(self.manager)
         self.publishers = MemoryCertificates()
-        self.publishers.put("publisher-1", b"a publisher's")
+        self.publishers.put("publisher-1", root_authority("Publisher").pem)
         self.certificates = CertificatesWithOwn(self.publishers, self.keys)
         self.signing = DigestSigning(self.keys, sign_for)
         self.calls = KeyCalls(self.keys, self.signing, self.certificates)
@@ -206,7 +207,7 @@ async def asked(bench: Bench, certificate_id: str) -> bytes:
 
 
 async def test_certificate_is_a_publishers_or_the_services_own(bench: Bench) -> None:
-    assert await asked(bench, "publisher-1") == b"a publisher's"
+    assert await asked(bench, "publisher-1") == await bench.publishers.certificate("publisher-1")
     assert await asked(bench, FIRST) == (await bench.keys.keys())[0].certificate
     for unknown in ("nobody", "", "../publisher-1"):
         with pytest.raises(CertificateNotFoundError):
@@ -225,3 +226,20 @@ async def test_publisher_cannot_pass_for_the_service_nor_the_service_for_a_publi
 def test_token_is_named_whole(settings: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="set all three"):
         SignerSection.model_validate(settings)
+
+
+async def test_what_lies_beside_a_certificate_is_nobodys(bench: Bench) -> None:
+    """Many programs want the certificate and its private key in one file; here everybody may ask for it."""
+    found, key = root_authority(), private_pem(ec_key("beside"))
+    bench.publishers.put("publisher-1", b"a comment\n" + key + found.pem + b"\nsecret behind")
+    answer = await bench.calls.get_certificate(pb.GetCertificateRequest(certificate_id="publisher-1"), context())
+    assert answer.certificate == found.pem
+
+
+@pytest.mark.parametrize("content", [b"the passphrase of a disk", private_pem(ec_key("alone"))])
+async def test_a_secret_that_is_no_certificate_is_told_to_nobody(bench: Bench, content: bytes) -> None:
+    """The signer reads what its user may see in Barbican, and whoever asks it may not."""
+    bench.publishers.put("publisher-1", content)
+    with pytest.raises(CertificateInvalidError) as caught:
+        await bench.calls.get_certificate(pb.GetCertificateRequest(certificate_id="publisher-1"), context())
+    assert content.decode() not in str(caught.value)

@@ -185,6 +185,19 @@ async def test_operators_rsa_key_signs_once_it_is_the_newest(directory: Path) ->
     key.public_key().verify(signature, bytes.fromhex(DIGEST.hex), scheme, Prehashed(hashes.SHA384()))
 
 
+@pytest.mark.parametrize("is_key_first", [True, False])
+async def test_private_key_beside_a_certificate_is_told_to_nobody(directory: Path, is_key_first: bool) -> None:
+    """Many programs want both in one file, and everybody is shown the certificates of all keys."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    certificate = service_certificate(key, "own", START + timedelta(days=1))
+    both = (pem_of(key), certificate) if is_key_first else (certificate, pem_of(key))
+    put(directory, "own", pem_of(key), b"".join(both))
+
+    newest, _ = await open_directory(directory).keys()
+
+    assert (newest.id, newest.certificate) == ("own", certificate)
+
+
 async def test_weak_key_is_refused(directory: Path) -> None:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     put(directory, "operator", pem_of(key), service_certificate(key, "operator", START))

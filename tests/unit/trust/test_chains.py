@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -372,6 +372,53 @@ def test_a_weak_key_anywhere_in_the_chain_is_refused() -> None:
         verified(ROOT.issue("Signer", ec.generate_private_key(ec.SECP224R1()).public_key()))
     with pytest.raises(WeakKeyError, match="1024 bits"):
         verified(ROOT.issue("Signer", dsa_key(1024).public_key()))
+
+
+PARAMETERS = dsa_key().parameters().parameter_numbers()
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        dsa.DSAPublicNumbers(1, PARAMETERS),
+        dsa.DSAPublicNumbers(PARAMETERS.p - 1, PARAMETERS),
+        dsa.DSAPublicNumbers(2, PARAMETERS),
+        dsa.DSAPublicNumbers(
+            dsa_key().public_key().public_numbers().y,
+            dsa.DSAParameterNumbers(PARAMETERS.p, PARAMETERS.q, PARAMETERS.p - 1),
+        ),
+    ],
+    ids=["one", "minus one", "of another order", "a generator of minus one"],
+)
+def test_a_key_with_which_anybody_can_sign_is_refused(numbers: dsa.DSAPublicNumbers) -> None:
+    """One to whatever power is one: signatures of such a key are made without any secret."""
+    leaf = ROOT.issue("Signer", numbers.public_key())
+    with pytest.raises(WeakKeyError):
+        verified(leaf)
+
+
+FIELD = 2**255 - 19
+
+
+@pytest.mark.parametrize("sign", [0, 2**255], ids=["even", "odd"])
+@pytest.mark.parametrize(
+    "y",
+    [
+        0,
+        1,
+        FIELD - 1,
+        FIELD,
+        FIELD + 1,
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+        FIELD
+        - int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+    ],
+)
+def test_an_edwards_key_of_small_order_is_refused(y: int, sign: int) -> None:
+    point = ed25519.Ed25519PublicKey.from_public_bytes((y + sign).to_bytes(32, "little"))
+    leaf = ROOT.issue("Signer", point)
+    with pytest.raises(WeakKeyError):
+        verified(leaf)
 
 
 def test_a_curve_that_the_convention_does_not_name_is_refused() -> None:
