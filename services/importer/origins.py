@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.importer.copy_reading import TRUSTED
 from services.importer.publisher_signature import (
     MAX_SIGNATURE_BYTES,
     SignedText,
@@ -30,7 +29,7 @@ from tintype.domain.errors import (
     SourceInterruptedError,
 )
 from tintype.domain.events import ImportSource, Origin, SignedChecksums
-from tintype.domain.values import Digest
+from tintype.domain.values import STRONG_DIGESTS, Digest
 from tintype.ports.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -69,7 +68,7 @@ class Origins:
         said = asked.expected_digest
         if asked.checksums is None:
             # MD5 and SHA-1 are compared by the pass, and prove nothing.
-            is_proof = said is not None and said.algorithm in TRUSTED
+            is_proof = said is not None and said.algorithm in STRONG_DIGESTS
             return ExpectedOrigin(origin=Origin(asked.uri, said) if said and is_proof else None)
         name = file_name_of(asked.uri)
         signed = await self._verified(asked.checksums)

@@ -80,7 +80,12 @@ async def check_log(
     saved = since.read_bytes() if since else None
     with count_bar("events") as report:
         found = await session.client.events.check_log(since=saved, trust_store=trust_store, on_progress=report)
-    session.printer.one(found)
+    session.printer.one(found, hidden=("faults",))
+    if found.faults and session.printer.is_table:
+        rows = [
+            (each.image_id or "all", str(each.position), f"{each.message} [{each.reason}]") for each in found.faults
+        ]
+        session.printer.table(("Image", "Position", "Fault"), rows)
     if found.keys_from == "signer" and session.printer.is_table:
         session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
     found.require_sound()

@@ -508,10 +508,10 @@ class SignatureChangedError(RefusedContentError):
 
 
 class SignatureMalformedError(RefusedContentError):
-    """The signature is not base64, or not of a possible length."""
+    """The signature is not base64, or not of the form that the certificate's key makes: cut short, or doubled."""
 
     reason = "SIGNATURE_MALFORMED"
-    hint = "Set img_signature to the signature in base64."
+    hint = "Set img_signature to the whole signature in base64, once, made with the key of that certificate."
 
 
 class SignatureInvalidError(RefusedContentError):
