@@ -236,7 +236,9 @@ async def test_what_lies_beside_a_certificate_is_nobodys(bench: Bench) -> None:
     assert answer.certificate == found.pem
 
 
-@pytest.mark.parametrize("content", [b"the passphrase of a disk", private_pem(ec_key("alone"))])
+@pytest.mark.parametrize(
+    "content", [b"the passphrase of a disk", private_pem(ec_key("alone"))], ids=["passphrase", "private key"]
+)
 async def test_a_secret_that_is_no_certificate_is_told_to_nobody(bench: Bench, content: bytes) -> None:
     """The signer reads what its user may see in Barbican, and whoever asks it may not."""
     bench.publishers.put("publisher-1", content)

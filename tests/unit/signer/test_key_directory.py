@@ -248,7 +248,7 @@ async def test_files_are_read_again_only_when_they_look_different(
     assert len(read) == 1
 
 
-@pytest.mark.parametrize("left", [f"{new_key_id(START)}.key", ".next.key.0a1b.partial"])
+@pytest.mark.parametrize("left", [f"{new_key_id(START)}.key", ".next.key.0a1b.partial"], ids=["key", "partial"])
 async def test_half_made_key_is_swept_when_nobody_can_be_making_it(directory: Path, left: str) -> None:
     (directory / left).touch(mode=0o600)
     (directory / left).write_bytes(b"cut off")
