@@ -73,7 +73,8 @@ class _Steps:
             self._task = self._bars.add_task(step, total=None)
         progress = operation.progress
         if progress and progress.step == step:
-            self._bars.update(self._task, completed=progress.done, total=progress.total)
+            waiting = f" waits: {progress.waiting_for.reason}" if progress.waiting_for else ""
+            self._bars.update(self._task, description=f"{step}{waiting}", completed=progress.done, total=progress.total)
 
     def _fill(self, task: TaskID) -> None:
         bar = next(known for known in self._bars.tasks if known.id == task)

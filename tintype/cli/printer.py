@@ -214,6 +214,8 @@ def _sentence(change: ImageEvent | Progress) -> str:
     when = str(plain(change.time))
     if isinstance(change, ImageEvent):
         return f"{when}  {change.position}  {change.image_id}  {change.type}  {detail(change)}".rstrip()
+    if waiting_for := change.waiting_for:
+        return f"{when}  -  {change.image_id}  {change.step} waits: {waiting_for.message} [{waiting_for.reason}]"
     total = "" if change.total is None else f" of {size_text(change.total)}"
     return f"{when}  -  {change.image_id}  {change.step}: {size_text(change.done)}{total}"
 

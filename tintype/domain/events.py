@@ -417,6 +417,7 @@ class Progress:
     """How far a step has come. Not a fact: it is told while it lasts, and kept nowhere.
 
     ``done`` and ``total`` are bytes of the step's own work; ``total`` is ``None`` where nobody knows it.
+    ``waiting_for`` is what keeps the step from going on, for the time being.
     """
 
     image_id: ImageId
@@ -426,3 +427,4 @@ class Progress:
     done: int
     total: int | None
     time: datetime = field(compare=False)
+    waiting_for: Failure | None = None
