@@ -14,6 +14,7 @@ from tintype.domain.errors import (
     InvalidDigestError,
     InvalidIdentifierError,
     SigningNotPermittedError,
+    TooManyKeysError,
 )
 from tintype.domain.values import Digest
 from tintype.ports.service_keys import ServiceKey, ServiceKeys, active_key
@@ -23,6 +24,9 @@ from tintype.trust.signing import signature_properties
 log = structlog.get_logger(__name__)
 
 MAX_REQUEST_ID_LENGTH = 128
+
+MAX_KEYS = 200
+"""More would fit into no trust store; and a directory that is too full would stop the signer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +71,16 @@ class DigestSigning:
         Raises:
             NotPermittedError: the caller is no administrator.
             InvalidIdentifierError: the request id is missing, too long, or cannot be printed.
+            TooManyKeysError: there are :data:`MAX_KEYS` already.
             KeyManagerUnavailableError: the key manager does not answer.
         """
         require_admin(caller, "rotate the service's keys")
         if not 0 < len(request_id) <= MAX_REQUEST_ID_LENGTH or not request_id.isprintable():
             raise InvalidIdentifierError(f"a request id has 1 to {MAX_REQUEST_ID_LENGTH} printable characters")
         before = {key.id for key in await self._keys.keys()}
-        key = await self._keys.rotate(requested_key_id(request_id))
+        key_id = requested_key_id(request_id)
+        if key_id not in before and len(before) >= MAX_KEYS:
+            raise TooManyKeysError(f"the service has {len(before)} keys, and makes no further one")
+        key = await self._keys.rotate(key_id)
         log.info("key was rotated", key_id=key.id, is_new=key.id not in before, actor=caller.actor)
         return key

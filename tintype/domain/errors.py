@@ -844,6 +844,13 @@ class HistoryFullError(ExhaustedError):
     hint = "Create a new image; this one can still be read and deleted."
 
 
+class TooManyKeysError(ExhaustedError):
+    """The service has so many keys that it makes no further one."""
+
+    reason = "TOO_MANY_KEYS"
+    hint = "An operator should remove keys, and certificates, of which nothing is to be verified any more."
+
+
 class StoreFullError(ExhaustedError):
     """The store has no room for the bytes."""
 

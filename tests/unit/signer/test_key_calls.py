@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from services.signer import digest_signing
 from services.signer.digest_signing import DigestSigning
 from services.signer.key_calls import KeyCalls
+from services.signer.keys import key_files
 from services.signer.keys.own import CertificatesWithOwn
 from services.signer.settings import SignerSection
 from services.signer.trust import Trust
@@ -28,11 +31,13 @@ from tintype.domain.errors import (
     NotPermittedError,
     SignatureInvalidError,
     SigningNotPermittedError,
+    TooManyKeysError,
 )
 from tintype.domain.events import Verdict
 from tintype.testing.certificates import ec_key, private_pem, root_authority
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import PROJECT
+from tintype.trust import trust_store
 
 DATA = b"the bytes of a snapshot"
 FIRST = "tintype-20261127-00000001"
@@ -155,6 +160,19 @@ async def test_who_had_what_signed_stands_in_the_log(bench: Bench) -> None:
 
 async def rotated(bench: Bench, request_id: str, *, is_admin: bool = True) -> pb.ServiceKey:
     return await bench.calls.rotate_key(pb.RotateKeyRequest(request_id=request_id), context(is_admin=is_admin))
+
+
+async def test_number_of_keys_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every trust store holds all of them, and a directory that is too full can be read no more."""
+    assert digest_signing.MAX_KEYS < trust_store.MAX_FILES < key_files.MAX_FILES / 2
+    # The newest begins a second after the one before it: none may begin in the future.
+    assert timedelta(seconds=digest_signing.MAX_KEYS) < timedelta(minutes=5)
+    monkeypatch.setattr(digest_signing, "MAX_KEYS", 2)
+    made = await rotated(bench, "one")
+    with pytest.raises(TooManyKeysError):
+        await rotated(bench, "two")
+    assert (await rotated(bench, "one")).id == made.id
+    assert len(await bench.keys.keys()) == 2
 
 
 async def test_only_an_administrator_rotates(bench: Bench) -> None:
