@@ -14,7 +14,7 @@ from services.importer.token_bucket import TokenBucket
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
-from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, NotPermittedError, StoreUnavailableError
+from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, NotPermittedError, StoreNotFoundError
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
 from tintype.runtime.grpc_server import caller_of
@@ -42,7 +42,7 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
         if request.rate_bytes_s < 0:
             raise InvalidSizeError("a rate is a number of bytes a second")
         if request.store and request.store not in self._store_names:
-            raise StoreUnavailableError(f"store {request.store[:80]!r} is not configured here")
+            raise StoreNotFoundError(f"store {request.store[:80]!r} is not configured here")
         images = await active_images(self._log)
         if request.image_id:
             wanted = image_id(request.image_id)

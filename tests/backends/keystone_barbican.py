@@ -30,6 +30,8 @@ from barbicanclient.client import Client
 from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
+from tests.backends.frozen import freeze
+
 PACKAGES = ("keystone==30.0.0", "barbican==23.0.0")
 START_TIMEOUT_S = 90
 PROJECTS: Mapping[str, Mapping[str, str]] = {
@@ -83,7 +85,7 @@ class Site:
 
     def pause(self, name: str) -> None:
         """It accepts connections from now on, and answers none."""
-        self._processes[name].send_signal(signal.SIGSTOP)
+        freeze(self._processes[name].pid)
 
     def resume(self, name: str) -> None:
         """It goes on."""

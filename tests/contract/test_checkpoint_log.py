@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
+from tests.backends.frozen import freeze
 from tintype.adapters.memory.checkpoints import MemoryCheckpointLog
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
@@ -137,7 +138,7 @@ async def test_a_server_that_does_not_answer_is_unavailable(own_nats_server: Nat
     try:
         await ensure_stream(connection, name=CHECKPOINT_STREAM)
         log = NatsCheckpointLog(connection)
-        process.send_signal(signal.SIGSTOP)
+        freeze(process.pid)
         with pytest.raises(EventLogUnavailableError):
             await log.newest()
         with pytest.raises(EventLogUnavailableError):

@@ -20,6 +20,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import (
     EVENT_TOKENS,
     Event,
+    Failure,
     ImageCreated,
     ImageDeleted,
     ImageStaged,
@@ -428,9 +429,10 @@ async def test_no_more_is_in_flight_than_the_queue_allows(logs: EventLogHarness)
 
 async def test_progress_is_told_to_those_who_listen_and_selected_it(logs: EventLogHarness) -> None:
     log, clock = await logs.open(), EventBuilder().clock
+    waiting_for = Failure("KEY_MANAGER_UNAVAILABLE", "nobody answers", "Wait.", True, {"key": "1"})
 
     def told(project: str, done: int) -> Progress:
-        return Progress(an_image_id(), ProjectId(project), OPERATION, Step.STAGE, done, None, clock.now())
+        return Progress(an_image_id(), ProjectId(project), OPERATION, Step.STAGE, done, None, clock.now(), waiting_for)
 
     async with aclosing(log.follow_progress(Selection(project=ProjectId("red")))) as progress:  # type: ignore[type-var]
         coming = asyncio.ensure_future(cast("asyncio.Future[Progress]", anext(progress)))
@@ -441,5 +443,6 @@ async def test_progress_is_told_to_those_who_listen_and_selected_it(logs: EventL
             await teller.tell_progress(told("blue", done))
             await teller.tell_progress(told("red", done))
             await asyncio.sleep(0.01)
-        assert (await coming).project == "red"
+        heard = await coming
+        assert (heard.project, heard.waiting_for) == ("red", waiting_for)
     assert await log.head() == 0

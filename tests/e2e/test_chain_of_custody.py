@@ -192,7 +192,7 @@ async def test_where_the_bytes_come_from_is_a_link_where_it_was_proven(
         await client.operations.wait(operation, timeout_s=DEADLINE_S)
     proven = await client.images.verify(image.id, trust=Trust(site.trust), allow_unsigned=True)
     (origin,) = [link for link in proven.links if link.name is LinkName.ORIGIN]
-    assert (origin.detail, origin.proof) == (f"{url}/disk.qcow2", Proof.SERVICE)
+    assert (origin.detail, origin.proof) == (f"{url}/disk.qcow2, {expected}", Proof.SERVICE)
 
 
 @pytest.mark.parametrize("trust", [Trust(), Trust(certificate_ids=(PUBLISHER,))], ids=["the site's", "by id"])

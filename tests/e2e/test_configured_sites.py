@@ -14,11 +14,12 @@ from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import DEADLINE_S, downloaded, happened, imported, values
 from tests.e2e.stack import Stack
 from tests.e2e.web_source import web_source
-from tintype.client import Client, OperationFailedError, Status
+from tintype.client import Client, LocalSigner, OperationFailedError, ServiceSigner, Status, Trust
 from tintype.domain.events import ConversionSkipped, ImageConverted, ImageStaged, ImportPlugin, SkipReason
 from tintype.testing.boot_files import run_program
 from tintype.testing.handmade_archives import LAYER, directory, docker_archive, link, member, tar
 from tintype.testing.images import make_disk, make_image
+from tintype.trust.custody import LinkName, Proof
 
 OS_RELEASE = b'ID=debian\nVERSION_ID="13"\n'
 ROOT = tar(directory("etc/"), member("etc/os-release", OS_RELEASE), directory("usr/bin/"), link("bin", "usr/bin"))
@@ -48,9 +49,10 @@ def eager(tmp_path_factory: pytest.TempPathFactory, publisher: Path) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A site with every plugin switched off."""
+def idle(tmp_path_factory: pytest.TempPathFactory, publisher: Path) -> Iterator[Stack]:
+    """A site with every plugin switched off, that knows a publisher."""
     settings = {f"TINTYPE_IMPORTER__{name}": "false" for name in ("DECOMPRESSION", "CONVERSION", "INTROSPECTION")}
+    settings["TINTYPE_SIGNER__CERTIFICATE_DIR"] = str(publisher / "certificates")
     yield from running(Stack(tmp_path_factory.mktemp("idle"), {**ENVIRONMENT, **settings}))
 
 
@@ -156,6 +158,38 @@ async def test_signature_is_over_what_was_sent_not_over_what_was_inside(
     assert failed.value.reason == "SIGNATURE_INVALID"
     assert (await at_eager.images.get(other.id)).status is Status.QUEUED
     await at_eager.images.delete(other.id)
+
+
+@pytest.mark.parametrize("is_converted", [True, False], ids=["conversion on", "conversion off"])
+@pytest.mark.parametrize("by", ["publisher", "service"])
+async def test_who_signed_what_was_sent_is_proven_by_who_fetches_it(
+    eager: Stack, idle: Stack, publisher: Path, by: str, is_converted: bool, tmp_path: Path
+) -> None:
+    raw = make_disk(tmp_path / "disk.raw")
+    signer = LocalSigner(publisher / "key.pem", "publisher-1") if by == "publisher" else ServiceSigner()
+    config = (eager if is_converted else idle).client_config
+    async with tintype.client.connect(config) as client:
+        image = await client.images.create("signed", disk_format="raw", container_format="bare")
+        await client.images.upload(image.id, raw, stage=True, sign=signer)
+        await client.operations.wait(await client.images.import_(image.id), timeout_s=DEADLINE_S)
+        image = await client.images.get(image.id)
+        trust = Trust(await trust_store(client, publisher, tmp_path / "trust"))
+        done = await client.images.download(image.id, tmp_path / "copy", trust=trust)
+    assert image.disk_format == ("qcow2" if is_converted else "raw")
+    assert done.custody is not None
+    proofs = {link.name: link.proof for link in done.custody.links}
+    assert proofs[LinkName.SIGNATURE] is (Proof.PUBLISHER if by == "publisher" else Proof.SERVICE)
+    is_publishers = by == "publisher" and not is_converted
+    assert proofs[LinkName.PUBLISHED] is (Proof.BOTH if is_publishers else Proof.SERVICE)
+
+
+async def trust_store(client: Client, publisher: Path, directory: Path) -> Path:
+    """What a node that trusts the publisher and the service was given."""
+    (directory / "service-keys").mkdir(parents=True)
+    (directory / "publisher.pem").write_bytes((publisher / "certificates" / "publisher-1.pem").read_bytes())
+    for key in await client.signer.keys():
+        (directory / "service-keys" / f"{key.id}.pem").write_text(key.certificate)
+    return directory
 
 
 async def test_what_is_switched_off_is_not_done(idle: Stack, at_idle: Client, qcow2: bytes, tmp_path: Path) -> None:

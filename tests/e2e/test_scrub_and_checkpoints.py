@@ -83,7 +83,7 @@ def test_a_byte_that_flips_at_rest_is_found_shown_and_never_served(
 
 
 def test_only_an_administrators_command_scrubs_and_only_what_there_is(tintype_command: Run) -> None:
-    assert "[STORE_UNAVAILABLE]" in tintype_command("admin", "scrub", "--store", "nowhere", code=6).stderr
+    assert "[STORE_NOT_FOUND]" in tintype_command("admin", "scrub", "--store", "nowhere", code=3).stderr
     assert "[IMAGE_NOT_FOUND]" in tintype_command("admin", "scrub", "--image", str(uuid.uuid4()), code=3).stderr
 
 

@@ -167,7 +167,7 @@ async def test_other_bytes_than_were_signed_leave_nothing(site: Stack, client: C
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"img_signature": "AAAA"}, "SIGNATURE_INVALID"),
+        ({"img_signature": "AAAA"}, "SIGNATURE_MALFORMED"),
         ({"img_signature_certificate_uuid": "nobody"}, "CERTIFICATE_NOT_FOUND"),
     ],
 )

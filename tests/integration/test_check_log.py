@@ -27,6 +27,7 @@ from tintype.client import ClientConfig, ConfigurationError, IntegrityError, Log
 from tintype.client.client import connect
 from tintype.client.log_reader import open_log
 from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, EVERY_EVENT, STREAM
+from tintype.domain.errors import ServiceKeyUnknownError
 from tintype.runtime.clock import SystemClock
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
@@ -142,6 +143,7 @@ async def test_a_saved_checkpoint_holds_after_more_events(site: Site) -> None:
     found = await site.check(saved)
 
     assert (found.faults, found.covered) == ((), ROAD)
+    assert found.checkpoints == 1  # the saved one is among the published ones
 
 
 async def test_three_signers_make_one_chain_that_agrees_with_the_log(site: Site) -> None:
@@ -275,6 +277,17 @@ async def test_a_broken_chain_and_a_checkpoint_are_both_told(site: Site) -> None
     with pytest.raises(IntegrityError) as caught:
         found.require_sound()
     assert caught.value.reason == "CHECKPOINT_MISMATCH"
+
+
+async def test_a_key_that_nobody_trusts_proves_nothing_and_is_no_damage(site: Site) -> None:
+    await site.import_images("one")
+    await site.publish()
+    (site.trust / "service-keys" / "key-1.pem").rename(site.trust / "service-keys" / "key-2.pem")
+
+    with pytest.raises(IntegrityError, match="cannot be held against its checkpoints") as caught:
+        (await site.check()).require_sound()
+    assert caught.value.reason == "SERVICE_KEY_UNKNOWN"
+    assert caught.value.hint == ServiceKeyUnknownError.hint
 
 
 async def test_a_saved_checkpoint_of_a_strange_key_is_refused_before_anything_is_read(site: Site) -> None:

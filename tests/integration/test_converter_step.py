@@ -393,7 +393,7 @@ async def test_progress_is_told_of_both_writing_and_reading(bench: Bench, disk: 
     image = await bench.journal.load(IMAGE)
     assert image is not None
     told: list[tuple[int, int | None]] = []
-    run = StepRun(image, Step.CONVERT, 1, "nonce", lambda done, total: told.append((done, total)))
+    run = StepRun(image, Step.CONVERT, 1, "nonce", lambda done, total, waiting_for: told.append((done, total)))
     converting = Converting(Preference(DiskFormat.RAW), LIMITS, bench.scratch, bench.sandbox, "7.2")
     await Converter(Stores(bench.store, {"main": bench.store}), converting).convert_image(image, run)
     assert told[-1] == (2 * DISK_BYTES, 2 * DISK_BYTES)

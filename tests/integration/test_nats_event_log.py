@@ -15,6 +15,7 @@ import pytest_asyncio
 import structlog
 from nats.aio.msg import Msg
 
+from tests.backends.frozen import freeze
 from tests.contract.event_logs import NatsHarness
 from tintype.adapters.nats import work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
@@ -103,7 +104,7 @@ async def test_a_silent_server_is_reported_in_time_and_the_command_may_be_repeat
     log, builder = NatsEventLog(await harness.connect(), deadline_s=0.2), EventBuilder()
     created = await log.append(builder.new(), after=None)
     assert own_nats_server.process is not None
-    own_nats_server.process.send_signal(signal.SIGSTOP)
+    freeze(own_nats_server.process.pid)
     with pytest.raises(EventLogUnavailableError):
         await log.append(builder.new(UPDATED, command="update"), after=created)
     with pytest.raises(EventLogUnavailableError):

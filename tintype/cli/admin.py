@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tintype.cli.arguments import MAX_INT64
-from tintype.cli.bars import byte_bar
+from tintype.cli.bars import byte_bar, count_bar
 from tintype.cli.local_file import write_whole
 from tintype.cli.plain import cell, is_empty, plain
 from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
@@ -24,7 +24,7 @@ async def rebuild(session: Session) -> None:
     from tintype.client import ServiceDefectError
 
     state = None
-    with byte_bar("events") as report:
+    with count_bar("events") as report:
         async with aclosing(session.client.admin.rebuild()) as states:
             async for state in states:
                 if report:
@@ -76,9 +76,14 @@ async def check_log(
 ) -> None:
     """Read the whole log, and verify the chain of hashes of every image, and all signed checkpoints."""
     saved = since.read_bytes() if since else None
-    with byte_bar("events") as report:
+    with count_bar("events") as report:
         found = await session.client.events.check_log(since=saved, trust_store=trust_store, on_progress=report)
-    session.printer.one(found)
+    session.printer.one(found, hidden=("faults",))
+    if found.faults and session.printer.is_table:
+        rows = [
+            (each.image_id or "all", str(each.position), f"{each.message} [{each.reason}]") for each in found.faults
+        ]
+        session.printer.table(("Image", "Position", "Fault"), rows)
     if found.keys_from == "signer" and session.printer.is_table:
         session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
     found.require_sound()

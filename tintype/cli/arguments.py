@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from tintype.domain.attributes import MAX_MIN_DISK_GIB, MAX_MIN_RAM_MIB
-from tintype.domain.values import ContainerFormat, DiskFormat, Visibility
+from tintype.domain.errors import InvalidDigestError
+from tintype.domain.values import ContainerFormat, Digest, DiskFormat, Visibility
 
 MAX_INT64 = 2**63 - 1
 """The largest size, offset or position that a message can carry."""
@@ -21,6 +22,14 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z") from None
+
+
+def _require_digest(text: str) -> str:
+    """Refuse what is no digest before an image is made for the bytes."""
+    try:
+        return str(Digest.parse(text)) if text else ""
+    except InvalidDigestError as exc:
+        raise typer.BadParameter(exc.message) from exc
 
 
 def parse_pairs(pairs: Sequence[str], option: str = "--property") -> dict[str, str]:
@@ -99,5 +108,8 @@ AfterOption = Annotated[
     typer.Option("--after", min=0, max=MAX_INT64, help="Begin behind this log position; 0 is the beginning."),
 ]
 ExpectedDigestOption = Annotated[
-    str, typer.Option("--expected-digest", metavar="ALGORITHM:HEX", help="Refuse any other bytes.")
+    str,
+    typer.Option(
+        "--expected-digest", metavar="ALGORITHM:HEX", help="Refuse any other bytes.", callback=_require_digest
+    ),
 ]

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
     from tintype.client import Operation
 
-ReportBytes = Callable[[int, int | None], None]
+Report = Callable[[int, int | None], None]
+ReportBytes = Report
 
 
 @contextmanager
@@ -23,6 +24,19 @@ def byte_bar(label: str) -> Iterator[ReportBytes | None]:
         yield None
         return
     with _bars() as bars:
+        task = bars.add_task(label, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def count_bar(label: str) -> Iterator[Report | None]:
+    """One bar of things that are counted, and are no bytes."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import MofNCompleteColumn
+
+    with _bars(MofNCompleteColumn()) as bars:
         task = bars.add_task(label, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
@@ -59,7 +73,8 @@ class _Steps:
             self._task = self._bars.add_task(step, total=None)
         progress = operation.progress
         if progress and progress.step == step:
-            self._bars.update(self._task, completed=progress.done, total=progress.total)
+            waiting = f" waits: {progress.waiting_for.reason}" if progress.waiting_for else ""
+            self._bars.update(self._task, description=f"{step}{waiting}", completed=progress.done, total=progress.total)
 
     def _fill(self, task: TaskID) -> None:
         bar = next(known for known in self._bars.tasks if known.id == task)
@@ -68,9 +83,21 @@ class _Steps:
         self._bars.update(task, completed=total, total=total, is_sized=bar.total is not None)
 
 
-def _bars() -> Bars:
+def _bars(*numbers: ProgressColumn) -> Bars:
+    """Bars with these columns of numbers behind them; without any, with bytes and their speed."""
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, Task, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *(numbers or _byte_columns()),
+        console=Console(stderr=True),
+    )
+
+
+def _byte_columns() -> tuple[ProgressColumn, ...]:
+    from rich.progress import DownloadColumn, Task, TransferSpeedColumn
     from rich.text import Text
 
     def has_numbers(bar: Task) -> bool:
@@ -84,10 +111,4 @@ def _bars() -> Bars:
         def render(self, task: Task) -> Text:
             return super().render(task) if has_numbers(task) else Text()
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        Size(binary_units=True),
-        Speed(),
-        console=Console(stderr=True),
-    )
+    return Size(binary_units=True), Speed()

@@ -35,7 +35,7 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.REFUSED: "the service refused or failed, or a local file could not be read or written",
     ExitCode.USAGE: "wrong usage, or no configuration",
-    ExitCode.NOT_FOUND: "no such image, operation or upload",
+    ExitCode.NOT_FOUND: "no such image, operation, upload, checkpoint or store",
     ExitCode.CONFLICT: "not in this state, or somebody else was faster",
     ExitCode.CONTENT: "the bytes were refused or are damaged, or an operation failed",
     ExitCode.UNAVAILABLE: "a service does not answer",

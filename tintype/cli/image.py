@@ -32,7 +32,9 @@ from tintype.cli.session import Session, command
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Visibility
 
-app = typer.Typer(help="Images: create, import, upload, list, show, set, delete, download.", no_args_is_help=True)
+app = typer.Typer(
+    help="Images: create, import, upload, sign, list, show, set, delete, download, prove.", no_args_is_help=True
+)
 
 _SET_ATTEMPTS = 5
 

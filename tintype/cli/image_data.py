@@ -243,9 +243,11 @@ async def _named_on_failure(session: Session, image_id: str) -> AsyncIterator[No
         yield
     except PreconditionError:
         raise  # it says what the image has
-    except (ClientError, OSError):
+    except (ClientError, OSError) as exc:
         if session.printer.is_table:
             session.printer.note(f"image {image_id} has no bytes")
+        elif isinstance(exc, ClientError):
+            exc.evidence = {**exc.evidence, "image_id": image_id}
         raise
 
 

@@ -30,7 +30,7 @@ def image_fields(image: Image) -> list[tuple[str, str]]:
             origin = _origin(image, name)
             rows.append((name, f"{cell(value)} ({origin})" if origin else cell(value)))
         elif name == "verification":
-            rows.append((name, _verification(value)))
+            rows.append((name, verification_text(value)))
         elif name == "failure":
             rows += _failure(value)
         else:
@@ -74,10 +74,11 @@ def _origin(image: Image, key: str) -> str:
     return f"read from {source}" if key in _SIZES else source
 
 
-def _verification(value: Plain) -> str:
-    """The verdict in words, with what is known of the certificate."""
-    told = value if isinstance(value, dict) else {}
-    verdict, *details = (str(item) for key, item in told.items() if item and key != "digest")
+def verification_text(value: Plain) -> str:
+    """The verdict in words, with what is known of the certificate; empty where there is none."""
+    if not isinstance(value, dict):
+        return ""
+    verdict, *details = (str(item) for key, item in value.items() if item and key != "digest")
     return f"{verdict} ({', '.join(details)})" if details else verdict
 
 

@@ -40,7 +40,7 @@ async def rotate(
     ] = "",
 ) -> None:
     """Make a new key, which signs from now on; for administrators. The old ones stay, and verify."""
-    session.printer.one(await session.client.signer.rotate(request_id=request_id or None))
+    session.printer.one(await session.client.signer.rotate(request_id=request_id or None), hidden=("certificate",))
 
 
 @command(app, "export")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from tintype.cli.arguments import ImageArgument
-from tintype.cli.bars import byte_bar
+from tintype.cli.bars import count_bar
 from tintype.cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ async def test(session: Session, image: ImageArgument) -> None:
 
 @command(app, "replay")
 async def replay(session: Session) -> None:
-    """Say of every image in the log whether it would be let in today; one refusal makes it an error.
+    """Say of every published image in the log whether it would be let in today; one refusal makes it an error.
 
-    With --project, only of that project's images. Needs an administrator.
+    With --project, only of that project's images. Speaks as an administrator.
     """
     from tintype.client import ContentError
 
     judged = refused = 0
-    with byte_bar("events") as report:
+    with count_bar("events") as report:
         replayed = session.client.policy.replay(session.project, on_progress=report)
         async with aclosing(replayed) as verdicts:
             async for verdict in verdicts:
@@ -48,7 +48,7 @@ async def replay(session: Session) -> None:
         raise ContentError(
             f"today's policies refuse {refused} of {judged} images",
             reason="POLICY_REFUSES",
-            hint="`tintype policy test IMAGE` tells why, and what to do.",
+            hint="`tintype --admin policy test IMAGE` tells why, and what to do.",
         )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
-from tintype.cli.image_view import image_fields, property_rows
+from tintype.cli.image_view import image_fields, property_rows, verification_text
 from tintype.cli.plain import Plain, cell, escaped, plain, size_text, to_json
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ class Printer:
         """Whether a person reads."""
         return self.output is OutputFormat.TABLE
 
-    def one(self, value: object) -> None:
-        """Print one thing, field by field."""
+    def one(self, value: object, *, hidden: Collection[str] = ()) -> None:
+        """Print one thing, field by field; a person is not shown the fields ``hidden``."""
         data = plain(value)
         if not self.is_table:
             self._data(data)
         elif isinstance(data, dict):
-            self.table(("Field", "Value"), [(key, cell(item)) for key, item in data.items()])
+            self.table(("Field", "Value"), [(key, _cell(key, data[key])) for key in data if key not in hidden])
 
     def image(self, image: Image) -> None:
         """Print an image; a person is shown the properties that count, and where each comes from."""
@@ -204,12 +204,18 @@ def _change(name: str, values: dict[str, Plain]) -> str:
     return f"{name}: {', '.join(f'{key}={cell(value)}' for key, value in sorted(now.items())) or 'none'}"
 
 
+def _cell(key: str, value: Plain) -> str:
+    return verification_text(value) if key == "verification" else cell(value)
+
+
 def _sentence(change: ImageEvent | Progress) -> str:
     from tintype.client import ImageEvent
 
     when = str(plain(change.time))
     if isinstance(change, ImageEvent):
         return f"{when}  {change.position}  {change.image_id}  {change.type}  {detail(change)}".rstrip()
+    if waiting_for := change.waiting_for:
+        return f"{when}  -  {change.image_id}  {change.step} waits: {waiting_for.message} [{waiting_for.reason}]"
     total = "" if change.total is None else f" of {size_text(change.total)}"
     return f"{when}  -  {change.image_id}  {change.step}: {size_text(change.done)}{total}"
 

@@ -137,7 +137,7 @@ def _told_rows(told: Provenance) -> Sequence[tuple[str, str]]:
         ("attestation", f"with key {told.attestation_key_id}" if told.attestation else "none"),
     ]
     if told.origin is not None:
-        rows.insert(1, ("origin", told.origin.uri))
+        rows.insert(1, ("origin", told.origin.summary))
     return rows
 
 

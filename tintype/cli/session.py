@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+_LOCAL_FILE_HINT = "Look whether the path is right, and whether you may read or write there."
+
 __all__ = ["GlobalOptions", "OutputFormat", "Session", "command", "ended", "usage_error"]
 
 
@@ -191,5 +193,5 @@ def ended(printer: Printer, work: Callable[[], int]) -> int:
         return ExitCode.REFUSED
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else ""
-        printer.failure(f"{where}{exc.strerror or exc}", "LOCAL_FILE", "", retryable=False)
+        printer.failure(f"{where}{exc.strerror or exc}", "LOCAL_FILE", _LOCAL_FILE_HINT, retryable=False)
         return ExitCode.REFUSED

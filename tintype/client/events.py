@@ -60,7 +60,7 @@ class Events:
     async def check_log(
         self,
         *,
-        since: bytes | None = None,
+        since: bytes | str | None = None,
         trust_store: Path | str | None = None,
         on_progress: Callable[[int, int | None], None] | None = None,
     ) -> LogCheck:
@@ -81,8 +81,9 @@ class Events:
         from tintype.client.log_reader import open_log
 
         directory = trust_store or self._transport.config.trust_store
+        saved = since.encode() if isinstance(since, str) else since
         async with open_log(self._transport) as log:
-            return await check_log(log, self._transport, since, Path(directory) if directory else None, on_progress)
+            return await check_log(log, self._transport, saved, Path(directory) if directory else None, on_progress)
 
 
 def _filters(project: str, image_id: str | None, types: Iterable[type[Event] | str]) -> tuple[str, ...]:

@@ -284,5 +284,6 @@ class _Check:
 
 def _in_order(published: Sequence[Checkpoint], saved: SealedCheckpoint | None) -> list[Checkpoint]:
     """All checkpoints to compare with, the last one first, so that the next is popped from the end."""
-    everything = [*published, *([saved.checkpoint] if saved else [])]
-    return sorted(everything, key=lambda checkpoint: checkpoint.state.position, reverse=True)
+    if saved is not None:  # which is a published one as a rule, and counts once
+        published = [each for each in published if each != saved.checkpoint] + [saved.checkpoint]
+    return sorted(published, key=lambda checkpoint: checkpoint.state.position, reverse=True)

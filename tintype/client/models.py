@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tintype.client.errors import IntegrityError, ServiceUnavailableError
+from tintype.domain.errors import ServiceKeyUnknownError
 from tintype.domain.events import (
     EVENT_TOKENS,
     ConversionSkipped,
@@ -322,6 +323,9 @@ class LogCheck:
         worst = next((fault for fault in self.faults if not fault.image_id), self.faults[0])
         more = f", and {len(self.faults) - 1} faults more" if len(self.faults) > 1 else ""
         about = f"image {worst.image_id} at position {worst.position}: " if worst.image_id else ""
+        if worst.reason == ServiceKeyUnknownError.reason:  # nothing is known to be wrong, and nothing proven
+            message = f"the log cannot be held against its checkpoints: {worst.message}{more}"
+            raise IntegrityError(message, reason=worst.reason, hint=ServiceKeyUnknownError.hint)
         raise IntegrityError(
             f"the log is damaged: {about}{worst.message}{more}",
             reason=worst.reason,

@@ -355,6 +355,7 @@ def encode_progress(progress: Progress) -> pb.Progress:
         done=progress.done,
         total=progress.total,
         time=encode_time(progress.time),
+        waiting_for=encode_failure(progress.waiting_for),
     )
 
 
@@ -372,4 +373,5 @@ def decode_progress(message: pb.Progress) -> Progress:
         done=message.done,
         total=message.total if message.HasField("total") else None,
         time=decode_time(message.time),
+        waiting_for=decode_failure(message.waiting_for) if message.HasField("waiting_for") else None,
     )

@@ -487,7 +487,10 @@ class SignatureMissingError(RefusedContentError):
     """The site wants signed images only, and this one has no signature."""
 
     reason = "SIGNATURE_MISSING"
-    hint = "Sign the bytes, and set the four img_signature properties when you create the image."
+    hint = (
+        "Sign the bytes, and set the four img_signature properties when you create the image. Who verifies a download "
+        "may say --allow-unsigned, and take the service's word alone."
+    )
 
 
 class SignatureUnsupportedError(RefusedContentError):
@@ -505,10 +508,10 @@ class SignatureChangedError(RefusedContentError):
 
 
 class SignatureMalformedError(RefusedContentError):
-    """The signature is not base64, or not of a possible length."""
+    """The signature is not base64, or not of the form that the certificate's key makes: cut short, or doubled."""
 
     reason = "SIGNATURE_MALFORMED"
-    hint = "Set img_signature to the signature in base64."
+    hint = "Set img_signature to the whole signature in base64, once, made with the key of that certificate."
 
 
 class SignatureInvalidError(RefusedContentError):
@@ -553,7 +556,10 @@ class CertificateUntrustedError(RefusedContentError):
     """No chain leads from the certificate to a root that is trusted here."""
 
     reason = "CERTIFICATE_UNTRUSTED"
-    hint = "Sign with a certificate of an authority that this site trusts; an operator adds roots to the trusted ones."
+    hint = (
+        "Sign with a certificate of an authority that is trusted there, or add its root: an operator to "
+        "signer.trusted_roots_dir, who verifies to the trust store."
+    )
 
 
 class CertificateChainError(RefusedContentError):
@@ -658,7 +664,10 @@ class ChecksumsMalformedError(RefusedContentError):
     """A list of checksums cannot be read."""
 
     reason = "CHECKSUMS_MALFORMED"
-    hint = "Give the URL of a list as sha256sum or sha512sum writes it."
+    hint = (
+        "Give the URL of a list as sha256sum or sha512sum writes it; if its signature is a file of its own, the URL of "
+        "that too."
+    )
 
 
 class ChecksumsIncompleteError(RefusedContentError):
@@ -708,6 +717,13 @@ class CheckpointNotFoundError(NotFoundError):
 
     reason = "CHECKPOINT_NOT_FOUND"
     hint = "One is published every signer.checkpoint_every events, and signer.checkpoint_interval_s after the last one."
+
+
+class StoreNotFoundError(NotFoundError):
+    """No store of that name is configured."""
+
+    reason = "STORE_NOT_FOUND"
+    hint = "An image's stores are named in what `tintype image show` prints; an operator's [stores.NAME] define them."
 
 
 class CopyNotFoundError(NotFoundError):
@@ -963,7 +979,9 @@ class KeyPermissionsError(ConfigurationError):
     """Others than the service may read or replace a private key."""
 
     reason = "KEY_PERMISSIONS"
-    hint = "The file must belong to the service's user with mode 0600, in a directory that nobody else may write to."
+    hint = (
+        "The file must belong to the user who reads it, with mode 0600, in a directory that nobody else may write to."
+    )
 
 
 class KeyUnreadableError(ConfigurationError):

@@ -116,6 +116,12 @@ class Origin:
     checksums_uri: str = ""
     publisher_fingerprint: str = ""
 
+    @property
+    def summary(self) -> str:
+        """In a few words: the URL, and what named the digest."""
+        listed = f", in {self.checksums_uri} signed with {self.publisher_fingerprint}" if self.checksums_uri else ""
+        return f"{self.uri}, {self.digest}{listed}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:
@@ -411,6 +417,7 @@ class Progress:
     """How far a step has come. Not a fact: it is told while it lasts, and kept nowhere.
 
     ``done`` and ``total`` are bytes of the step's own work; ``total`` is ``None`` where nobody knows it.
+    ``waiting_for`` is what keeps the step from going on, for the time being.
     """
 
     image_id: ImageId
@@ -420,3 +427,4 @@ class Progress:
     done: int
     total: int | None
     time: datetime = field(compare=False)
+    waiting_for: Failure | None = None

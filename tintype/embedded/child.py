@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ _FIRST_DELAY_S = 0.2
 _LONGEST_DELAY_S = 10.0
 _EXIT_CONFIGURATION = 2
 _LOG_END_BYTES = 4096
+_COMPLAINT_CHARACTERS = 500
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the environment's is for the world outside
     # A service that is starting refuses connections; the default waits a second and more before the next one.
@@ -130,6 +132,16 @@ class ServiceProgram:
             lines = log.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
+    def complaint(self) -> str:
+        """What it ended with, where its log says so: the error with its reason; empty where it does not."""
+        try:
+            told = json.loads(self.last_log_line())
+        except ValueError:
+            return ""
+        if not isinstance(told, dict) or "error" not in told:
+            return ""
+        return f"{told['error']} [{told.get('reason', '')}]".replace("\n", " ")[:_COMPLAINT_CHARACTERS]
+
 
 @dataclass(slots=True)
 class Child:
@@ -173,7 +185,10 @@ class Child:
         self.is_healthy = False
         if code == _EXIT_CONFIGURATION and not self._was_healthy and isinstance(self.program, ServiceProgram):
             raise ConfigurationError(self.program.last_log_line())
-        return f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        if code < 0:
+            return f"ended by signal {-code}"
+        complaint = self.program.complaint() if isinstance(self.program, ServiceProgram) else ""
+        return f"ended with code {code}: {complaint}" if complaint else f"ended with code {code}"
 
     async def _tell_when_healthy(self) -> None:
         await self.program.wait_healthy()

@@ -32,7 +32,7 @@ from tintype.domain.errors import (
     TintypeError,
     UnavailableError,
 )
-from tintype.domain.events import Event, EventContext, Progress, RecordedEvent, Step
+from tintype.domain.events import Event, EventContext, Failure, Progress, RecordedEvent, Step
 from tintype.domain.image import Image, failure_of
 from tintype.domain.lifecycle import next_step
 from tintype.domain.values import CommandId, ImageId
@@ -78,12 +78,16 @@ class StepRun:
     step: Step
     attempt: int
     nonce: str
-    _tell: Callable[[int, int | None], None]
+    _tell: Callable[[int, int | None, Failure | None], None]
     _discards: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
 
     def tell_progress(self, done: int, total: int | None) -> None:
         """Note how far the step is; it is published at most twice a second. Cheap; call it as often as you like."""
-        self._tell(done, total)
+        self._tell(done, total, None)
+
+    def tell_waiting(self, waiting_for: Failure) -> None:
+        """Note what keeps the step from going on; published as progress is."""
+        self._tell(0, None, waiting_for)
 
     def on_discard(self, undo: Callable[[], Awaitable[None]]) -> None:
         """Call ``undo`` if the step's result does not get into the log."""
@@ -222,6 +226,7 @@ class Worker:
                 return await self._steps[run.step](run.image, run)
             except KeyManagerUnavailableError as exc:
                 await run.discard()
+                run.tell_waiting(failure_of(exc))
                 tries += 1
                 delay_s = retry_delay_s(tries)
                 log.warning(
@@ -272,10 +277,18 @@ class Worker:
         log.info("step ended", worker=self._name, image_id=image.id, step=step, outcome=outcome)
         return executed.image
 
-    def _note(self, latest: list[Progress], image: Image, step: Step, done: int, total: int | None) -> None:
+    def _note(
+        self,
+        latest: list[Progress],
+        image: Image,
+        step: Step,
+        done: int,
+        total: int | None,
+        waiting_for: Failure | None,
+    ) -> None:
         if image.operation:
-            now = self._clock.now()
-            latest[:] = [Progress(image.id, image.project, image.operation.id, step, done, total, now)]
+            now, operation = self._clock.now(), image.operation.id
+            latest[:] = [Progress(image.id, image.project, operation, step, done, total, now, waiting_for)]
 
     @asynccontextmanager
     async def _kept_alive(self, delivery: Delivery) -> AsyncIterator[None]:

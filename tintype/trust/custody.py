@@ -61,7 +61,7 @@ class Proof(StrEnum):
     """The publisher's signature."""
 
     SERVICE = "service"
-    """The service's attestation alone."""
+    """The service's attestation alone, or its own key, with which it signs the images of others too."""
 
     BOTH = "publisher and service"
     """Either would do."""
@@ -152,7 +152,7 @@ def verify_custody(
         attested.project,
         attested.published.size,
         digests,
-        _links(attested, signer, chain),
+        _links(attested, signer, chain, _vouching(signer, chain, store)),
         signer,
         key_id,
         attested.policy,
@@ -270,20 +270,21 @@ def _published_digests(attested: Attested, signer: Verification) -> Mapping[str,
     return digests
 
 
-def _links(attested: Attested, signer: Verification, chain: Chain) -> tuple[Link, ...]:
+def _vouching(signer: Verification, chain: Chain, store: TrustStore) -> Proof:
+    """Whose word the signature is: what the service signed for a caller is no publisher's."""
+    if signer.verdict is not Verdict.SIGNED:
+        return Proof.NOBODY
+    return Proof.SERVICE if chain[0] in store.service_certificates.values() else Proof.PUBLISHER
+
+
+def _links(attested: Attested, signer: Verification, chain: Chain, by: Proof) -> tuple[Link, ...]:
     sent, published, made = attested.sent, attested.published, attested.conversion
-    is_signed, is_same = signer.verdict is Verdict.SIGNED, not isinstance(made, Converted) and not sent.compression
-    links = [
-        Link(
-            LinkName.SIGNATURE,
-            f"{signer.key_type} by {signer.certificate_subject}, {len(chain)} certificates" if is_signed else "none",
-            Proof.PUBLISHER if is_signed else Proof.NOBODY,
-        )
-    ]
+    is_same = not isinstance(made, Converted) and not sent.compression
+    both = Proof.BOTH if by is Proof.PUBLISHER else Proof.SERVICE
+    links = [Link(LinkName.SIGNATURE, _signature(signer, chain, by), by)]
     if attested.origin is not None:
-        links.append(Link(LinkName.ORIGIN, attested.origin.uri, Proof.SERVICE))
-    told = signer.digest or _strongest(sent.digests)
-    links.append(Link(LinkName.SENT, str(told), Proof.BOTH if is_signed else Proof.SERVICE))
+        links.append(Link(LinkName.ORIGIN, attested.origin.summary, Proof.SERVICE))
+    links.append(Link(LinkName.SENT, str(signer.digest or _strongest(sent.digests)), both))
     links.append(
         Link(
             LinkName.GUEST_DISK,
@@ -292,11 +293,22 @@ def _links(attested: Attested, signer: Verification, chain: Chain) -> tuple[Link
         )
     )
     links.append(Link(LinkName.CONVERTED, _conversion(made, sent.compression), Proof.SERVICE))
-    proof = Proof.BOTH if is_signed and is_same else Proof.SERVICE
+    told = signer.digest if is_same else None
     links.append(
-        Link(LinkName.PUBLISHED, str(signer.digest if proof is Proof.BOTH else _strongest(published.digests)), proof)
+        Link(LinkName.PUBLISHED, str(told or _strongest(published.digests)), both if is_same else Proof.SERVICE)
     )
     return tuple(links)
+
+
+def _signature(signer: Verification, chain: Chain, by: Proof) -> str:
+    match by:
+        case Proof.NOBODY:
+            return "none"
+        case Proof.SERVICE:
+            whose = "a key of the service"
+        case _:
+            whose = "a chain of one certificate" if len(chain) == 1 else f"a chain of {len(chain)} certificates"
+    return f"{signer.key_type} by {signer.certificate_subject}, {whose}"
 
 
 def _conversion(made: Converted | object, compression: str) -> str:

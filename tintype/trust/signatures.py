@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
 from tintype.domain.errors import (
@@ -38,6 +38,7 @@ from tintype.trust.public_keys import KEY_TYPES, MAX_RSA_BITS, BinaryCurveKey, P
 
 MAX_SIGNATURE_BYTES = MAX_RSA_BITS // 8
 _MAX_SUBJECT_CHARACTERS = 256
+_ED25519_BYTES = 64
 
 HASHES: Mapping[str, tuple[str, hashes.HashAlgorithm]] = {
     "SHA-224": ("sha224", hashes.SHA224()),
@@ -98,6 +99,7 @@ def verify_signature(declared: DeclaredSignature, digest: Digest, certificate: x
     Blocks for some milliseconds on a binary curve.
 
     Raises:
+        SignatureMalformedError: no key like the certificate's makes such a signature: it was cut short, or doubled.
         SignatureInvalidError: the signature is not the key's over this digest.
         KeyTypeMismatchError: the key is of another kind than declared.
         WeakKeyError, CertificateInvalidError: the key is too small, or malformed.
@@ -111,6 +113,7 @@ def verify_signature(declared: DeclaredSignature, digest: Digest, certificate: x
             f"certificate {declared.certificate_id[:80]!r} holds a key of type {certified.key_type}, "
             f"not {declared.key_type}"
         )
+    _require_form(certified.key, declared.signature)
     try:
         _verify(certified.key, declared.signature, HASHES[declared.hash_method][1], bytes.fromhex(digest.hex))
     except (InvalidSignature, ValueError) as exc:
@@ -142,6 +145,27 @@ def subject_of(certificate: x509.Certificate) -> str:
         return certificate.subject.rfc4514_string()[:_MAX_SUBJECT_CHARACTERS]
     except (ValueError, TypeError) as exc:
         raise CertificateInvalidError("the certificate's subject is malformed") from exc
+
+
+def _require_form(key: PublicKey, signature: bytes) -> None:
+    """Tell a signature that came damaged from one that is another's."""
+    match key:
+        case rsa.RSAPublicKey():
+            expected = (key.key_size + 7) // 8
+        case ed25519.Ed25519PublicKey():
+            expected = _ED25519_BYTES
+        case _:
+            try:
+                decode_dss_signature(signature)
+            except ValueError as exc:
+                raise SignatureMalformedError(
+                    f"img_signature has {len(signature)} bytes, which are not two numbers in DER"
+                ) from exc
+            return
+    if len(signature) != expected:
+        raise SignatureMalformedError(
+            f"img_signature has {len(signature)} bytes, and the certificate's key makes {expected}"
+        )
 
 
 def _verify(key: PublicKey, signature: bytes, algorithm: hashes.HashAlgorithm, value: bytes) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tintype.cli.bars import step_bars
+from tintype.cli.bars import count_bar, step_bars
 from tintype.client import Failure, Operation, OperationKind, OperationState, Progress, Step
 from tintype.domain.values import ImageId, OperationId, ProjectId
 
@@ -62,3 +62,14 @@ def test_a_step_that_never_told_its_size_has_a_bar_without_numbers(monkeypatch: 
     frame = last_frame(monkeypatch, STAGING, SUCCEEDED)
     assert "bytes" not in frame
     assert "?" not in frame.replace("\x1b[?25", "")
+
+
+def test_what_is_counted_is_not_told_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with count_bar("events") as report:
+        assert report is not None
+        report(37, 183)
+    assert "37/183" in terminal.getvalue()
+    assert "byte" not in terminal.getvalue()

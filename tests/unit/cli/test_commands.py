@@ -425,7 +425,7 @@ def test_wait_ends_as_the_operation_does(
         assert outcome.answer["id"] == image_id
     else:
         error = {"reason": "FORMAT_MISMATCH", "message": "it is raw", "hint": "declare raw", "retryable": False}
-        assert outcome.error == error
+        assert outcome.error == {**error, "evidence": {"image_id": image_id}}  # a script may try that image again
 
 
 def test_download_verifies_and_writes(tintype: Tintype, services: FakeServices, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def test_an_image_that_would_be_let_in_is_said_to_be(services: FakeServices, tin
     outcome = tintype("policy", "test", ONE, "--output", "json")
     assert outcome.code == ExitCode.OK
     assert (outcome.answer["allowed"], outcome.answer["policy"]) == (True, "ab" * 32)
+    assert "signed (CN=Publisher)" in tintype("policy", "test", ONE).out
 
 
 def test_an_image_that_would_be_refused_is_an_error_with_its_reason(services: FakeServices, tintype: Tintype) -> None:
@@ -53,6 +54,7 @@ def test_a_replay_prints_a_line_for_each_image_and_ends_with_an_error_if_one_is_
         f"refused  {TWO}  p2  no [SIGNATURE_MISSING]",
     ]
     assert "today's policies refuse 1 of 2 images [POLICY_REFUSES]" in outcome.err
+    assert "tintype --admin policy test" in outcome.err  # the image may be of any project
     as_json = tintype("policy", "replay", "--output", "json")
     assert [json.loads(line)["image_id"] for line in as_json.out.splitlines()] == [ONE, TWO]
 

@@ -159,7 +159,8 @@ def test_a_certificate_that_is_not_valid_now_leaves_no_file(
     download: Download, downloads: Path, at: Callable[[datetime], None], time: datetime, reason: str
 ) -> None:
     at(time)
-    assert download(RoadCase().provenance()).error["reason"] == reason
+    done = download(RoadCase().provenance())
+    assert (done.code, done.error["reason"]) == (ExitCode.CONTENT, reason)
     assert list(downloads.iterdir()) == []
 
 

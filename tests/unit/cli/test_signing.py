@@ -103,6 +103,8 @@ def test_staged_bytes_are_signed_too(tintype: Tintype, services: FakeServices, d
         "image upload disk --disk-format raw --container-format bare --sign --hash-method md5",
         "image upload disk --disk-format raw --container-format bare --sign --hash-method SHA-384",
         "image create-via-import --disk-format raw --container-format bare --uri https://example.org/disk --sign",
+        "image upload disk --disk-format raw --container-format bare --expected-digest sha256:00",
+        "image create-via-import --disk-format raw --container-format bare --uri http://x/d --expected-digest x",
         "image sign disk --key k",
         "image sign disk --certificate-id c",
         "image sign disk --key k --certificate-id 'a b'",
@@ -168,6 +170,7 @@ def test_missing_file_and_missing_key_are_said(offline: Tintype, disk: Path, key
     for file, path in (("absent", str(key)), (str(disk), "absent")):
         outcome = offline("image", "sign", file, "--key", path, "--certificate-id", "c", "-o", "json")
         assert (outcome.code, outcome.error["reason"]) == (ExitCode.REFUSED, "LOCAL_FILE")
+        assert outcome.error["hint"]
 
 
 def test_passphrase_comes_from_a_file_and_is_never_an_argument(offline: Tintype, disk: Path, tmp_path: Path) -> None:
@@ -203,6 +206,9 @@ def test_keys_are_listed_newest_first(tintype: Tintype) -> None:
     table = tintype("key", "list").out
     assert table.index(str(made["id"])) < table.index("service-key-1")
     assert "BEGIN CERTIFICATE" not in table
+    assert "BEGIN CERTIFICATE" in str(made["certificate"])
+    told = tintype("key", "rotate", "--request-id", "one").out
+    assert str(made["id"]) in told and "BEGIN CERTIFICATE" not in told
 
 
 def test_exported_keys_are_a_part_of_a_trust_store(tintype: Tintype, tmp_path: Path) -> None:

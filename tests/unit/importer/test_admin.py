@@ -18,7 +18,7 @@ from tintype.domain.errors import (
     InvalidIdentifierError,
     InvalidSizeError,
     NotPermittedError,
-    StoreUnavailableError,
+    StoreNotFoundError,
     TintypeError,
 )
 from tintype.runtime.clock import SystemClock
@@ -54,7 +54,7 @@ async def test_only_an_administrator_scrubs() -> None:
     ("request_", "error"),
     [
         (pb.ScrubRequest(rate_bytes_s=-1), InvalidSizeError),
-        (pb.ScrubRequest(store="elsewhere"), StoreUnavailableError),
+        (pb.ScrubRequest(store="elsewhere"), StoreNotFoundError),
         (pb.ScrubRequest(image_id="../.."), InvalidIdentifierError),
         (pb.ScrubRequest(image_id=an_image_id()), ImageNotFoundError),
     ],

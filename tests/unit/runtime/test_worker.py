@@ -308,19 +308,41 @@ async def test_progress_is_told_while_a_step_lasts(bench: Bench) -> None:
         await go_on.wait()
         return await stage(image, run)
 
+    async with bench.working(count), hearing(bench, go_on) as heard:
+        await bench.until(ImageStaged)
+    assert (heard[0].step, heard[0].done, heard[0].total) == (Step.STAGE, 7, 9)
+
+
+async def test_what_a_step_waits_for_is_told_as_its_progress(bench: Bench) -> None:
+    is_told = asyncio.Event()
+
+    async def ask_the_key_manager(image: Image, run: StepRun) -> Command:
+        if not is_told.is_set():
+            raise KeyManagerUnavailableError("nobody answers")
+        return await stage(image, run)
+
+    async with bench.working(ask_the_key_manager), hearing(bench, is_told) as heard:
+        await bench.until(ImageStaged)
+    assert heard[0].waiting_for is not None
+    assert (heard[0].waiting_for.reason, heard[0].waiting_for.retryable) == ("KEY_MANAGER_UNAVAILABLE", True)
+
+
+@asynccontextmanager
+async def hearing(bench: Bench, heard_one: asyncio.Event) -> AsyncIterator[list[Progress]]:
+    """What is told of progress meanwhile."""
     heard: list[Progress] = []
 
     async def listen() -> None:
         async for progress in bench.log.follow_progress():
             heard.append(progress)
-            go_on.set()
+            heard_one.set()
 
     listener = asyncio.create_task(listen())
-    async with bench.working(count):
-        await bench.until(ImageStaged)
-    listener.cancel()
-    await asyncio.gather(listener, return_exceptions=True)
-    assert (heard[0].step, heard[0].done, heard[0].total) == (Step.STAGE, 7, 9)
+    try:
+        yield heard
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
 
 
 def test_a_retry_never_takes_longer_than_the_bound_however_often_it_was_tried(monkeypatch: pytest.MonkeyPatch) -> None:

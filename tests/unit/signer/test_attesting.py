@@ -53,7 +53,7 @@ async def keys() -> MemoryServiceKeys:
 
 
 async def attest(log: MemoryEventLog, image: Image, keys: MemoryServiceKeys) -> RecordAttested:
-    run = StepRun(image, Step.ATTEST, 1, "nonce", lambda done, total: None)
+    run = StepRun(image, Step.ATTEST, 1, "nonce", lambda *told: None)
     return await Attesting(keys, log).attest_image(image, run)
 
 

@@ -185,7 +185,7 @@ async def test_unsigned_image_is_refused_where_signatures_are_required() -> None
     ("change", "reason"),
     [
         ({"img_signature": "!"}, "SIGNATURE_MALFORMED"),
-        ({"img_signature": "AAAA"}, "SIGNATURE_INVALID"),
+        ({"img_signature": "AAAA"}, "SIGNATURE_MALFORMED"),
         ({"img_signature_hash_method": "MD5"}, "SIGNATURE_UNSUPPORTED"),
         ({"img_signature_key_type": ""}, "SIGNATURE_INCOMPLETE"),
         ({"img_signature_certificate_uuid": "../publisher"}, "CERTIFICATE_NOT_FOUND"),

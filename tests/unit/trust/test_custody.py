@@ -16,12 +16,15 @@ from tests.unit.trust.roads import (
     KEY_ID,
     NOW,
     SENT,
+    Issued,
     RoadCase,
     digests,
     issued,
+    key,
     publisher,
     root,
     sealed_by,
+    service,
     store,
     trusting,
 )
@@ -99,8 +102,18 @@ def test_where_no_disk_could_be_read_before_the_service_vouches_alone() -> None:
     assert proofs(custody)[LinkName.GUEST_DISK] is Proof.NOBODY
 
 
-def test_a_proven_origin_is_a_link() -> None:
-    assert LinkName.ORIGIN in proofs(verify(RoadCase(origin=ORIGIN).provenance()))
+def test_a_proven_origin_is_a_link_and_says_whose_word_it_is() -> None:
+    (told,) = (each for each in verify(RoadCase(origin=ORIGIN).provenance()).links if each.name is LinkName.ORIGIN)
+    assert (told.detail, told.proof) == (
+        f"https://example.org/a.qcow2, sha256:{'ab' * 32}, in https://example.org/SUMS signed with {'0A' * 20}",
+        Proof.SERVICE,
+    )
+
+
+def test_what_the_service_signed_for_a_caller_is_the_services_word_and_no_publishers() -> None:
+    own = Issued(key(KEY_ID), service(KEY_ID))
+    found = proofs(verify(RoadCase(signer=own, is_converted=False).provenance()))
+    assert {found[name] for name in (LinkName.SIGNATURE, LinkName.SENT, LinkName.PUBLISHED)} == {Proof.SERVICE}
 
 
 def test_what_an_older_key_attested_stays_verifiable() -> None:

@@ -175,17 +175,17 @@ def test_signature_that_is_doubled_is_refused() -> None:
     declared, twice = properties(pss()), base64.b64encode(pss()).decode() * 2
     with pytest.raises(SignatureMalformedError):  # base64 with an end in the middle
         declared_signature({**declared, "img_signature": twice})
-    with pytest.raises(SignatureInvalidError):
+    with pytest.raises(SignatureMalformedError, match="has 512 bytes, and the certificate's key makes 256"):
         verify(properties(pss() * 2), digest_of(), certificate(rsa_key()))
     key = ec.generate_private_key(ec.SECP384R1())
     signature = key.sign(DATA, ec.ECDSA(hashes.SHA256()))
-    with pytest.raises(SignatureInvalidError):
+    with pytest.raises(SignatureMalformedError, match="not two numbers in DER"):
         verify(properties(signature * 2, key_type="ECC_SECP384R1"), digest_of(), certificate(key))
 
 
 @pytest.mark.parametrize("length", [1, 100, 255])
 def test_signature_that_is_cut_short_is_refused(length: int) -> None:
-    with pytest.raises(SignatureInvalidError):
+    with pytest.raises(SignatureMalformedError):
         verify(properties(pss()[:length]), digest_of(), certificate(rsa_key()))
 
 
@@ -245,18 +245,32 @@ def test_signature_with_a_flipped_bit_is_refused() -> None:
         verify(properties(bytes(signature)), digest_of(), certificate(rsa_key()))
 
 
-@pytest.mark.parametrize("signature", [b"\x00", b"\xff" * 256, b"\x00" * 256, b"x" * 1024])
-def test_nonsense_signature_is_refused(signature: bytes) -> None:
-    with pytest.raises(SignatureInvalidError):
+@pytest.mark.parametrize(
+    ("signature", "error"),
+    [
+        (b"\x00", SignatureMalformedError),
+        (b"\xff" * 256, SignatureInvalidError),
+        (b"\x00" * 256, SignatureInvalidError),
+        (b"x" * 1024, SignatureMalformedError),
+    ],
+)
+def test_nonsense_signature_is_refused(signature: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error):
         verify(properties(signature), digest_of(), certificate(rsa_key()))
 
 
 @pytest.mark.parametrize(
-    "signature", [b"\x30\x00", b"\x30\x80\x00\x00", b"\x30\x06\x02\x01\x00\x02\x01\x00", b"x" * 104]
+    ("signature", "error"),
+    [
+        (b"\x30\x00", SignatureMalformedError),
+        (b"\x30\x80\x00\x00", SignatureMalformedError),
+        (b"\x30\x06\x02\x01\x00\x02\x01\x00", SignatureInvalidError),
+        (b"x" * 104, SignatureMalformedError),
+    ],
 )
-def test_nonsense_ecdsa_signature_is_refused(signature: bytes) -> None:
+def test_nonsense_ecdsa_signature_is_refused(signature: bytes, error: type[Exception]) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
-    with pytest.raises(SignatureInvalidError):
+    with pytest.raises(error):
         verify(properties(signature, key_type="ECC_SECP384R1"), digest_of(), certificate(key))
 
 
@@ -268,7 +282,16 @@ def test_pkcs1_padding_is_not_pss() -> None:
 
 def test_signature_by_another_key_is_refused() -> None:
     with pytest.raises(SignatureInvalidError):
+        verify(properties(pss()), digest_of(), certificate(rsa.generate_private_key(65537, 2048)))
+    with pytest.raises(SignatureMalformedError):  # its length tells already
         verify(properties(pss()), digest_of(), certificate(rsa_key(3072)))
+
+
+@pytest.mark.parametrize("length", [1, 63, 128])
+def test_ed25519_signature_of_another_length_is_refused(length: int) -> None:
+    key = ed25519.Ed25519PrivateKey.generate()
+    with pytest.raises(SignatureMalformedError):
+        verify(properties(b"x" * length, key_type="ED25519"), digest_of(), certificate(key))
 
 
 def test_digest_of_another_algorithm_is_refused() -> None:

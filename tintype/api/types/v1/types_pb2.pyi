@@ -760,6 +760,7 @@ class Progress(_message.Message):
     DONE_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     project: _builtins.str
     operation_id: _builtins.str
@@ -770,6 +771,10 @@ class Progress(_message.Message):
     """Unset where nobody knows it."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def waiting_for(self) -> Global___Failure:
+        """What keeps the step from going on, such as a key manager that does not answer; unset while it goes on."""
+
     def __init__(
         self,
         *,
@@ -780,10 +785,11 @@ class Progress(_message.Message):
         done: _builtins.int = ...,
         total: _builtins.int | None = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        waiting_for: Global___Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "time", b"time", "total", b"total"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "time", b"time", "total", b"total", "waiting_for", b"waiting_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "done", b"done", "image_id", b"image_id", "operation_id", b"operation_id", "project", b"project", "step", b"step", "time", b"time", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_total", b"_total", "done", b"done", "image_id", b"image_id", "operation_id", b"operation_id", "project", b"project", "step", b"step", "time", b"time", "total", b"total", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__total: _TypeAlias = _typing.Literal["total"]  # noqa: Y015
     _WhichOneofArgType__total: _TypeAlias = _typing.Literal["_total", b"_total"]  # noqa: Y015
