@@ -16,11 +16,8 @@ from tintype.disks.byte_file import ByteFile
 from tintype.disks.guest_digest import digest_of
 from tintype.disks.opening import open_disk
 from tintype.domain.errors import BlobDamagedError, StoreUnavailableError, TruncatedError
-from tintype.domain.values import Blob, DiskFormat, GuestDigest
+from tintype.domain.values import STRONG_DIGESTS, Blob, DiskFormat, GuestDigest
 from tintype.inspect import Inspection, Inspector
-
-_PROVING = ("sha256", "sha512", "sha384", "sha224")
-"""Digests that nobody can forge, the fastest first: processors have instructions for SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ async def require_staged(path: Path, staged: Blob) -> None:
         StoreUnavailableError: it cannot be read.
     """
     damaged = BlobDamagedError(f"the bytes at {staged.ref.key} are not those that were staged")
-    algorithm = next((each for each in _PROVING if each in staged.digests), None)
+    algorithm = next((each for each in STRONG_DIGESTS if each in staged.digests), None)
     if algorithm is None:
         raise BlobDamagedError(f"no digest was taken of the bytes at {staged.ref.key} that would prove anything")
     try:
