@@ -18,20 +18,18 @@ from tintype.api.types.v1 import types_pb2
 
 
 def start(*words: str) -> subprocess.Popen[bytes]:
-    """The command, in a process of its own."""
+    """The command, in a process of its own.
+
+    What a shell starts in the background ignores Ctrl-C, and so do its children, these tests among them: `env` has the
+    command hear it. Done between fork and exec, it would run gRPC's handlers of forks, which abort now and then.
+    """
     return subprocess.Popen(
-        [sys.executable, "-m", "tintype.cli", *words],
+        ["env", "--default-signal=INT", sys.executable, "-m", "tintype.cli", *words],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=hear_interrupts,
     )
-
-
-def hear_interrupts() -> None:
-    """What a shell starts in the background ignores Ctrl-C, and so do its children, these tests among them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def interrupt_when(is_time: Callable[[], object], process: subprocess.Popen[bytes]) -> tuple[int, str]:
