@@ -18,7 +18,8 @@ from benchmarks.disks import MIB, make_disks
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Written by `make bench`, as measured: {cores} cores, Python {python}, {system}. Each number is the median of {runs}
+Written by `make bench`, or a table at a time from `python -m benchmarks NAME`, as measured:
+{cores} cores, Python {python}, {system}. Each number is the median of {runs}
 runs, with the least and the greatest; everything in a table was measured in turn, in the same run, over files in the
 page cache. Take the ratios, not the seconds. The transferred disk has {size} MiB of random bytes; Tintype makes what it
 publishes durable (fsync), the plain tools do not.

@@ -72,7 +72,7 @@ def make_publisher(directory: Path) -> None:
     certificates = directory / "certificates"
     certificates.mkdir()
     run(
-        *(program("openssl"), "req", "-x509", "-newkey", "rsa:3072", "-noenc", "-days", "30", "-subj", "/CN=Demo"),
+        *(program("openssl"), "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-days", "30", "-subj", "/CN=Demo"),
         *("-keyout", str(directory / "publisher.key"), "-out", str(certificates / "publisher.pem")),
     )
     (directory / "publisher.key").chmod(0o600)

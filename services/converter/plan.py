@@ -32,7 +32,7 @@ class Tool(StrEnum):
     """What converts."""
 
     READER = "tintype"
-    """Our own readers write the disk out as raw: no other program sees the image, and it is faster."""
+    """Our own readers write the disk out as raw: no other program sees the image."""
 
     QEMU_IMG = "qemu-img"
     ROOT_DISK = "mke2fs"
