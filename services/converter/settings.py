@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import Field
 
 from services.converter.plan import Preference, Qcow2Compression
+from tintype.adapters.store_settings import StoreUserSettings
 from tintype.domain.values import DiskFormat
 from tintype.runtime.jail import JailLimits
-from tintype.runtime.settings import ServiceSettings, StoreUserSettings
+from tintype.runtime.settings import ServiceSettings
 
 
 class ConverterSection(ServiceSettings):

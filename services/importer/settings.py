@@ -14,9 +14,10 @@ from services.importer.sources.addresses import AddressRules
 from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits
 from services.importer.uploads import UploadLimits
+from tintype.adapters.store_settings import StoreUserSettings
 from tintype.domain.errors import ConfigurationError
 from tintype.domain.values import DIGEST_ALGORITHMS, STRONG_DIGESTS, PropertyValue
-from tintype.runtime.settings import CommaSeparated, ServiceSettings, StoreUserSettings
+from tintype.runtime.settings import CommaSeparated, ServiceSettings
 
 
 def _split_ports(value: object) -> object:

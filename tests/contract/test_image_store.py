@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.image_stores import Opening, params
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.filesystem.threads import FileThreads
 from tintype.adapters.memory.store import MemoryImageStore
@@ -26,7 +27,7 @@ from tintype.domain.errors import (
     StoreUnavailableError,
     UploadBusyError,
 )
-from tintype.ports.image_store import ImageStore, StoredBlob
+from tintype.ports.image_store import Grade, ImageStore, StoredBlob, StoreMode
 from tintype.runtime.clock import SystemClock
 
 IMAGE = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a01"
@@ -36,15 +37,11 @@ KEY = f"{IMAGE}/{OPERATION}/source"
 MIB = 1024 * 1024
 
 
-@pytest.fixture(params=["file", "memory"])
+@pytest.fixture(params=params())
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ImageStore]:
-    if request.param == "memory":
-        yield MemoryImageStore("main", SystemClock())
-        return
-    files = FileImageStore("main", tmp_path / "store")
-    await files.prepare()
-    yield files
-    await files.aclose()
+    opening: Opening = request.param
+    async with opening(request, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -254,6 +251,53 @@ async def test_other_keys_are_refused(store: ImageStore, key: str) -> None:
 async def test_a_store_that_works_says_so(store: ImageStore) -> None:
     await store.check()
     assert await listed(store) == []
+    assert store.state.mode is StoreMode.READ_WRITE
+    findings = await store.examine()
+    assert findings
+    assert [finding for finding in findings if finding.grade is Grade.BAD] == []
+
+
+async def test_a_writer_that_lives_is_told_of_in_lists(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"half")
+    assert [blob.is_leased for blob in await listed(store)] == [True]
+    await writer.close()
+    assert [blob.is_leased for blob in await listed(store)] == [False]
+    writer = await store.open_write(KEY, resume=True)
+    await writer.commit(size=4, digests={})
+    assert [blob.is_leased for blob in await listed(store)] == [False]
+
+
+async def test_only_committed_bytes_can_be_located(store: ImageStore) -> None:
+    writer = await store.open_write(KEY)
+    await writer.append(b"half")
+    with pytest.raises(BlobNotFoundError):
+        await store.locate(KEY, expires_in_s=60)
+    await writer.commit(size=4, digests={})
+    location = await store.locate(KEY, expires_in_s=60)
+    assert (location.kind if location else None) is store.capabilities.handover
+
+
+async def test_room_is_told_where_there_is_such_a_thing(store: ImageStore) -> None:
+    space = await store.space()
+    assert space is None or 0 <= space.free <= space.total
+
+
+async def test_a_replacement_takes_its_place_at_the_commit_and_not_before(store: ImageStore) -> None:
+    await put(store, b"damaged")
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(b"sound, and longer")
+    assert await read(store) == b"damaged"
+    await writer.abort()
+    assert await read(store) == b"damaged"
+    writer = await store.open_write(KEY, replace=True)
+    await writer.append(b"sound, and longer")
+    reading = store.read(KEY)
+    begun = await anext(reading)
+    await writer.commit(size=17, digests={})
+    assert begun + b"".join([piece async for piece in reading]) == b"damaged"
+    assert await read(store) == b"sound, and longer"
+    assert [(blob.size, blob.is_committed) for blob in await listed(store)] == [(17, True)]
 
 
 # --- what only files can get wrong ------------------------------------------------------------------------------------

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass, field
 
-from tintype.adapters.filesystem.store import FileImageStore
+from tintype.adapters.cinder.settings import CinderStoreSettings
+from tintype.adapters.filesystem.settings import FileStoreSettings
+from tintype.adapters.rbd.settings import RbdStoreSettings
+from tintype.adapters.s3.settings import S3StoreSettings
+from tintype.adapters.store_section import StoreSection
+from tintype.adapters.store_settings import StoreSettings
+from tintype.adapters.swift.settings import SwiftStoreSettings
 from tintype.domain.errors import ConfigurationError, StoreUnavailableError
 from tintype.ports.image_store import ImageStore
 
 
-class StoreConfiguration(Protocol):
-    """What a deployment says about one store."""
-
-    @property
-    def type(self) -> str:
-        """The kind of store; ``file`` is a directory."""
-        ...
-
-    @property
-    def path(self) -> Path:
-        """The directory of a file store."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """All stores; new bytes go to ``default``."""
+    """All stores; new bytes go to ``default`` where nothing else is said."""
 
     default: ImageStore
     by_name: Mapping[str, ImageStore]
+    sections: Mapping[str, StoreSection] = field(default_factory=dict)
+    """What the deployment says of each; a store without is as a section's defaults say."""
 
     def named(self, name: str) -> ImageStore:
         """The store of that name.
@@ -45,24 +37,45 @@ class Stores:
         except KeyError:
             raise StoreUnavailableError(f"store {name!r} is not configured here") from None
 
+    def section(self, name: str) -> StoreSection:
+        """What the deployment says of the store of that name."""
+        return self.sections.get(name) or StoreSection()
+
 
 @asynccontextmanager
-async def open_stores(configurations: Mapping[str, StoreConfiguration], default: str) -> AsyncIterator[Stores]:
+async def open_stores(settings: Mapping[str, StoreSettings], default: str) -> AsyncIterator[Stores]:
     """Make the stores ready, and end them with the context.
 
     Raises:
-        ConfigurationError: a kind of store is not known, or there is no store of the name ``default``.
-        StoreUnavailableError: a directory cannot be made.
+        ConfigurationError: a package that a store needs is not installed, or there is no store named ``default``.
+        StoreUnavailableError: a store cannot be made ready.
     """
     async with AsyncExitStack() as stack:
         opened: dict[str, ImageStore] = {}
-        for name, configuration in configurations.items():
-            if configuration.type != "file":
-                raise ConfigurationError(f"stores.{name}.type: no such kind of store: {configuration.type!r}")
-            store = FileImageStore(name, configuration.path)
+        for name, section in settings.items():
+            store = await open_store(name, section)
             stack.push_async_callback(store.aclose)
-            await store.prepare()
             opened[name] = store
         if default not in opened:
             raise ConfigurationError(f"stores: there is no store named {default!r}")
-        yield Stores(opened[default], opened)
+        yield Stores(opened[default], opened, dict(settings))
+
+
+async def open_store(name: str, settings: StoreSettings) -> ImageStore:
+    """Make one store ready; whoever asks for it ends it with ``aclose``.
+
+    Only the packages of the stores that are configured are imported: each kind is an extra of its own.
+
+    Raises:
+        ConfigurationError: a package that the store needs is not installed.
+        StoreUnavailableError: the store cannot be made ready.
+    """
+    match settings:
+        case FileStoreSettings():
+            from tintype.adapters.filesystem.store import FileImageStore
+
+            files = FileImageStore(name, settings.path)
+            await files.prepare()
+            return files
+        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
+            raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")

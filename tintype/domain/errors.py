@@ -726,6 +726,26 @@ class StoreNotFoundError(NotFoundError):
     hint = "An image's stores are named in what `tintype image show` prints; an operator's [stores.NAME] define them."
 
 
+class LastCopyError(PreconditionError):
+    """It is the last sound copy of the image."""
+
+    reason = "LAST_COPY"
+    hint = "Copy the image to another store first, or delete the image."
+
+
+class ImageNotDeletedError(PreconditionError):
+    """The image is not deleted, or its bytes are being removed already."""
+
+    reason = "IMAGE_NOT_DELETED"
+    hint = "Only an image that was deleted, and whose delay has not passed, can be restored."
+
+
+class CopyExistsError(AlreadyExistsError):
+    """The image has a sound copy in every store that was named."""
+
+    reason = "COPY_EXISTS"
+
+
 class CopyNotFoundError(NotFoundError):
     """The image has no copy at that place."""
 
@@ -859,6 +879,21 @@ class StoreFullError(ExhaustedError):
     hint = "An operator must make room in the store."
 
 
+class StoreQuotaExceededError(StoreFullError):
+    """The store has room, and the service may not use it."""
+
+    reason = "STORE_QUOTA_EXCEEDED"
+    hint = "An operator must raise the quota of the service's user, project or bucket."
+
+
+class StoreObjectTooLargeError(StoreFullError):
+    """The store takes no single object of that size."""
+
+    reason = "STORE_OBJECT_TOO_LARGE"
+    retryable = False
+    hint = "Choose another store, or have an operator raise the store's limit."
+
+
 class UnavailableError(TintypeError):
     """A part that Tintype needs does not answer; the same call may succeed later."""
 
@@ -884,6 +919,53 @@ class StoreUnavailableError(UnavailableError):
     """A store does not answer, or answers with an error of its own."""
 
     reason = "STORE_UNAVAILABLE"
+
+
+class StoreReadOnlyError(StoreUnavailableError):
+    """The store takes no bytes for the time being: its mount is lost, stale or read-only, or it failed too often."""
+
+    reason = "STORE_READ_ONLY"
+    hint = "`tintype store show NAME` says why; what is stored can still be read where it can be reached."
+
+
+class StoreTimeoutError(StoreUnavailableError):
+    """The store did not answer in the time that it is given."""
+
+    reason = "STORE_TIMEOUT"
+
+
+class StoreBusyError(StoreUnavailableError):
+    """The store asks to be called less often."""
+
+    reason = "STORE_BUSY"
+
+
+class StoreAccessDeniedError(StoreUnavailableError):
+    """The store does not know the service's credentials, or does not let them do this."""
+
+    reason = "STORE_ACCESS_DENIED"
+    hint = "An operator must look at the store's credentials and at the rights that they have; see docs/stores.md."
+
+
+class StoreMissingError(StoreUnavailableError):
+    """The bucket, container, pool or directory that a store should be in is not there."""
+
+    reason = "STORE_MISSING"
+    hint = "An operator must make it, or correct [stores.NAME]; see docs/stores.md."
+
+
+class StoreDeviceError(StoreUnavailableError):
+    """The disk beneath a store failed (EIO)."""
+
+    reason = "STORE_DEVICE"
+    hint = "An operator must look at the disk beneath the store."
+
+
+class StoreMountStaleError(StoreReadOnlyError):
+    """The server no longer knows what is mounted (ESTALE)."""
+
+    reason = "STORE_MOUNT_STALE"
+    hint = "An operator must mount the share again."
 
 
 class UploadStalledError(UnavailableError):

@@ -10,21 +10,115 @@ Every adapter keeps these promises, which ``tests/contract/test_image_store.py``
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """What a store has under a key: ``size`` in bytes, and whether it is committed or still being written."""
+    """What a store has under a key: ``size`` in bytes, and whether it is committed or still being written.
+
+    ``is_leased``: a writer that lives holds it now, so that nobody else may remove it for its age.
+    """
 
     key: str
     size: int
     is_committed: bool
     modified_at: datetime
+    is_leased: bool = False
+
+
+class HandoverKind(StrEnum):
+    """How a compute service can get at bytes without Tintype in between."""
+
+    PRESIGNED_URL = "presigned-url"
+    """An http or https URL that anybody may fetch until it expires."""
+
+    RBD = "rbd"
+    """``rbd://FSID/POOL/IMAGE/SNAPSHOT``: a protected snapshot, to clone or to read with the service's own key."""
+
+    FILE = "file"
+    """``file://`` and a path on a file system that both have mounted."""
+
+    CINDER = "cinder"
+    """``cinder://VOLUME``: a volume, to clone with the service's own credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectLocation:
+    """A place to fetch or clone bytes from; ``expires_at`` is ``None`` where the place itself does not expire.
+
+    ``url`` may let whoever has it read the bytes: it is told to its receiver, and kept and logged nowhere.
+    """
+
+    kind: HandoverKind
+    url: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCapabilities:
+    """What a store can do beyond the promises above.
+
+    ``is_sparse``: long runs of zeros take no room. ``handover``: how it hands bytes over directly, ``None`` where it
+    cannot. Of a killed writer's bytes at most the last ``lost_tail_bytes`` are lost.
+    """
+
+    is_sparse: bool
+    handover: HandoverKind | None = None
+    lost_tail_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpace:
+    """Room, in bytes: of ``total`` so much is ``free`` for the service."""
+
+    free: int
+    total: int
+
+
+class StoreMode(StrEnum):
+    """What a store can be used for now."""
+
+    READ_WRITE = "read-write"
+    READ_ONLY = "read-only"
+    """Writes are refused with ``STORE_READ_ONLY``; what can be read is read."""
+
+    AWAY = "away"
+    """Nothing works."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """The mode that a store is in, since when, and why, where it is not the normal one."""
+
+    mode: StoreMode
+    since: datetime
+    reason: str = ""
+    message: str = ""
+
+
+class Grade(StrEnum):
+    """How an examination ended."""
+
+    GOOD = "good"
+    DOUBTFUL = "doubtful"
+    """It works, and is not how it should be in production."""
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: its stable name (``mount-point-unwritable``), what was found, and what mends it."""
+
+    name: str
+    grade: Grade
+    found: str
+    advice: str = ""
 
 
 class BlobWriter(Protocol):
@@ -50,7 +144,7 @@ class BlobWriter(Protocol):
 
         Raises:
             StoreFullError: no room.
-            StoreUnavailableError: the store failed, or the write was swept.
+            StoreUnavailableError: the store failed (its subclasses say how), or the write was swept.
         """
         ...
 
@@ -80,6 +174,16 @@ class ImageStore(Protocol):
     @property
     def name(self) -> str:
         """The configured name."""
+        ...
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """What it can do beyond the promises."""
+        ...
+
+    @property
+    def state(self) -> StoreState:
+        """What is known of it now, without asking it."""
         ...
 
     async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> BlobWriter:
@@ -139,4 +243,32 @@ class ImageStore(Protocol):
         Raises:
             StoreUnavailableError: it cannot; the message says what is wrong.
         """
+        ...
+
+    async def examine(self) -> Sequence[Finding]:
+        """Look at everything that an operator should know before the store is trusted; never raises for what it finds.
+
+        The store's own access, room, permissions and durability, each under a stable name.
+        """
+        ...
+
+    async def space(self) -> StoreSpace | None:
+        """How much room there is; ``None`` where there is no such thing.
+
+        Raises:
+            StoreUnavailableError: the store does not answer.
+        """
+        ...
+
+    async def locate(self, key: str, *, expires_in_s: float) -> DirectLocation | None:
+        """Where a compute service fetches or clones committed bytes by itself; ``None`` where that cannot be.
+
+        Raises:
+            BlobNotFoundError: nothing committed under that key.
+            StoreUnavailableError: the store does not answer.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End its threads, connections and leases."""
         ...

@@ -6,21 +6,21 @@ the environment. The file is shared by all services, so a service skips the sect
 it reads, an unknown name is an error.
 
 A service's own section derives from :class:`ServiceSettings`, and its settings from :class:`Settings` (or
-:class:`StoreUserSettings`), with one field per section; the field of its own section bears the service's name.
+:class:`~tintype.adapters.store_settings.StoreUserSettings`), with one field per section; the field of its own section
+bears the service's name.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
-import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -29,9 +29,10 @@ from tintype.runtime.worker import WorkerSettings
 
 ENV_PREFIX = "TINTYPE_"
 MAX_FILE_BYTES = 1024 * 1024
-KNOWN_SECTIONS = frozenset({"catalog", "importer", "converter", "signer", "gateway", "nats", "stores", "log"})
+KIND_TAG = "type="
+"""How the tags begin by which tables of several kinds are told apart; they are no part of a setting's name."""
 
-_STORE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+KNOWN_SECTIONS = frozenset({"catalog", "importer", "converter", "signer", "gateway", "nats", "stores", "log"})
 
 
 def _split(value: object) -> object:
@@ -71,16 +72,6 @@ class NatsSettings(Section):
     )
     connect_timeout_s: float = Field(default=5.0, gt=0, le=120, description="Seconds to wait for a connection.")
     replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 in production.")
-
-
-class StoreSettings(Section):
-    """A place for the bytes of images; its name is that of the table, ``[stores.NAME]``."""
-
-    type: Literal["file"] = Field(
-        default="file", description="The kind of store; file is a directory, or an NFS mount."
-    )
-    path: Path = Field(description="The directory of a file store.")
-    default: bool = Field(default=False, description="Whether images go here; of several stores, exactly one.")
 
 
 class ServiceSettings(Section):
@@ -149,29 +140,6 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
-class StoreUserSettings(Settings):
-    """For services that read or write the bytes of images."""
-
-    stores: Mapping[str, StoreSettings] = Field(default_factory=dict)
-
-    @field_validator("stores")
-    @classmethod
-    def _are_named_well_with_one_default(cls, stores: Mapping[str, StoreSettings]) -> Mapping[str, StoreSettings]:
-        for name in stores:
-            if not _STORE_NAME.fullmatch(name):
-                raise ValueError(f"store name {name[:80]!r} must be 1 to 63 lower-case letters, digits or hyphens")
-        if not stores:
-            raise ValueError("no store is set: add a table [stores.NAME] with a path")
-        if len(stores) > 1 and sum(store.default for store in stores.values()) != 1:
-            raise ValueError("of several stores, exactly one must have default = true")
-        return stores
-
-    @property
-    def default_store(self) -> str:
-        """The name of the store that new images go to."""
-        return next((name for name, store in self.stores.items() if store.default), next(iter(self.stores)))
-
-
 S = TypeVar("S", bound=Settings)
 
 
@@ -233,7 +201,7 @@ def _read(config: Path) -> dict[str, Any]:
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> str:
-    path = [str(part) for part in location]
+    path = [str(part) for part in location if not str(part).startswith(KIND_TAG)]
     text = " ".join(message.removeprefix("Value error, ").split())
     if text == "Extra inputs are not permitted":
         text = "no such setting"
@@ -246,22 +214,24 @@ def _tables(
     model: type[BaseModel], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
     """Every table of the file with what is set in it, then the tables within it; users choose each ``NAME``."""
-    within = {name: table for name, field in model.model_fields.items() if (table := _table_of(field.annotation))}
+    within = {name: kinds for name, field in model.model_fields.items() if (kinds := _kinds_of(field.annotation))}
     if path:
         yield path, {name: field for name, field in model.model_fields.items() if name not in within}
-    for name, (inner, is_named) in within.items():
-        yield from _tables(inner, (*path, name, "NAME") if is_named else (*path, name))
+    for name, kinds in within.items():
+        is_named = get_origin(model.model_fields[name].annotation) is Mapping
+        for kind in kinds:
+            yield from _tables(kind, (*path, name, "NAME") if is_named else (*path, name))
 
 
-def _table_of(annotation: Any) -> tuple[type[BaseModel], bool] | None:
-    """The model of a table, and whether there are several by name; ``None`` for a plain setting."""
+def _kinds_of(annotation: Any) -> tuple[type[BaseModel], ...]:
+    """The models that a table, or each of several with names, may be of; none for a plain setting."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, False
+        return (annotation,)
     if get_origin(annotation) is Mapping:
-        values = get_args(annotation)[1]
-        if isinstance(values, type) and issubclass(values, BaseModel):
-            return values, True
-    return None
+        return _kinds_of(get_args(annotation)[1])
+    if get_origin(annotation) in (Annotated, Union, UnionType):
+        return tuple(kind for option in get_args(annotation) for kind in _kinds_of(option))
+    return ()
 
 
 def _type_name(annotation: Any) -> str:

@@ -12,12 +12,12 @@ from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
+from tintype.adapters.store_settings import StoreUserSettings
 from tintype.domain.errors import ConfigurationError
 from tintype.runtime.settings import (
     CommaSeparated,
     ServiceSettings,
     Settings,
-    StoreUserSettings,
     describe,
     load,
     settings_of,
@@ -167,6 +167,18 @@ def test_only_store_is_the_default_store() -> None:
 def test_default_store_is_the_one_that_says_so(tmp_path: Path) -> None:
     file = written(tmp_path, '[stores.other]\npath = "/other"\ndefault = true\n')
     assert load(FetcherSettings, file).default_store == "other"
+
+
+def test_unknown_kind_of_store_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path, '[stores.other]\ntype = "tape"\ndefault = true\n')
+    with pytest.raises(ConfigurationError, match=r"stores\.other: type must be file, s3, swift, rbd or cinder"):
+        load(FetcherSettings, file)
+
+
+def test_setting_of_another_kind_of_store_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path, '[stores.other]\ntype = "file"\npath = "/x"\nbucket = "x"\ndefault = true\n')
+    with pytest.raises(ConfigurationError, match=r"^stores\.other\.bucket: no such setting$"):
+        load(FetcherSettings, file)
 
 
 def test_service_that_needs_a_store_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

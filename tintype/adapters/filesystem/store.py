@@ -29,7 +29,17 @@ from tintype.domain.errors import (
     UploadBusyError,
 )
 from tintype.domain.values import image_id
-from tintype.ports.image_store import StoredBlob
+from tintype.ports.image_store import (
+    DirectLocation,
+    Finding,
+    Grade,
+    HandoverKind,
+    StoreCapabilities,
+    StoredBlob,
+    StoreMode,
+    StoreSpace,
+    StoreState,
+)
 
 PIECE_SIZE = 1024 * 1024
 _OPEN_ATTEMPTS = 10
@@ -45,12 +55,23 @@ class FileImageStore:
         self._name = name
         self._tree = Tree(root)
         self._threads = FileThreads(name, count=threads)
+        self._since = datetime.now(UTC)
         self._probing: asyncio.Future[None] | None = None
 
     @property
     def name(self) -> str:
         """The configured name."""
         return self._name
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """Zeros are holes, a killed writer's bytes stay, and others may have the directory mounted."""
+        return StoreCapabilities(is_sparse=True, handover=HandoverKind.FILE)
+
+    @property
+    def state(self) -> StoreState:
+        """A directory is taken to work until a call fails."""
+        return StoreState(StoreMode.READ_WRITE, self._since)
 
     async def prepare(self) -> None:
         """Make the store's directories where they are missing.
@@ -137,6 +158,35 @@ class FileImageStore:
         except TimeoutError:
             raise StoreUnavailableError(f"store {self._name!r} did not answer in {_CHECK_TIMEOUT_S:.0f} s") from None
 
+    async def examine(self) -> Sequence[Finding]:
+        """Whether it can be written and read."""
+        try:
+            await self.check()
+        except StoreUnavailableError as exc:
+            return (Finding("access", Grade.BAD, exc.message, exc.hint),)
+        return (Finding("access", Grade.GOOD, "the directory can be written and read"),)
+
+    async def space(self) -> StoreSpace | None:
+        """What the file system has left for the service's user.
+
+        Raises:
+            StoreUnavailableError: it does not answer.
+        """
+        found = await self._threads.run(lambda: os.statvfs(self._tree.root))
+        return StoreSpace(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+
+    async def locate(self, key: str, *, expires_in_s: float) -> DirectLocation | None:
+        """The path, for whoever has the same file system mounted at the same place.
+
+        Raises:
+            BlobNotFoundError: nothing committed under that key.
+            StoreUnavailableError: the file system failed.
+        """
+        parsed = BlobKey.parse(key)
+        if not (await self.stat(key)).is_committed:
+            raise BlobNotFoundError(f"store {self._name!r} has no such bytes of image {parsed.image_id}")
+        return DirectLocation(HandoverKind.FILE, self._tree.path(COMMITTED, parsed).absolute().as_uri())
+
     # --- in threads ---------------------------------------------------------------------------------------------------
 
     def _open_locked(self, key: BlobKey, resume: bool, replace: bool) -> tuple[int, int]:
@@ -217,8 +267,23 @@ class FileImageStore:
                     # The writer was killed after its commit, before it removed the other name.
                     self._tree.remove(UNCOMMITTED, parsed, inode=state.st_ino)
                 else:
-                    found.append(_stored(key, state, is_committed=area == COMMITTED))
+                    is_leased = area == UNCOMMITTED and self._is_locked(parsed)
+                    found.append(_stored(key, state, is_committed=area == COMMITTED, is_leased=is_leased))
         return found
+
+    def _is_locked(self, key: BlobKey) -> bool:
+        """Whether a writer that lives has the file: the kernel lets go of a killed one's lock."""
+        try:
+            descriptor = self._tree.open_file(UNCOMMITTED, key, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _open_for_reading(self, area: str, key: BlobKey) -> int:
         try:
@@ -280,5 +345,5 @@ class FileImageStore:
             os.close(descriptor)
 
 
-def _stored(key: str, state: os.stat_result, *, is_committed: bool) -> StoredBlob:
-    return StoredBlob(key, state.st_size, is_committed, datetime.fromtimestamp(state.st_mtime, UTC))
+def _stored(key: str, state: os.stat_result, *, is_committed: bool, is_leased: bool = False) -> StoredBlob:
+    return StoredBlob(key, state.st_size, is_committed, datetime.fromtimestamp(state.st_mtime, UTC), is_leased)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,16 @@ from tintype.domain.errors import (
 )
 from tintype.domain.values import image_id
 from tintype.ports.clock import Clock
-from tintype.ports.image_store import StoredBlob
+from tintype.ports.image_store import (
+    DirectLocation,
+    Finding,
+    Grade,
+    StoreCapabilities,
+    StoredBlob,
+    StoreMode,
+    StoreSpace,
+    StoreState,
+)
 
 PIECE_SIZE = 1024 * 1024
 
@@ -104,6 +113,7 @@ class MemoryImageStore:
         self._name = name
         self._clock = clock
         self._capacity = capacity
+        self._since = clock.now()
         self.committed: dict[str, _Bytes] = {}
         self.uncommitted: dict[str, _Bytes] = {}
 
@@ -111,6 +121,16 @@ class MemoryImageStore:
     def name(self) -> str:
         """The configured name."""
         return self._name
+
+    @property
+    def capabilities(self) -> StoreCapabilities:
+        """Memory keeps every byte, and hands none over."""
+        return StoreCapabilities(is_sparse=False)
+
+    @property
+    def state(self) -> StoreState:
+        """Memory always works."""
+        return StoreState(StoreMode.READ_WRITE, self._since)
 
     async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> MemoryWriter:
         """Begin a staged write, or go on with an interrupted one.
@@ -160,12 +180,7 @@ class MemoryImageStore:
         BlobKey.parse(key)
         for area in (self.committed, self.uncommitted):
             if key in area:
-                return StoredBlob(
-                    key,
-                    len(area[key].data),
-                    area is self.committed,
-                    area[key].modified_at,
-                )
+                return self._stored(key, area)
         raise BlobNotFoundError(f"store {self._name!r} has nothing under that key")
 
     def local_path(self, key: str) -> Path | None:
@@ -183,12 +198,35 @@ class MemoryImageStore:
         """Yield all that is stored under an image's id, or under everything: committed and not."""
         begin = f"{image_id(prefix)}/" if prefix else ""
         for area in (self.committed, self.uncommitted):
-            for key, held in sorted(area.items()):
+            for key in sorted(area):
                 if key.startswith(begin):
-                    yield StoredBlob(key, len(held.data), area is self.committed, held.modified_at)
+                    yield self._stored(key, area)
 
     async def check(self) -> None:
         """Memory can always be written and read."""
+
+    async def examine(self) -> Sequence[Finding]:
+        """Memory works, and forgets."""
+        advice = "Use it in tests only."
+        return (Finding("durability", Grade.DOUBTFUL, "the bytes are in memory, and gone with the process", advice),)
+
+    async def space(self) -> StoreSpace | None:
+        """What is left of the capacity."""
+        return StoreSpace(max(0, self._capacity - self._used()), self._capacity)
+
+    async def locate(self, key: str, *, expires_in_s: float) -> DirectLocation | None:
+        """There is nothing that others could reach.
+
+        Raises:
+            BlobNotFoundError: nothing committed under that key.
+        """
+        BlobKey.parse(key)
+        if key not in self.committed:
+            raise BlobNotFoundError(f"store {self._name!r} has no such bytes")
+        return None
+
+    async def aclose(self) -> None:
+        """There is nothing to end."""
 
     def now(self) -> datetime:
         """The time of a change."""
@@ -200,9 +238,15 @@ class MemoryImageStore:
         Raises:
             StoreFullError: they do not.
         """
-        used = sum(len(held.data) for area in (self.committed, self.uncommitted) for held in area.values())
-        if used + size > self._capacity:
+        if self._used() + size > self._capacity:
             raise StoreFullError(f"store {self._name!r} has no room left")
+
+    def _used(self) -> int:
+        return sum(len(held.data) for area in (self.committed, self.uncommitted) for held in area.values())
+
+    def _stored(self, key: str, area: Mapping[str, _Bytes]) -> StoredBlob:
+        held = area[key]
+        return StoredBlob(key, len(held.data), area is self.committed, held.modified_at, held.has_writer)
 
 
 async def _pieces(area: Mapping[str, _Bytes], key: str, offset: int, length: int | None) -> AsyncIterator[bytes]:

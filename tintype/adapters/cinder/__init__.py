@@ -1,0 +1,1 @@
+"""The image store in volumes of OpenStack Block Storage (Cinder)."""

@@ -1,0 +1,1 @@
+"""The image store in a pool of Ceph block devices (RBD)."""

@@ -1,0 +1,1 @@
+"""The image store in containers of OpenStack Object Storage (Swift)."""
