@@ -49,15 +49,13 @@ def leftovers(history: Sequence[RecordedEvent], stored: Iterable[BlobRef]) -> tu
     if image is None:
         return ()
     own = [ref for ref in stored if BlobKey.parse(ref.key).image_id == image.id]
-    if image.status is Status.DELETED:
-        return tuple(own)
-    wanted = image.wanted_blobs()
-    if image.status is Status.ACTIVE:  # its bytes never change: what an unfinished upload left has no use any more
-        return tuple(ref for ref in own if ref not in wanted)
+    unwanted = tuple(ref for ref in own if not image.wants(ref))
+    if image.status in (Status.ACTIVE, Status.DELETED):  # what an unfinished upload left has no use any more
+        return unwanted
     ended = _known_operations(history)
     if image.operation and image.operation.is_running:
         ended -= {image.operation.id}
-    return tuple(ref for ref in own if ref not in wanted and BlobKey.parse(ref.key).operation_id in ended)
+    return tuple(ref for ref in unwanted if BlobKey.parse(ref.key).operation_id in ended)
 
 
 def _known_operations(history: Iterable[RecordedEvent]) -> set[OperationId]:

@@ -14,14 +14,19 @@ from tintype.domain.events import (
     ConversionSkipped,
     CopyDamaged,
     CopyHealed,
+    CopyRemoved,
+    CopyRequested,
     Event,
     EventContext,
     ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImagePurged,
+    ImageRestored,
     ImageStaged,
     ImageStepFailed,
     ImageUpdated,
@@ -57,11 +62,16 @@ MESSAGES: dict[str, type[Message]] = {
     EVENT_TOKENS[ImageConverted]: pb.ImageConverted,
     EVENT_TOKENS[ConversionSkipped]: pb.ConversionSkipped,
     EVENT_TOKENS[ImageAttested]: pb.ImageAttested,
+    EVENT_TOKENS[CopyRequested]: pb.CopyRequested,
+    EVENT_TOKENS[ImagePlaced]: pb.ImagePlaced,
     EVENT_TOKENS[ImagePublished]: pb.ImagePublished,
     EVENT_TOKENS[ImageStepFailed]: pb.ImageStepFailed,
     EVENT_TOKENS[CopyDamaged]: pb.CopyDamaged,
     EVENT_TOKENS[CopyHealed]: pb.CopyHealed,
+    EVENT_TOKENS[CopyRemoved]: pb.CopyRemoved,
     EVENT_TOKENS[ImageDeleted]: pb.ImageDeleted,
+    EVENT_TOKENS[ImageRestored]: pb.ImageRestored,
+    EVENT_TOKENS[ImageExpired]: pb.ImageExpired,
     EVENT_TOKENS[ImagePurged]: pb.ImagePurged,
 }
 """The message of each event's token."""
@@ -123,18 +133,14 @@ def encode_payload(event: Event) -> Message:
             return pb.ImageCreated(attributes=values.encode_attributes(attributes))
         case ImageUpdated(attributes, changed):
             return pb.ImageUpdated(attributes=values.encode_attributes(attributes), changed=changed)
-        case ImportRequested(operation, source):
-            return pb.ImportRequested(operation_id=operation, source=values.encode_source(source))
-        case ImageStaged(operation, purpose, blob, received, injected, switched_off, origin):
-            return pb.ImageStaged(
+        case ImportRequested(operation, source, placement):
+            return pb.ImportRequested(
                 operation_id=operation,
-                purpose=STAGE_PURPOSE.encode(purpose),
-                blob=values.encode_blob(blob),
-                received=values.encode_received(received),
-                injected_properties=values.encode_properties(injected),
-                switched_off=[values.IMPORT_PLUGIN.encode(plugin) for plugin in switched_off],
-                origin=values.encode_origin(origin),
+                source=values.encode_source(source),
+                placement=values.encode_placement(placement),
             )
+        case ImageStaged():
+            return _encode_staged(event)
         case ImageVerified(operation, verification, evidence):
             return pb.ImageVerified(
                 operation_id=operation,
@@ -164,6 +170,16 @@ def encode_payload(event: Event) -> Message:
             return pb.CopyDamaged(ref=values.encode_ref(ref), expected=str(expected), found=str(found or ""))
         case CopyHealed(ref, source):
             return pb.CopyHealed(ref=values.encode_ref(ref), source=source)
+        case CopyRequested(operation, placement):
+            return pb.CopyRequested(operation_id=operation, placement=values.encode_placement(placement))
+        case ImagePlaced(operation, copies, failed):
+            return pb.ImagePlaced(
+                operation_id=operation,
+                copies=[values.encode_ref(ref) for ref in copies],
+                failed_stores=values.encode_failed_stores(failed),
+            )
+        case CopyRemoved(ref):
+            return pb.CopyRemoved(ref=values.encode_ref(ref))
         case ImagePublished(operation, blob, locations):
             refs = [values.encode_ref(ref) for ref in locations]
             return pb.ImagePublished(operation_id=operation, blob=values.encode_blob(blob), locations=refs)
@@ -171,12 +187,31 @@ def encode_payload(event: Event) -> Message:
             return pb.ImageStepFailed(
                 operation_id=operation, step=values.STEP.encode(step), failure=values.encode_failure(failure)
             )
-        case ImageDeleted():
-            return pb.ImageDeleted()
+        case ImageDeleted(purge_after):
+            return pb.ImageDeleted(purge_after=values.encode_time(purge_after) if purge_after else None)
+        case ImageRestored(with_data):
+            return pb.ImageRestored(with_data=with_data)
+        case ImageExpired():
+            return pb.ImageExpired()
         case ImagePurged():
             return pb.ImagePurged()
         case _:
             assert_never(event)
+
+
+def _encode_staged(event: ImageStaged) -> pb.ImageStaged:
+    return pb.ImageStaged(
+        operation_id=event.operation_id,
+        purpose=STAGE_PURPOSE.encode(event.purpose),
+        blob=values.encode_blob(event.blob),
+        received=values.encode_received(event.received),
+        injected_properties=values.encode_properties(event.injected),
+        switched_off=[values.IMPORT_PLUGIN.encode(plugin) for plugin in event.switched_off],
+        origin=values.encode_origin(event.origin),
+        placement=values.encode_placement(event.placement),
+        copies=[values.encode_ref(ref) for ref in event.copies],
+        failed_stores=values.encode_failed_stores(event.failed),
+    )
 
 
 def decode_payload(message: Message) -> Event:
@@ -192,7 +227,9 @@ def decode_payload(message: Message) -> Event:
         case pb.ImageUpdated():
             return ImageUpdated(values.decode_attributes(message.attributes), tuple(message.changed))
         case pb.ImportRequested():
-            return ImportRequested(_operation(message), values.decode_source(message.source))
+            return ImportRequested(
+                _operation(message), values.decode_source(message.source), values.decode_placement(message.placement)
+            )
         case pb.ImageStaged():
             return ImageStaged(
                 _operation(message),
@@ -202,6 +239,9 @@ def decode_payload(message: Message) -> Event:
                 values.decode_properties(message.injected_properties),
                 tuple(values.IMPORT_PLUGIN.decode(number) for number in message.switched_off),
                 values.decode_origin(message.origin) if message.HasField("origin") else None,
+                values.decode_placement(message.placement),
+                tuple(values.decode_ref(ref) for ref in message.copies),
+                values.decode_failed_stores(message.failed_stores),
             )
         case pb.ImageVerified():
             evidence = _decode_evidence(message.evidence) if message.HasField("evidence") else None
@@ -230,6 +270,13 @@ def decode_payload(message: Message) -> Event:
             return CopyDamaged(values.decode_ref(message.ref), expected, values.decode_digest(message.found))
         case pb.CopyHealed():
             return CopyHealed(values.decode_ref(message.ref), message.source)
+        case pb.CopyRequested():
+            return CopyRequested(_operation(message), values.decode_placement(message.placement))
+        case pb.ImagePlaced():
+            copies = tuple(values.decode_ref(ref) for ref in message.copies)
+            return ImagePlaced(_operation(message), copies, values.decode_failed_stores(message.failed_stores))
+        case pb.CopyRemoved():
+            return CopyRemoved(values.decode_ref(message.ref))
         case pb.ImagePublished():
             locations = tuple(values.decode_ref(ref) for ref in message.locations)
             return ImagePublished(_operation(message), values.decode_blob(message.blob), locations)
@@ -237,7 +284,11 @@ def decode_payload(message: Message) -> Event:
             step = values.STEP.decode(message.step)
             return ImageStepFailed(_operation(message), step, values.decode_failure(message.failure))
         case pb.ImageDeleted():
-            return ImageDeleted()
+            return ImageDeleted(values.decode_time(message.purge_after) if message.HasField("purge_after") else None)
+        case pb.ImageRestored():
+            return ImageRestored(message.with_data)
+        case pb.ImageExpired():
+            return ImageExpired()
         case pb.ImagePurged():
             return ImagePurged()
         case _:
@@ -251,6 +302,8 @@ def _operation(
     | pb.ImageConverted
     | pb.ConversionSkipped
     | pb.ImageAttested
+    | pb.CopyRequested
+    | pb.ImagePlaced
     | pb.ImagePublished
     | pb.ImageStepFailed,
 ) -> OperationId:

@@ -5,7 +5,7 @@ Decoding trusts nothing: an enum, a digest or an id that is not known raises an 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Generic, TypeVar
@@ -17,6 +17,7 @@ from tintype.api.types.v1 import types_pb2 as pb
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.errors import InvalidArgumentError, PropertyTypeError
 from tintype.domain.events import (
+    FailedStore,
     Failure,
     ImportMethod,
     ImportPlugin,
@@ -28,12 +29,14 @@ from tintype.domain.events import (
 )
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
     Blob,
     BlobRef,
     ContainerFormat,
     Digest,
     DiskFormat,
     Fact,
+    Placement,
     PropertyValue,
     Received,
     Visibility,
@@ -283,6 +286,28 @@ def encode_ref(ref: BlobRef) -> pb.BlobRef:
 def decode_ref(message: pb.BlobRef) -> BlobRef:
     """Where some bytes are."""
     return BlobRef(message.store, message.key)
+
+
+def encode_placement(placement: Placement) -> pb.Placement | None:
+    """Which stores bytes shall be in; nothing for the default."""
+    if placement == DEFAULT_PLACEMENT:
+        return None
+    return pb.Placement(stores=placement.stores, in_all=placement.in_all, all_must_succeed=placement.all_must_succeed)
+
+
+def decode_placement(message: pb.Placement) -> Placement:
+    """Which stores bytes shall be in."""
+    return Placement(tuple(message.stores), message.in_all, message.all_must_succeed)
+
+
+def encode_failed_stores(failed: Iterable[FailedStore]) -> list[pb.FailedStore]:
+    """Stores that could not take bytes."""
+    return [pb.FailedStore(store=store.store, failure=encode_failure(store.failure)) for store in failed]
+
+
+def decode_failed_stores(messages: Iterable[pb.FailedStore]) -> tuple[FailedStore, ...]:
+    """Stores that could not take bytes."""
+    return tuple(FailedStore(message.store, decode_failure(message.failure)) for message in messages)
 
 
 def encode_blob(blob: Blob) -> pb.Blob:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.events import (
+    FailedStore,
     Failure,
     ImportPlugin,
     ImportSource,
@@ -18,7 +20,18 @@ from tintype.domain.events import (
     Verification,
     VerificationEvidence,
 )
-from tintype.domain.values import Blob, BlobRef, Digest, Fact, GuestDigest, OperationId, PropertyValue, Received
+from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
+    Blob,
+    BlobRef,
+    Digest,
+    Fact,
+    GuestDigest,
+    OperationId,
+    Placement,
+    PropertyValue,
+    Received,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +58,20 @@ class UpdateImage:
 
 @dataclass(frozen=True, slots=True)
 class DeleteImage:
-    """Remove the image and its bytes."""
+    """Remove the image and its bytes; these not before ``purge_after``, until when the image can be restored."""
 
     etag: str = ""
+    purge_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreImage:
+    """Undo a deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireImage:
+    """Let a deleted image's bytes go: the time in which it could be restored has passed, or is cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,23 @@ class RequestImport:
 
     operation_id: OperationId
     source: ImportSource
+    placement: Placement = DEFAULT_PLACEMENT
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCopy:
+    """Copy an active image to further stores."""
+
+    operation_id: OperationId
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveCopy:
+    """Give up the copy in ``store``; with an ``etag``, only if the image is still the one that it was read from."""
+
+    store: str
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +117,9 @@ class RecordStaged:
     injected: Mapping[str, PropertyValue] = field(default_factory=dict)
     switched_off: tuple[ImportPlugin, ...] = ()
     origin: Origin | None = None
+    placement: Placement = DEFAULT_PLACEMENT
+    copies: tuple[BlobRef, ...] = ()
+    failed: tuple[FailedStore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +161,15 @@ class RecordAttested:
     operation_id: OperationId
     key_id: str
     envelope: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPlaced:
+    """The final bytes are in further stores; the fields are those of :class:`~tintype.domain.events.ImagePlaced`."""
+
+    operation_id: OperationId
+    copies: tuple[BlobRef, ...]
+    failed: tuple[FailedStore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +215,18 @@ Command = (
     CreateImage
     | UpdateImage
     | DeleteImage
+    | RestoreImage
+    | ExpireImage
     | RequestImport
+    | RequestCopy
+    | RemoveCopy
     | CancelOperation
     | RecordStaged
     | RecordVerified
     | RecordConverted
     | RecordConversionSkipped
     | RecordAttested
+    | RecordPlaced
     | RecordPublished
     | RecordStepFailed
     | RecordCopyDamaged

@@ -12,22 +12,28 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    ExpireImage,
     RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
     RecordCopyDamaged,
     RecordCopyHealed,
+    RecordPlaced,
     RecordPublished,
     RecordPurged,
     RecordStaged,
     RecordStepFailed,
     RecordVerified,
+    RemoveCopy,
+    RequestCopy,
     RequestImport,
+    RestoreImage,
     UpdateImage,
 )
 from tintype.domain.errors import (
     AbandonedError,
     ConversionChangedDiskError,
+    CopyExistsError,
     CopyNotFoundError,
     EtagMismatchError,
     FormatFixedError,
@@ -37,8 +43,11 @@ from tintype.domain.errors import (
     ImageBusyError,
     ImageExistsError,
     ImageHasDataError,
+    ImageHasNoDataError,
+    ImageNotDeletedError,
     ImageNotFoundError,
     ImageProtectedError,
+    LastCopyError,
     LogCorruptError,
     NothingStagedError,
     NotPermittedError,
@@ -51,13 +60,18 @@ from tintype.domain.events import (
     ConversionSkipped,
     CopyDamaged,
     CopyHealed,
+    CopyRemoved,
+    CopyRequested,
     Event,
     ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImagePurged,
+    ImageRestored,
     ImageStaged,
     ImageStepFailed,
     ImageUpdated,
@@ -92,9 +106,11 @@ def decide(image: Image | None, command: Command) -> Event:
     if isinstance(command, RecordPurged):
         _require_step(image, None, Step.PURGE)
         return ImagePurged()
+    if isinstance(command, RestoreImage | ExpireImage):
+        return _end_deletion(image, command)
     if image.status is Status.DELETED:
         raise ImageNotFoundError(f"image {image.id} is deleted")
-    if isinstance(command, UpdateImage | RequestImport) or _begins_an_upload(command):
+    if isinstance(command, UpdateImage | RequestImport | RequestCopy | RemoveCopy) or _begins_an_upload(command):
         _require_room(image)
     match command:
         case UpdateImage():
@@ -103,9 +119,13 @@ def decide(image: Image | None, command: Command) -> Event:
             _require_etag(image, command.etag)
             if image.attributes.protected:
                 raise ImageProtectedError(f"image {image.id} is protected")
-            return ImageDeleted()
+            return ImageDeleted(command.purge_after)
         case RequestImport():
             return _request_import(image, command)
+        case RequestCopy():
+            return _request_copy(image, command)
+        case RemoveCopy():
+            return _remove_copy(image, command)
         case CancelOperation():
             return _cancel(image, command)
         case RecordStaged():
@@ -123,6 +143,9 @@ def decide(image: Image | None, command: Command) -> Event:
             return ImageAttested(operation_id, key_id, envelope)
         case RecordCopyDamaged() | RecordCopyHealed():
             return _judge_copy(image, command)
+        case RecordPlaced(operation_id, copies, failed):
+            _require_step(image, operation_id, Step.PLACE)
+            return ImagePlaced(operation_id, copies, failed)
         case RecordPublished(operation_id, locations):
             operation = _require_step(image, operation_id, Step.PUBLISH)
             return ImagePublished(operation_id, final_blob(operation), locations)
@@ -217,7 +240,39 @@ def _request_import(image: Image, command: RequestImport) -> Event:
     require_bytes_allowed(image, StagePurpose.IMPORT)
     if command.source.method is ImportMethod.GLANCE_DIRECT:
         require_expected(image, command.source)
-    return ImportRequested(command.operation_id, command.source)
+    return ImportRequested(command.operation_id, command.source, command.placement)
+
+
+def _request_copy(image: Image, command: RequestCopy) -> Event:
+    if image.status is not Status.ACTIVE or image.data is None:
+        raise ImageHasNoDataError(f"image {image.id} is {image.status}, and has no bytes to copy")
+    if image.operation and image.operation.is_running:
+        raise ImageBusyError(f"image {image.id} is being copied already")
+    sound = {ref.store for ref in image.data.sound}
+    if not command.placement.in_all and sound.issuperset(command.placement.stores):
+        raise CopyExistsError(f"image {image.id} has a copy in each of {', '.join(command.placement.stores)[:200]}")
+    return CopyRequested(command.operation_id, command.placement)
+
+
+def _remove_copy(image: Image, command: RemoveCopy) -> Event:
+    _require_etag(image, command.etag)
+    if image.attributes.protected:
+        raise ImageProtectedError(f"image {image.id} is protected")
+    data = image.data
+    ref = next((ref for ref in data.locations if ref.store == command.store), None) if data else None
+    if data is None or ref is None:
+        raise CopyNotFoundError(f"image {image.id} has no copy in store {command.store[:80]!r}")
+    if image.operation and image.operation.is_running:
+        raise ImageBusyError(f"image {image.id} is being copied")  # maybe from, or to, that store
+    if not [other for other in data.sound if other != ref]:
+        raise LastCopyError(f"image {image.id} has no sound copy but the one in store {command.store!r}")
+    return CopyRemoved(ref)
+
+
+def _end_deletion(image: Image, command: RestoreImage | ExpireImage) -> Event:
+    if not image.can_be_restored:
+        raise ImageNotDeletedError(f"image {image.id} is not deleted, or its bytes are being removed")
+    return ImageRestored(with_data=image.data is not None) if isinstance(command, RestoreImage) else ImageExpired()
 
 
 def _cancel(image: Image, command: CancelOperation) -> Event:
@@ -246,6 +301,9 @@ def _stage(image: Image, command: RecordStaged) -> Event:
         command.injected,
         command.switched_off,
         command.origin,
+        command.placement,
+        command.copies,
+        command.failed,
     )
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
     Blob,
     BlobRef,
     CommandId,
@@ -20,6 +21,7 @@ from tintype.domain.values import (
     GuestDigest,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
     PropertyValue,
     Received,
@@ -53,6 +55,7 @@ class Step(StrEnum):
     VERIFY = "verify"
     CONVERT = "convert"
     ATTEST = "attest"
+    PLACE = "place"
     PUBLISH = "publish"
     PURGE = "purge"
 
@@ -182,6 +185,14 @@ class Failure:
     evidence: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class FailedStore:
+    """A store that should hold the bytes, and does not: why."""
+
+    store: str
+    failure: Failure
+
+
 # --- the facts --------------------------------------------------------------------------------------------------------
 
 
@@ -206,6 +217,7 @@ class ImportRequested:
 
     operation_id: OperationId
     source: ImportSource
+    placement: Placement = DEFAULT_PLACEMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +227,10 @@ class ImageStaged:
     ``received`` is what came, where it was decompressed: a publisher's signature covers it. ``injected`` are
     properties that the site adds; ``switched_off`` is what is not done with this image. ``origin`` is what was proven
     of where the bytes come from.
+
+    ``placement`` names every store that the published bytes shall be in, the default one by its name as well; it is
+    empty in events of releases that knew one store. ``copies`` are where the same bytes were written at once;
+    ``failed`` are stores that could not take them.
     """
 
     operation_id: OperationId
@@ -224,6 +240,9 @@ class ImageStaged:
     injected: Mapping[str, PropertyValue] = field(default_factory=dict)
     switched_off: tuple[ImportPlugin, ...] = ()
     origin: Origin | None = None
+    placement: Placement = DEFAULT_PLACEMENT
+    copies: tuple[BlobRef, ...] = ()
+    failed: tuple[FailedStore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +292,23 @@ class ImageAttested:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRequested:
+    """A user asked for copies of an active image in further stores."""
+
+    operation_id: OperationId
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlaced:
+    """The final bytes are at ``copies`` as well; ``failed`` are stores that could not take them."""
+
+    operation_id: OperationId
+    copies: tuple[BlobRef, ...]
+    failed: tuple[FailedStore, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImagePublished:
     """The image is active: these are its bytes, for ever, and where they are."""
 
@@ -310,8 +346,29 @@ class CopyHealed:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyRemoved:
+    """A user gave up the copy at ``ref``; the image has others."""
+
+    ref: BlobRef
+
+
+@dataclass(frozen=True, slots=True)
 class ImageDeleted:
-    """The image is gone for its users; its bytes are about to be."""
+    """The image is gone for its users; its bytes are about to be, and not before ``purge_after`` where that is set."""
+
+    purge_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRestored:
+    """A deleted image is there again, ``with_data`` where it had its bytes."""
+
+    with_data: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageExpired:
+    """The time in which a deleted image could be restored has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,11 +385,16 @@ Event = (
     | ImageConverted
     | ConversionSkipped
     | ImageAttested
+    | CopyRequested
+    | ImagePlaced
     | ImagePublished
     | ImageStepFailed
     | CopyDamaged
     | CopyHealed
+    | CopyRemoved
     | ImageDeleted
+    | ImageRestored
+    | ImageExpired
     | ImagePurged
 )
 
@@ -345,11 +407,16 @@ EVENT_TOKENS: Mapping[type[Event], str] = {
     ImageConverted: "converted",
     ConversionSkipped: "conversion_skipped",
     ImageAttested: "attested",
+    CopyRequested: "copy_requested",
+    ImagePlaced: "placed",
     ImagePublished: "published",
     ImageStepFailed: "step_failed",
     CopyDamaged: "copy_damaged",
     CopyHealed: "copy_healed",
+    CopyRemoved: "copy_removed",
     ImageDeleted: "deleted",
+    ImageRestored: "restored",
+    ImageExpired: "expired",
     ImagePurged: "purged",
 }
 """The last token of an event's subject, by which subscribers filter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 from typing import assert_never
 
 from tintype.domain.attributes import ImageAttributes
@@ -15,12 +16,18 @@ from tintype.domain.events import (
     ConversionSkipped,
     CopyDamaged,
     CopyHealed,
+    CopyRemoved,
+    CopyRequested,
+    FailedStore,
     ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImagePurged,
+    ImageRestored,
     ImageStaged,
     ImageStepFailed,
     ImageUpdated,
@@ -32,7 +39,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Conversion, Image, ImageData, Operation, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, target
-from tintype.domain.values import ARCHIVES, Blob, BlobRef, ContainerFormat
+from tintype.domain.values import ARCHIVES, DEFAULT_PLACEMENT, Blob, BlobRef, ContainerFormat
 
 
 def fold(events: Iterable[RecordedEvent], image: Image | None = None) -> Image | None:
@@ -64,14 +71,23 @@ def evolve(image: Image | None, recorded: RecordedEvent) -> Image:
             raise LogCorruptError(f"image {image.id} was created twice")
         case ImageUpdated(attributes, _):
             return replace(image, attributes=attributes)
-        case ImageDeleted():
-            return replace(image, operation=_ended(image, recorded, OperationState.CANCELLED))
+        case ImageDeleted(purge_after):
+            cancelled = _ended(image, recorded, OperationState.CANCELLED)
+            return replace(image, operation=cancelled, purge_after=purge_after)
+        case ImageRestored():
+            return replace(image, purge_after=None)
+        case ImageExpired():
+            return replace(image, is_expired=True)
         case ImagePurged():
             return replace(image, is_purged=True)
         case ImagePublished():
             return _published(image, recorded, event)
         case CopyDamaged(ref) | CopyHealed(ref):
             return replace(image, data=_with_copy(image, ref, is_damaged=isinstance(event, CopyDamaged)))
+        case CopyRemoved(ref):
+            return replace(image, data=_without_copy(image, ref))
+        case ImagePlaced() if image.data is not None:
+            return _copied(image, image.data, recorded, event)
         case _:
             image = replace(image, operation=_advanced(image.operation, recorded, event))
     if isinstance(event, ImageStaged) and event.injected:
@@ -99,19 +115,21 @@ def _advanced(
     operation: Operation | None,
     recorded: RecordedEvent,
     event: ImportRequested
+    | CopyRequested
     | ImageStaged
     | ImageVerified
     | ImageConverted
     | ConversionSkipped
     | ImageAttested
+    | ImagePlaced
     | ImageStepFailed,
 ) -> Operation:
     now = recorded.event.time
     if isinstance(event, ImportRequested):
-        begun = Operation(event.operation_id, OperationKind.IMPORT, OperationState.RUNNING, now, source=event.source)
-        if operation is None or event.source.method is not ImportMethod.GLANCE_DIRECT:
-            return begun
-        return replace(begun, staged=operation.staged, received=operation.received, switched_off=operation.switched_off)
+        return _begun_import(operation, event, now)
+    if isinstance(event, CopyRequested):
+        running = Operation(event.operation_id, OperationKind.COPY, OperationState.RUNNING, now)
+        return replace(running, placement=event.placement)
     if isinstance(event, ImageStaged) and event.purpose is not StagePurpose.IMPORT:
         if event.purpose is StagePurpose.UPLOAD:
             running = Operation(event.operation_id, OperationKind.UPLOAD, OperationState.RUNNING, now)
@@ -139,6 +157,12 @@ def _advanced(
             return replace(operation, conversion=read)
         case ImageAttested():
             return replace(operation, attestation_key_id=event.key_id)
+        case ImagePlaced():
+            # Copies of staged bytes that were converted are none of the final ones.
+            was_converted = operation.conversion is not None and operation.conversion.output is not None
+            before = () if was_converted else operation.copies
+            failures = merged_failures(operation.failed_stores, event.failed)
+            return replace(operation, copies=(*before, *event.copies), failed_stores=failures, is_placed=True)
         case ImageStepFailed():
             was_cancelled = event.failure.reason == AbandonedError.reason
             state = OperationState.CANCELLED if was_cancelled else OperationState.FAILED
@@ -147,8 +171,45 @@ def _advanced(
             assert_never(event)
 
 
+def _begun_import(operation: Operation | None, event: ImportRequested, now: datetime) -> Operation:
+    begun = Operation(
+        event.operation_id,
+        OperationKind.IMPORT,
+        OperationState.RUNNING,
+        now,
+        source=event.source,
+        placement=event.placement,
+    )
+    if operation is None or event.source.method is not ImportMethod.GLANCE_DIRECT:
+        return begun
+    # What was staged before goes where the upload was asked to put it, unless the import says something else.
+    asked = event.placement != DEFAULT_PLACEMENT
+    return replace(
+        begun,
+        staged=operation.staged,
+        received=operation.received,
+        switched_off=operation.switched_off,
+        placement=event.placement if asked else operation.placement,
+        copies=operation.copies,
+        failed_stores=operation.failed_stores,
+    )
+
+
 def _with_bytes(operation: Operation, event: ImageStaged) -> Operation:
-    return replace(operation, staged=event.blob, received=event.received, switched_off=event.switched_off)
+    return replace(
+        operation,
+        staged=event.blob,
+        received=event.received,
+        switched_off=event.switched_off,
+        placement=event.placement,
+        copies=event.copies,
+        failed_stores=event.failed,
+    )
+
+
+def merged_failures(before: tuple[FailedStore, ...], now: tuple[FailedStore, ...]) -> tuple[FailedStore, ...]:
+    """Both, the later of the same store."""
+    return tuple({failed.store: failed for failed in (*before, *now)}.values())
 
 
 def _published(image: Image, recorded: RecordedEvent, event: ImagePublished) -> Image:
@@ -167,6 +228,7 @@ def _published(image: Image, recorded: RecordedEvent, event: ImagePublished) -> 
             now,
             operation.received,
             operation.attestation_key_id or "",
+            failed_stores=operation.failed_stores,
         ),
         operation=replace(operation, state=OperationState.SUCCEEDED, ended_at=now),
     )
@@ -178,6 +240,32 @@ def _attributes_of_published(attributes: ImageAttributes, staged: Blob, publishe
         return attributes
     container = ContainerFormat.BARE if staged.disk_format in ARCHIVES else attributes.container_format
     return replace(attributes, disk_format=published.disk_format, container_format=container)
+
+
+def _copied(image: Image, data: ImageData, recorded: RecordedEvent, event: ImagePlaced) -> Image:
+    """The end of a copy operation."""
+    copied = {ref.store for ref in event.copies}
+    failed = merged_failures(data.failed_stores, event.failed)
+    return replace(
+        image,
+        data=replace(
+            data,
+            locations=tuple(dict.fromkeys((*data.locations, *event.copies))),
+            damaged=tuple(ref for ref in data.damaged if ref not in event.copies),
+            failed_stores=tuple(store for store in failed if store.store not in copied),
+        ),
+        operation=_ended(image, recorded, OperationState.SUCCEEDED),
+    )
+
+
+def _without_copy(image: Image, ref: BlobRef) -> ImageData:
+    if image.data is None or ref not in image.data.locations:
+        raise LogCorruptError(f"image {image.id} has no copy in store {ref.store!r} that could be removed")
+    return replace(
+        image.data,
+        locations=tuple(other for other in image.data.locations if other != ref),
+        damaged=tuple(other for other in image.data.damaged if other != ref),
+    )
 
 
 def _with_copy(image: Image, ref: BlobRef, *, is_damaged: bool) -> ImageData:

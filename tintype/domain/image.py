@@ -12,6 +12,7 @@ from tintype.domain.errors import (
     TintypeError,
 )
 from tintype.domain.events import (
+    FailedStore,
     Failure,
     ImportPlugin,
     ImportSource,
@@ -21,12 +22,14 @@ from tintype.domain.events import (
 )
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
     Blob,
     BlobRef,
     Fact,
     GuestDigest,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
     PropertyValue,
     Received,
@@ -39,6 +42,7 @@ class OperationKind(StrEnum):
     UPLOAD = "upload"
     STAGE = "stage"
     IMPORT = "import"
+    COPY = "copy"
 
 
 class OperationState(StrEnum):
@@ -67,7 +71,11 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One attempt to give an image its bytes, and how far it has come."""
+    """One attempt to give an image its bytes, or further copies of them, and how far it has come.
+
+    ``copies`` are where the staged bytes are besides :attr:`staged` or, once :attr:`is_placed`, the final ones;
+    ``failed_stores`` are those of the ``placement`` that could not take them.
+    """
 
     id: OperationId
     kind: OperationKind
@@ -82,6 +90,10 @@ class Operation:
     conversion: Conversion | None = None
     attestation_key_id: str | None = None
     """Of the service's key that signed the attestation; the attestation itself is in the history."""
+    placement: Placement = DEFAULT_PLACEMENT
+    copies: tuple[BlobRef, ...] = ()
+    failed_stores: tuple[FailedStore, ...] = ()
+    is_placed: bool = False
     failure: Failure | None = None
     failed_step: Step | None = None
 
@@ -94,6 +106,9 @@ class Operation:
 @dataclass(frozen=True, slots=True)
 class ImageData:
     """The published bytes: what they are, where they are, and what they were made from.
+
+    ``locations`` is where they are now; ``blob.ref`` is where they were first, and its key is that of every copy.
+    ``failed_stores`` should hold a copy, and do not.
 
     ``received`` is what came, where it was decompressed before it became ``source``. ``damaged`` are those of the
     ``locations`` where other bytes were found. ``attestation_key_id`` is empty for what was published before the road
@@ -108,11 +123,20 @@ class ImageData:
     received: Received | None = None
     attestation_key_id: str = ""
     damaged: tuple[BlobRef, ...] = ()
+    failed_stores: tuple[FailedStore, ...] = ()
+
+    @property
+    def sound(self) -> tuple[BlobRef, ...]:
+        """The locations where no other bytes were found."""
+        return tuple(ref for ref in self.locations if ref not in self.damaged)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """All that the log says about one image. ``version`` and ``position`` are those of its newest event."""
+    """All that the log says about one image. ``version`` and ``position`` are those of its newest event.
+
+    ``purge_after`` is of a deleted image: until then it can be restored. ``is_expired``: not any more.
+    """
 
     id: ImageId
     project: ProjectId
@@ -125,6 +149,8 @@ class Image:
     operation: Operation | None = None
     data: ImageData | None = None
     is_purged: bool = False
+    purge_after: datetime | None = None
+    is_expired: bool = False
 
     @property
     def etag(self) -> str:
@@ -163,19 +189,26 @@ class Image:
         value = self.attributes.overrides.get(key, owners or (read.value if read else 0))
         return value if isinstance(value, int) else owners
 
-    def wanted_blobs(self) -> frozenset[BlobRef]:
-        """The bytes that the image still needs; all others that carry its id may go."""
-        wanted: set[BlobRef] = set()
-        if self.status is Status.DELETED:
-            return frozenset()
-        if self.data:
-            wanted.update(self.data.locations)
+    @property
+    def can_be_restored(self) -> bool:
+        """Whether it is deleted, and its bytes are still kept."""
+        return self.status is Status.DELETED and self.purge_after is not None and not self.is_expired
+
+    def wants(self, ref: BlobRef) -> bool:
+        """Whether the image still needs the bytes at ``ref``; all others that carry its id may go."""
+        if self.status is Status.DELETED and not self.can_be_restored:
+            return False
+        if self.data and ref in self.data.locations:
+            return True
         operation = self.operation
-        if operation and (operation.is_running or self.status is Status.UPLOADING):
-            wanted.update(blob.ref for blob in (operation.staged,) if blob)
-            if operation.conversion and operation.conversion.output:
-                wanted.add(operation.conversion.output.ref)
-        return frozenset(wanted)
+        if operation is None or not (operation.is_running or self.status is Status.UPLOADING):
+            return False
+        made = operation.conversion.output if operation.conversion else None
+        if ref in operation.copies or any(blob and blob.ref == ref for blob in (operation.staged, made)):
+            return True
+        # Every copy has the final bytes' key: what is under it in any store may be one that is being written.
+        final = self.data.blob if self.data else made or operation.staged
+        return operation.is_running and final is not None and final.ref.key == ref.key
 
 
 def failure_of(error: TintypeError) -> Failure:

@@ -14,12 +14,13 @@ from tintype.domain.errors import LogCorruptError
 from tintype.domain.events import (
     EVENT_TOKENS,
     Event,
+    ImageRestored,
     ImageStaged,
     Step,
 )
 
 if TYPE_CHECKING:
-    from tintype.domain.image import Image
+    from tintype.domain.image import Image, Operation
 
 
 class Status(StrEnum):
@@ -57,14 +58,22 @@ TRANSITIONS: Mapping[tuple[Status | None, str], Status] = {
     (Status.IMPORTING, "converted"): Status.IMPORTING,
     (Status.IMPORTING, "conversion_skipped"): Status.IMPORTING,
     (Status.IMPORTING, "attested"): Status.IMPORTING,
+    (Status.IMPORTING, "placed"): Status.IMPORTING,
     (Status.IMPORTING, "published"): Status.ACTIVE,
     (Status.IMPORTING, "step_failed"): Status.QUEUED,
+    (Status.ACTIVE, "copy_requested"): Status.ACTIVE,
+    (Status.ACTIVE, "placed"): Status.ACTIVE,
+    (Status.ACTIVE, "step_failed"): Status.ACTIVE,
+    (Status.ACTIVE, "copy_removed"): Status.ACTIVE,
     (Status.ACTIVE, "copy_damaged"): Status.ACTIVE,
     (Status.ACTIVE, "copy_healed"): Status.ACTIVE,
     (Status.QUEUED, "deleted"): Status.DELETED,
     (Status.UPLOADING, "deleted"): Status.DELETED,
     (Status.IMPORTING, "deleted"): Status.DELETED,
     (Status.ACTIVE, "deleted"): Status.DELETED,
+    (Status.DELETED, "restored(with data)"): Status.ACTIVE,
+    (Status.DELETED, "restored(without data)"): Status.QUEUED,
+    (Status.DELETED, "expired"): Status.DELETED,
     (Status.DELETED, "purged"): Status.DELETED,
 }
 """(status, trigger) → status; everything that is not here cannot happen."""
@@ -73,7 +82,13 @@ TRANSITIONS: Mapping[tuple[Status | None, str], Status] = {
 def trigger(event: Event) -> str:
     """The name by which the table knows an event."""
     token = EVENT_TOKENS[type(event)]
-    return f"{token}({event.purpose})" if isinstance(event, ImageStaged) else token
+    match event:
+        case ImageStaged():
+            return f"{token}({event.purpose})"
+        case ImageRestored():
+            return f"{token}({'with' if event.with_data else 'without'} data)"
+        case _:
+            return token
 
 
 def target(status: Status | None, event: Event) -> Status:
@@ -91,10 +106,12 @@ def target(status: Status | None, event: Event) -> Status:
 def next_step(image: Image) -> Step | None:
     """The one step that the image waits for, or ``None`` where it waits for its user or for nobody."""
     if image.status is Status.DELETED:
-        return None if image.is_purged else Step.PURGE
+        return None if image.is_purged or image.can_be_restored else Step.PURGE
     operation = image.operation
     if operation is None or not operation.is_running:
         return None
+    if image.status is Status.ACTIVE:  # the operation makes copies of what is published
+        return Step.PLACE
     if operation.staged is None:
         return Step.STAGE
     if operation.verification is None:
@@ -103,4 +120,14 @@ def next_step(image: Image) -> Step | None:
         return Step.CONVERT
     if operation.attestation_key_id is None:
         return Step.ATTEST
-    return Step.PUBLISH
+    return Step.PLACE if missing_stores(operation) else Step.PUBLISH
+
+
+def missing_stores(operation: Operation) -> tuple[str, ...]:
+    """Those of the stores that an operation's final bytes shall be in that have not been tried."""
+    if operation.is_placed or operation.staged is None:
+        return ()
+    made = operation.conversion.output if operation.conversion else None
+    tried = {failed.store for failed in operation.failed_stores}
+    tried |= {made.ref.store} if made else {operation.staged.ref.store, *(ref.store for ref in operation.copies)}
+    return tuple(store for store in operation.placement.stores if store not in tried)

@@ -124,6 +124,24 @@ class BlobRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Which stores the bytes shall be in.
+
+    ``stores`` are configured names, the one that is written first at the front; none are the deployment's default.
+    With ``in_all`` the deployment's others follow them. With ``all_must_succeed`` it is a failure if one of them fails;
+    without it, if all do.
+    """
+
+    stores: tuple[str, ...] = ()
+    in_all: bool = False
+    all_must_succeed: bool = False
+
+
+DEFAULT_PLACEMENT = Placement()
+"""Nobody said anything: the deployment's default store."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fact:
     """What was read from an image's bytes; ``source`` says where, such as "qcow2 header, bytes 4-7"."""
 

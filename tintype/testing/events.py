@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
 from tintype.codec import cloudevents
 from tintype.domain.attributes import ImageAttributes
@@ -13,15 +14,21 @@ from tintype.domain.events import (
     ConversionSkipped,
     CopyDamaged,
     CopyHealed,
+    CopyRemoved,
+    CopyRequested,
     Event,
     EventContext,
+    FailedStore,
     Failure,
     ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImagePurged,
+    ImageRestored,
     ImageStaged,
     ImageStepFailed,
     ImageUpdated,
@@ -54,6 +61,7 @@ from tintype.domain.values import (
     GuestDigest,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
     Received,
     Visibility,
@@ -130,6 +138,8 @@ IMPORT_ROAD: tuple[Event, ...] = (
 )
 """All events of an image that was imported and converted, from its creation until it is active."""
 
+_FULL = FailedStore("fourth", Failure("STORE_FULL", "store 'fourth' has no room left", "Make room.", True))
+
 EVERY_EVENT: dict[str, Event] = {
     EVENT_TOKENS[type(event)]: event
     for event in (
@@ -141,7 +151,12 @@ EVERY_EVENT: dict[str, Event] = {
         ),
         CopyDamaged(BlobRef("second", "images/1"), Digest("sha256", "ef" * 32), Digest("sha256", "98" * 32)),
         CopyHealed(BlobRef("second", "images/1"), "default"),
+        CopyRequested(OPERATION, Placement(("third", "fourth"), all_must_succeed=True)),
+        ImagePlaced(OPERATION, (BlobRef("third", "images/1"),), (_FULL,)),
+        CopyRemoved(BlobRef("second", "images/1")),
         ImageDeleted(),
+        ImageRestored(with_data=True),
+        ImageExpired(),
         ImagePurged(),
     )
 }
@@ -215,6 +230,18 @@ VARIANTS: dict[str, Event] = {
         OPERATION, Step.VERIFY, Failure("SIGNER_NOT_ALLOWED", "no", "Sign.", evidence={"fingerprint": "12" * 32})
     ),
     "copy_damaged.unreadable": CopyDamaged(BlobRef("second", "images/1"), Digest("sha256", "ef" * 32), None),
+    "import_requested.placement": ImportRequested(
+        OPERATION, ImportSource(ImportMethod.GLANCE_DIRECT), Placement(("second",), in_all=True)
+    ),
+    "staged.placement": ImageStaged(
+        OPERATION,
+        StagePurpose.UPLOAD,
+        STAGED_BLOB,
+        placement=Placement(("default", "second", "fourth")),
+        copies=(BlobRef("second", STAGED_BLOB.ref.key),),
+        failed=(_FULL,),
+    ),
+    "deleted.delayed": ImageDeleted(datetime(2027, 1, 2, 3, 4, 5, 678_000, UTC)),
     "published.facts": ImagePublished(OPERATION, _READ_BLOB, (STAGED_BLOB.ref,)),
 }
 """Events with all that later releases have added to them, by their token and what that is."""

@@ -19,15 +19,21 @@ from tintype.domain.events import (
     ConversionSkipped,
     CopyDamaged,
     CopyHealed,
+    CopyRemoved,
+    CopyRequested,
     Event,
     EventContext,
+    FailedStore,
     Failure,
     ImageAttested,
     ImageConverted,
     ImageCreated,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImagePurged,
+    ImageRestored,
     ImageStaged,
     ImageStepFailed,
     ImageUpdated,
@@ -58,6 +64,7 @@ from tintype.domain.values import (
     GuestDigest,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
     Received,
     Visibility,
@@ -106,6 +113,12 @@ attributes = st.builds(
 )
 texts = st.lists(text, max_size=4).map(tuple)
 
+refs = st.lists(ref, max_size=3).map(tuple)
+failure = st.builds(Failure, text, text, text, st.booleans(), st.dictionaries(text, text, max_size=3))
+failed_stores = st.lists(st.builds(FailedStore, text, failure), max_size=3).map(tuple)
+placement = st.builds(Placement, texts, st.booleans(), st.booleans())
+moment = st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # bounds
+
 PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
     ImageCreated: st.builds(ImageCreated, attributes),
     ImageUpdated: st.builds(ImageUpdated, attributes, texts),
@@ -130,6 +143,9 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
         st.dictionaries(text, value, max_size=5),
         st.lists(st.sampled_from(ImportPlugin), max_size=4).map(tuple),
         st.none() | st.builds(Origin, text, digest, text, text),
+        placement,
+        refs,
+        failed_stores,
     ),
     ImageVerified: st.builds(
         ImageVerified,
@@ -141,17 +157,22 @@ PAYLOADS: dict[type[Event], st.SearchStrategy[Event]] = {
     ConversionSkipped: st.builds(
         ConversionSkipped, operation, st.sampled_from(SkipReason), facts, st.none() | disk_digest
     ),
-    ImagePublished: st.builds(ImagePublished, operation, blob, st.lists(ref, max_size=3).map(tuple)),
+    ImagePublished: st.builds(ImagePublished, operation, blob, refs),
     ImageStepFailed: st.builds(
         ImageStepFailed,
         operation,
         st.sampled_from(Step),
-        st.builds(Failure, text, text, text, st.booleans(), st.dictionaries(text, text, max_size=3)),
+        failure,
     ),
     ImageAttested: st.builds(ImageAttested, operation, text, st.binary(max_size=99)),
     CopyDamaged: st.builds(CopyDamaged, ref, digest, st.none() | digest),
     CopyHealed: st.builds(CopyHealed, ref, text),
-    ImageDeleted: st.just(ImageDeleted()),
+    CopyRequested: st.builds(CopyRequested, operation, placement),
+    ImagePlaced: st.builds(ImagePlaced, operation, refs, failed_stores),
+    CopyRemoved: st.builds(CopyRemoved, ref),
+    ImageDeleted: st.builds(ImageDeleted, st.none() | moment),
+    ImageRestored: st.builds(ImageRestored, with_data=st.booleans()),
+    ImageExpired: st.just(ImageExpired()),
     ImagePurged: st.just(ImagePurged()),
 }
 
@@ -161,7 +182,7 @@ event = st.builds(
     project=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True).map(ProjectId),
     command_id=header_text.map(CommandId),
     event_id=header_text,
-    time=st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001  # bounds
+    time=moment,
     payload=st.one_of(*PAYLOADS.values()),
     context=st.builds(
         EventContext, header_text, header_text, header_text | st.just(""), header_text | st.just(""), st.booleans()

@@ -132,7 +132,7 @@ def test_a_conversion_changes_the_format_that_users_see_and_keeps_what_it_came_f
     assert image.data is not None
     assert image.data.blob == OUTPUT
     assert image.data.source == SOURCE
-    assert image.wanted_blobs() == {OUTPUT.ref}
+    assert (image.wants(OUTPUT.ref), image.wants(SOURCE.ref)) == (True, False)
 
 
 def test_without_a_conversion_the_staged_bytes_are_published() -> None:
@@ -212,10 +212,10 @@ def test_an_upload_begins_its_road_when_its_bytes_are_staged() -> None:
 def test_staged_bytes_wait_for_an_import_that_uses_them() -> None:
     life = Life().does(CREATE, KEPT)
     assert (life.now.status, next_step(life.now)) == (Status.UPLOADING, None)
-    assert life.now.wanted_blobs() == {SOURCE.ref}
+    assert life.now.wants(SOURCE.ref)
     life.does(RequestImport(SECOND, ImportSource(ImportMethod.GLANCE_DIRECT)))
     assert next_step(life.now) is Step.VERIFY
-    assert life.now.wanted_blobs() == {SOURCE.ref}
+    assert life.now.wants(SOURCE.ref)
 
 
 def direct(size: int | None = None, digest: str = "") -> RequestImport:
@@ -255,7 +255,7 @@ def test_staged_bytes_that_are_expected_are_imported() -> None:
 def test_a_failure_puts_the_image_back_to_queued_with_the_reason_and_wants_no_bytes() -> None:
     failure = Failure("DIGEST_MISMATCH", "other bytes")
     image = Life().does(CREATE, IMPORT, STAGED, RecordStepFailed(FIRST, Step.VERIFY, failure)).now
-    assert (image.status, image.failure, image.wanted_blobs()) == (Status.QUEUED, failure, frozenset())
+    assert (image.status, image.failure, image.wants(SOURCE.ref)) == (Status.QUEUED, failure, False)
 
 
 def test_a_failed_image_can_be_imported_again() -> None:
@@ -274,7 +274,7 @@ def test_cancelling_ends_the_operation_and_queues_the_image() -> None:
 
 def test_deleting_ends_a_running_import_and_asks_for_a_purge() -> None:
     life = Life().does(CREATE, IMPORT, STAGED, DeleteImage())
-    assert (next_step(life.now), life.now.wanted_blobs()) == (Step.PURGE, frozenset())
+    assert (next_step(life.now), life.now.wants(SOURCE.ref)) == (Step.PURGE, False)
     life.does(RecordPurged())
     assert next_step(life.now) is None
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tintype.api.types.v1 import types_pb2 as tintype_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tintype/api/events/v1/events.proto\x12\x15tintype.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tintype/api/types/v1/types.proto\"\xb7\x01\n\x0cVerification\x12/\n\x07verdict\x18\x01 \x01(\x0e\x32\x1e.tintype.api.events.v1.Verdict\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x65rtificate_id\x18\x03 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_fingerprint\x18\x04 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_subject\x18\x05 \x01(\t\x12\x10\n\x08key_type\x18\x06 \x01(\t\"\xc5\x01\n\x0eSandboxProfile\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".tintype.api.events.v1.SandboxKind\x12\x41\n\x06limits\x18\x02 \x03(\x0b\x32\x31.tintype.api.events.v1.SandboxProfile.LimitsEntry\x12\x0f\n\x07seccomp\x18\x03 \x01(\x08\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"I\n\x0cImageCreated\x12\x39\n\nattributes\x18\x01 \x01(\x0b\x32%.tintype.api.types.v1.ImageAttributes\"Z\n\x0cImageUpdated\x12\x39\n\nattributes\x18\x01 \x01(\x0b\x32%.tintype.api.types.v1.ImageAttributes\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\"[\n\x0fImportRequested\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x32\n\x06source\x18\x02 \x01(\x0b\x32\".tintype.api.types.v1.ImportSource\"\xd6\x03\n\x0bImageStaged\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12(\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x30\n\x08received\x18\x04 \x01(\x0b\x32\x1e.tintype.api.types.v1.Received\x12W\n\x13injected_properties\x18\x05 \x03(\x0b\x32:.tintype.api.events.v1.ImageStaged.InjectedPropertiesEntry\x12\x38\n\x0cswitched_off\x18\x06 \x03(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12,\n\x06origin\x18\x07 \x01(\x0b\x32\x1c.tintype.api.types.v1.Origin\x1a^\n\x17InjectedPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\"\x9f\x01\n\rImageVerified\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x39\n\x0cverification\x18\x02 \x01(\x0b\x32#.tintype.api.events.v1.Verification\x12=\n\x08\x65vidence\x18\x03 \x01(\x0b\x32+.tintype.api.events.v1.VerificationEvidence\"<\n\x14VerificationEvidence\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0c\"\xdc\x01\n\x0eImageConverted\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x14\n\x0ctool_version\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x03(\t\x12\x1b\n\x13source_guest_digest\x18\x06 \x01(\t\x12\x36\n\x07sandbox\x18\x07 \x01(\x0b\x32%.tintype.api.events.v1.SandboxProfile\"\x8a\x02\n\x11\x43onversionSkipped\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12.\n\x03why\x18\x02 \x01(\x0e\x32!.tintype.api.events.v1.SkipReason\x12K\n\nread_facts\x18\x03 \x03(\x0b\x32\x37.tintype.api.events.v1.ConversionSkipped.ReadFactsEntry\x12\x14\n\x0cguest_digest\x18\x04 \x01(\t\x1aL\n\x0eReadFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Fact:\x02\x38\x01\"G\n\rImageAttested\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x03 \x01(\x0c\"\x82\x01\n\x0eImagePublished\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x30\n\tlocations\x18\x03 \x03(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\"\x81\x01\n\x0fImageStepFailed\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04step\x18\x02 \x01(\x0e\x32\x1a.tintype.api.types.v1.Step\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"Z\n\x0b\x43opyDamaged\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"H\n\nCopyHealed\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x0e\n\x06source\x18\x02 \x01(\t\"\x0e\n\x0cImageDeleted\"\r\n\x0bImagePurged\"\xe5\x08\n\nImageEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x12\n\ncommand_id\x18\x08 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\t \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\n \x01(\t\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\x12\x15\n\rprevious_hash\x18\x0c \x01(\t\x12\x0c\n\x04hash\x18\r \x01(\t\x12\x36\n\x07\x63reated\x18\x14 \x01(\x0b\x32#.tintype.api.events.v1.ImageCreatedH\x00\x12\x36\n\x07updated\x18\x15 \x01(\x0b\x32#.tintype.api.events.v1.ImageUpdatedH\x00\x12\x42\n\x10import_requested\x18\x16 \x01(\x0b\x32&.tintype.api.events.v1.ImportRequestedH\x00\x12\x34\n\x06staged\x18\x17 \x01(\x0b\x32\".tintype.api.events.v1.ImageStagedH\x00\x12\x38\n\x08verified\x18\x18 \x01(\x0b\x32$.tintype.api.events.v1.ImageVerifiedH\x00\x12:\n\tconverted\x18\x19 \x01(\x0b\x32%.tintype.api.events.v1.ImageConvertedH\x00\x12\x46\n\x12\x63onversion_skipped\x18\x1a \x01(\x0b\x32(.tintype.api.events.v1.ConversionSkippedH\x00\x12:\n\tpublished\x18\x1b \x01(\x0b\x32%.tintype.api.events.v1.ImagePublishedH\x00\x12=\n\x0bstep_failed\x18\x1c \x01(\x0b\x32&.tintype.api.events.v1.ImageStepFailedH\x00\x12\x36\n\x07\x64\x65leted\x18\x1d \x01(\x0b\x32#.tintype.api.events.v1.ImageDeletedH\x00\x12\x34\n\x06purged\x18\x1e \x01(\x0b\x32\".tintype.api.events.v1.ImagePurgedH\x00\x12\x38\n\x08\x61ttested\x18\x1f \x01(\x0b\x32$.tintype.api.events.v1.ImageAttestedH\x00\x12:\n\x0c\x63opy_damaged\x18  \x01(\x0b\x32\".tintype.api.events.v1.CopyDamagedH\x00\x12\x38\n\x0b\x63opy_healed\x18! \x01(\x0b\x32!.tintype.api.events.v1.CopyHealedH\x00\x42\t\n\x07payload*\xa1\x01\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19SKIP_REASON_NOT_AN_IMPORT\x10\x01\x12!\n\x1dSKIP_REASON_ALREADY_PREFERRED\x10\x02\x12\x18\n\x14SKIP_REASON_DISABLED\x10\x03\x12\x1a\n\x16SKIP_REASON_NOT_A_DISK\x10\x04*z\n\x0cStagePurpose\x12\x1d\n\x19STAGE_PURPOSE_UNSPECIFIED\x10\x00\x12\x18\n\x14STAGE_PURPOSE_UPLOAD\x10\x01\x12\x17\n\x13STAGE_PURPOSE_STAGE\x10\x02\x12\x18\n\x14STAGE_PURPOSE_IMPORT\x10\x03*L\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_UNSIGNED\x10\x01\x12\x12\n\x0eVERDICT_SIGNED\x10\x02*|\n\x0bSandboxKind\x12\x1c\n\x18SANDBOX_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17SANDBOX_KIND_BUBBLEWRAP\x10\x01\x12\x15\n\x11SANDBOX_KIND_NONE\x10\x02\x12\x1b\n\x17SANDBOX_KIND_IN_PROCESS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"tintype/api/events/v1/events.proto\x12\x15tintype.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tintype/api/types/v1/types.proto\"\xb7\x01\n\x0cVerification\x12/\n\x07verdict\x18\x01 \x01(\x0e\x32\x1e.tintype.api.events.v1.Verdict\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x16\n\x0e\x63\x65rtificate_id\x18\x03 \x01(\t\x12\x1f\n\x17\x63\x65rtificate_fingerprint\x18\x04 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_subject\x18\x05 \x01(\t\x12\x10\n\x08key_type\x18\x06 \x01(\t\"\xc5\x01\n\x0eSandboxProfile\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".tintype.api.events.v1.SandboxKind\x12\x41\n\x06limits\x18\x02 \x03(\x0b\x32\x31.tintype.api.events.v1.SandboxProfile.LimitsEntry\x12\x0f\n\x07seccomp\x18\x03 \x01(\x08\x1a-\n\x0bLimitsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"I\n\x0cImageCreated\x12\x39\n\nattributes\x18\x01 \x01(\x0b\x32%.tintype.api.types.v1.ImageAttributes\"Z\n\x0cImageUpdated\x12\x39\n\nattributes\x18\x01 \x01(\x0b\x32%.tintype.api.types.v1.ImageAttributes\x12\x0f\n\x07\x63hanged\x18\x02 \x03(\t\"\x8f\x01\n\x0fImportRequested\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x32\n\x06source\x18\x02 \x01(\x0b\x32\".tintype.api.types.v1.ImportSource\x12\x32\n\tplacement\x18\x03 \x01(\x0b\x32\x1f.tintype.api.types.v1.Placement\"\xf3\x04\n\x0bImageStaged\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12(\n\x04\x62lob\x18\x03 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x30\n\x08received\x18\x04 \x01(\x0b\x32\x1e.tintype.api.types.v1.Received\x12W\n\x13injected_properties\x18\x05 \x03(\x0b\x32:.tintype.api.events.v1.ImageStaged.InjectedPropertiesEntry\x12\x38\n\x0cswitched_off\x18\x06 \x03(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12,\n\x06origin\x18\x07 \x01(\x0b\x32\x1c.tintype.api.types.v1.Origin\x12\x32\n\tplacement\x18\x08 \x01(\x0b\x32\x1f.tintype.api.types.v1.Placement\x12-\n\x06\x63opies\x18\t \x03(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x38\n\rfailed_stores\x18\n \x03(\x0b\x32!.tintype.api.types.v1.FailedStore\x1a^\n\x17InjectedPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\"\x9f\x01\n\rImageVerified\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x39\n\x0cverification\x18\x02 \x01(\x0b\x32#.tintype.api.events.v1.Verification\x12=\n\x08\x65vidence\x18\x03 \x01(\x0b\x32+.tintype.api.events.v1.VerificationEvidence\"<\n\x14VerificationEvidence\x12\x0e\n\x06policy\x18\x01 \x01(\t\x12\x14\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0c\"\xdc\x01\n\x0eImageConverted\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x0c\n\x04tool\x18\x03 \x01(\t\x12\x14\n\x0ctool_version\x18\x04 \x01(\t\x12\x11\n\targuments\x18\x05 \x03(\t\x12\x1b\n\x13source_guest_digest\x18\x06 \x01(\t\x12\x36\n\x07sandbox\x18\x07 \x01(\x0b\x32%.tintype.api.events.v1.SandboxProfile\"\x8a\x02\n\x11\x43onversionSkipped\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12.\n\x03why\x18\x02 \x01(\x0e\x32!.tintype.api.events.v1.SkipReason\x12K\n\nread_facts\x18\x03 \x03(\x0b\x32\x37.tintype.api.events.v1.ConversionSkipped.ReadFactsEntry\x12\x14\n\x0cguest_digest\x18\x04 \x01(\t\x1aL\n\x0eReadFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Fact:\x02\x38\x01\"G\n\rImageAttested\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x10\n\x08\x65nvelope\x18\x03 \x01(\x0c\"Y\n\rCopyRequested\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x32\n\tplacement\x18\x02 \x01(\x0b\x32\x1f.tintype.api.types.v1.Placement\"\x8c\x01\n\x0bImagePlaced\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12-\n\x06\x63opies\x18\x02 \x03(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x38\n\rfailed_stores\x18\x03 \x03(\x0b\x32!.tintype.api.types.v1.FailedStore\"\x82\x01\n\x0eImagePublished\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Blob\x12\x30\n\tlocations\x18\x03 \x03(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\"\x81\x01\n\x0fImageStepFailed\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12(\n\x04step\x18\x02 \x01(\x0e\x32\x1a.tintype.api.types.v1.Step\x12.\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"Z\n\x0b\x43opyDamaged\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x10\n\x08\x65xpected\x18\x02 \x01(\t\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"H\n\nCopyHealed\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x0e\n\x06source\x18\x02 \x01(\t\"9\n\x0b\x43opyRemoved\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\"?\n\x0cImageDeleted\x12/\n\x0bpurge_after\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\"\n\rImageRestored\x12\x11\n\twith_data\x18\x01 \x01(\x08\"\x0e\n\x0cImageExpired\"\r\n\x0bImagePurged\"\x89\x0b\n\nImageEvent\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x10\n\x08image_id\x18\x04 \x01(\t\x12\x0f\n\x07project\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x12\n\ncommand_id\x18\x08 \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\t \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\n \x01(\t\x12\x13\n\x0btraceparent\x18\x0b \x01(\t\x12\x15\n\rprevious_hash\x18\x0c \x01(\t\x12\x0c\n\x04hash\x18\r \x01(\t\x12\x36\n\x07\x63reated\x18\x14 \x01(\x0b\x32#.tintype.api.events.v1.ImageCreatedH\x00\x12\x36\n\x07updated\x18\x15 \x01(\x0b\x32#.tintype.api.events.v1.ImageUpdatedH\x00\x12\x42\n\x10import_requested\x18\x16 \x01(\x0b\x32&.tintype.api.events.v1.ImportRequestedH\x00\x12\x34\n\x06staged\x18\x17 \x01(\x0b\x32\".tintype.api.events.v1.ImageStagedH\x00\x12\x38\n\x08verified\x18\x18 \x01(\x0b\x32$.tintype.api.events.v1.ImageVerifiedH\x00\x12:\n\tconverted\x18\x19 \x01(\x0b\x32%.tintype.api.events.v1.ImageConvertedH\x00\x12\x46\n\x12\x63onversion_skipped\x18\x1a \x01(\x0b\x32(.tintype.api.events.v1.ConversionSkippedH\x00\x12:\n\tpublished\x18\x1b \x01(\x0b\x32%.tintype.api.events.v1.ImagePublishedH\x00\x12=\n\x0bstep_failed\x18\x1c \x01(\x0b\x32&.tintype.api.events.v1.ImageStepFailedH\x00\x12\x36\n\x07\x64\x65leted\x18\x1d \x01(\x0b\x32#.tintype.api.events.v1.ImageDeletedH\x00\x12\x34\n\x06purged\x18\x1e \x01(\x0b\x32\".tintype.api.events.v1.ImagePurgedH\x00\x12\x38\n\x08\x61ttested\x18\x1f \x01(\x0b\x32$.tintype.api.events.v1.ImageAttestedH\x00\x12:\n\x0c\x63opy_damaged\x18  \x01(\x0b\x32\".tintype.api.events.v1.CopyDamagedH\x00\x12\x38\n\x0b\x63opy_healed\x18! \x01(\x0b\x32!.tintype.api.events.v1.CopyHealedH\x00\x12>\n\x0e\x63opy_requested\x18\" \x01(\x0b\x32$.tintype.api.events.v1.CopyRequestedH\x00\x12\x34\n\x06placed\x18# \x01(\x0b\x32\".tintype.api.events.v1.ImagePlacedH\x00\x12:\n\x0c\x63opy_removed\x18$ \x01(\x0b\x32\".tintype.api.events.v1.CopyRemovedH\x00\x12\x38\n\x08restored\x18% \x01(\x0b\x32$.tintype.api.events.v1.ImageRestoredH\x00\x12\x36\n\x07\x65xpired\x18& \x01(\x0b\x32#.tintype.api.events.v1.ImageExpiredH\x00\x42\t\n\x07payload*\xa1\x01\n\nSkipReason\x12\x1b\n\x17SKIP_REASON_UNSPECIFIED\x10\x00\x12\x1d\n\x19SKIP_REASON_NOT_AN_IMPORT\x10\x01\x12!\n\x1dSKIP_REASON_ALREADY_PREFERRED\x10\x02\x12\x18\n\x14SKIP_REASON_DISABLED\x10\x03\x12\x1a\n\x16SKIP_REASON_NOT_A_DISK\x10\x04*z\n\x0cStagePurpose\x12\x1d\n\x19STAGE_PURPOSE_UNSPECIFIED\x10\x00\x12\x18\n\x14STAGE_PURPOSE_UPLOAD\x10\x01\x12\x17\n\x13STAGE_PURPOSE_STAGE\x10\x02\x12\x18\n\x14STAGE_PURPOSE_IMPORT\x10\x03*L\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x14\n\x10VERDICT_UNSIGNED\x10\x01\x12\x12\n\x0eVERDICT_SIGNED\x10\x02*|\n\x0bSandboxKind\x12\x1c\n\x18SANDBOX_KIND_UNSPECIFIED\x10\x00\x12\x1b\n\x17SANDBOX_KIND_BUBBLEWRAP\x10\x01\x12\x15\n\x11SANDBOX_KIND_NONE\x10\x02\x12\x1b\n\x17SANDBOX_KIND_IN_PROCESS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,14 +39,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGESTAGED_INJECTEDPROPERTIESENTRY']._serialized_options = b'8\001'
   _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._loaded_options = None
   _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._serialized_options = b'8\001'
-  _globals['_SKIPREASON']._serialized_start=3627
-  _globals['_SKIPREASON']._serialized_end=3788
-  _globals['_STAGEPURPOSE']._serialized_start=3790
-  _globals['_STAGEPURPOSE']._serialized_end=3912
-  _globals['_VERDICT']._serialized_start=3914
-  _globals['_VERDICT']._serialized_end=3990
-  _globals['_SANDBOXKIND']._serialized_start=3992
-  _globals['_SANDBOXKIND']._serialized_end=4116
+  _globals['_SKIPREASON']._serialized_start=4523
+  _globals['_SKIPREASON']._serialized_end=4684
+  _globals['_STAGEPURPOSE']._serialized_start=4686
+  _globals['_STAGEPURPOSE']._serialized_end=4808
+  _globals['_VERDICT']._serialized_start=4810
+  _globals['_VERDICT']._serialized_end=4886
+  _globals['_SANDBOXKIND']._serialized_start=4888
+  _globals['_SANDBOXKIND']._serialized_end=5012
   _globals['_VERIFICATION']._serialized_start=129
   _globals['_VERIFICATION']._serialized_end=312
   _globals['_SANDBOXPROFILE']._serialized_start=315
@@ -57,36 +57,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGECREATED']._serialized_end=587
   _globals['_IMAGEUPDATED']._serialized_start=589
   _globals['_IMAGEUPDATED']._serialized_end=679
-  _globals['_IMPORTREQUESTED']._serialized_start=681
-  _globals['_IMPORTREQUESTED']._serialized_end=772
-  _globals['_IMAGESTAGED']._serialized_start=775
-  _globals['_IMAGESTAGED']._serialized_end=1245
-  _globals['_IMAGESTAGED_INJECTEDPROPERTIESENTRY']._serialized_start=1151
-  _globals['_IMAGESTAGED_INJECTEDPROPERTIESENTRY']._serialized_end=1245
-  _globals['_IMAGEVERIFIED']._serialized_start=1248
-  _globals['_IMAGEVERIFIED']._serialized_end=1407
-  _globals['_VERIFICATIONEVIDENCE']._serialized_start=1409
-  _globals['_VERIFICATIONEVIDENCE']._serialized_end=1469
-  _globals['_IMAGECONVERTED']._serialized_start=1472
-  _globals['_IMAGECONVERTED']._serialized_end=1692
-  _globals['_CONVERSIONSKIPPED']._serialized_start=1695
-  _globals['_CONVERSIONSKIPPED']._serialized_end=1961
-  _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._serialized_start=1885
-  _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._serialized_end=1961
-  _globals['_IMAGEATTESTED']._serialized_start=1963
-  _globals['_IMAGEATTESTED']._serialized_end=2034
-  _globals['_IMAGEPUBLISHED']._serialized_start=2037
-  _globals['_IMAGEPUBLISHED']._serialized_end=2167
-  _globals['_IMAGESTEPFAILED']._serialized_start=2170
-  _globals['_IMAGESTEPFAILED']._serialized_end=2299
-  _globals['_COPYDAMAGED']._serialized_start=2301
-  _globals['_COPYDAMAGED']._serialized_end=2391
-  _globals['_COPYHEALED']._serialized_start=2393
-  _globals['_COPYHEALED']._serialized_end=2465
-  _globals['_IMAGEDELETED']._serialized_start=2467
-  _globals['_IMAGEDELETED']._serialized_end=2481
-  _globals['_IMAGEPURGED']._serialized_start=2483
-  _globals['_IMAGEPURGED']._serialized_end=2496
-  _globals['_IMAGEEVENT']._serialized_start=2499
-  _globals['_IMAGEEVENT']._serialized_end=3624
+  _globals['_IMPORTREQUESTED']._serialized_start=682
+  _globals['_IMPORTREQUESTED']._serialized_end=825
+  _globals['_IMAGESTAGED']._serialized_start=828
+  _globals['_IMAGESTAGED']._serialized_end=1455
+  _globals['_IMAGESTAGED_INJECTEDPROPERTIESENTRY']._serialized_start=1361
+  _globals['_IMAGESTAGED_INJECTEDPROPERTIESENTRY']._serialized_end=1455
+  _globals['_IMAGEVERIFIED']._serialized_start=1458
+  _globals['_IMAGEVERIFIED']._serialized_end=1617
+  _globals['_VERIFICATIONEVIDENCE']._serialized_start=1619
+  _globals['_VERIFICATIONEVIDENCE']._serialized_end=1679
+  _globals['_IMAGECONVERTED']._serialized_start=1682
+  _globals['_IMAGECONVERTED']._serialized_end=1902
+  _globals['_CONVERSIONSKIPPED']._serialized_start=1905
+  _globals['_CONVERSIONSKIPPED']._serialized_end=2171
+  _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._serialized_start=2095
+  _globals['_CONVERSIONSKIPPED_READFACTSENTRY']._serialized_end=2171
+  _globals['_IMAGEATTESTED']._serialized_start=2173
+  _globals['_IMAGEATTESTED']._serialized_end=2244
+  _globals['_COPYREQUESTED']._serialized_start=2246
+  _globals['_COPYREQUESTED']._serialized_end=2335
+  _globals['_IMAGEPLACED']._serialized_start=2338
+  _globals['_IMAGEPLACED']._serialized_end=2478
+  _globals['_IMAGEPUBLISHED']._serialized_start=2481
+  _globals['_IMAGEPUBLISHED']._serialized_end=2611
+  _globals['_IMAGESTEPFAILED']._serialized_start=2614
+  _globals['_IMAGESTEPFAILED']._serialized_end=2743
+  _globals['_COPYDAMAGED']._serialized_start=2745
+  _globals['_COPYDAMAGED']._serialized_end=2835
+  _globals['_COPYHEALED']._serialized_start=2837
+  _globals['_COPYHEALED']._serialized_end=2909
+  _globals['_COPYREMOVED']._serialized_start=2911
+  _globals['_COPYREMOVED']._serialized_end=2968
+  _globals['_IMAGEDELETED']._serialized_start=2970
+  _globals['_IMAGEDELETED']._serialized_end=3033
+  _globals['_IMAGERESTORED']._serialized_start=3035
+  _globals['_IMAGERESTORED']._serialized_end=3069
+  _globals['_IMAGEEXPIRED']._serialized_start=3071
+  _globals['_IMAGEEXPIRED']._serialized_end=3085
+  _globals['_IMAGEPURGED']._serialized_start=3087
+  _globals['_IMAGEPURGED']._serialized_end=3100
+  _globals['_IMAGEEVENT']._serialized_start=3103
+  _globals['_IMAGEEVENT']._serialized_end=4520
 # @@protoc_insertion_point(module_scope)

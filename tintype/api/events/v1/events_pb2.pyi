@@ -262,18 +262,24 @@ class ImportRequested(_message.Message):
 
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     @_builtins.property
     def source(self) -> _types_pb2.ImportSource: ...
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement:
+        """Unset: the default store."""
+
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         source: _types_pb2.ImportSource | None = ...,
+        placement: _types_pb2.Placement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "placement", b"placement", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +319,9 @@ class ImageStaged(_message.Message):
     INJECTED_PROPERTIES_FIELD_NUMBER: _builtins.int
     SWITCHED_OFF_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    FAILED_STORES_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     purpose: Global___StagePurpose.ValueType
     @_builtins.property
@@ -333,6 +342,18 @@ class ImageStaged(_message.Message):
     def origin(self) -> _types_pb2.Origin:
         """What was proven of where the bytes come from. Unset: nothing was asked for."""
 
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement:
+        """Every store that the published bytes shall be in, by its name. Unset in events of releases that knew one store."""
+
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.BlobRef]:
+        """Where the same bytes were written at once."""
+
+    @_builtins.property
+    def failed_stores(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FailedStore]:
+        """Stores that could not take them."""
+
     def __init__(
         self,
         *,
@@ -343,10 +364,13 @@ class ImageStaged(_message.Message):
         injected_properties: _abc.Mapping[_builtins.str, _types_pb2.PropertyValue] | None = ...,
         switched_off: _abc.Iterable[_types_pb2.ImportPlugin.ValueType] | None = ...,
         origin: _types_pb2.Origin | None = ...,
+        placement: _types_pb2.Placement | None = ...,
+        copies: _abc.Iterable[_types_pb2.BlobRef] | None = ...,
+        failed_stores: _abc.Iterable[_types_pb2.FailedStore] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "origin", b"origin", "received", b"received"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "origin", b"origin", "placement", b"placement", "received", b"received"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "injected_properties", b"injected_properties", "operation_id", b"operation_id", "origin", b"origin", "purpose", b"purpose", "received", b"received", "switched_off", b"switched_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blob", b"blob", "copies", b"copies", "failed_stores", b"failed_stores", "injected_properties", b"injected_properties", "operation_id", b"operation_id", "origin", b"origin", "placement", b"placement", "purpose", b"purpose", "received", b"received", "switched_off", b"switched_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -541,6 +565,62 @@ class ImageAttested(_message.Message):
 Global___ImageAttested: _TypeAlias = ImageAttested  # noqa: Y015
 
 @_typing.final
+class CopyRequested(_message.Message):
+    """A user asked for copies of an active image in further stores. Type io.tintype.image.copy_requested.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement: ...
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        placement: _types_pb2.Placement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "placement", b"placement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyRequested: _TypeAlias = CopyRequested  # noqa: Y015
+
+@_typing.final
+class ImagePlaced(_message.Message):
+    """The final bytes are in further stores. Type io.tintype.image.placed.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    COPIES_FIELD_NUMBER: _builtins.int
+    FAILED_STORES_FIELD_NUMBER: _builtins.int
+    operation_id: _builtins.str
+    @_builtins.property
+    def copies(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.BlobRef]: ...
+    @_builtins.property
+    def failed_stores(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FailedStore]:
+        """Stores that could not take them."""
+
+    def __init__(
+        self,
+        *,
+        operation_id: _builtins.str = ...,
+        copies: _abc.Iterable[_types_pb2.BlobRef] | None = ...,
+        failed_stores: _abc.Iterable[_types_pb2.FailedStore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "failed_stores", b"failed_stores", "operation_id", b"operation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImagePlaced: _TypeAlias = ImagePlaced  # noqa: Y015
+
+@_typing.final
 class ImagePublished(_message.Message):
     """The image is active: these are its bytes, for ever. Type io.tintype.image.published.v1."""
 
@@ -654,8 +734,76 @@ class CopyHealed(_message.Message):
 Global___CopyHealed: _TypeAlias = CopyHealed  # noqa: Y015
 
 @_typing.final
+class CopyRemoved(_message.Message):
+    """A user gave up one copy; the image has others. Type io.tintype.image.copy_removed.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REF_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def ref(self) -> _types_pb2.BlobRef: ...
+    def __init__(
+        self,
+        *,
+        ref: _types_pb2.BlobRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyRemoved: _TypeAlias = CopyRemoved  # noqa: Y015
+
+@_typing.final
 class ImageDeleted(_message.Message):
     """The image is gone for its users. Type io.tintype.image.deleted.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PURGE_AFTER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def purge_after(self) -> _timestamp_pb2.Timestamp:
+        """Until then it can be restored, and its bytes are kept. Unset: they are removed at once."""
+
+    def __init__(
+        self,
+        *,
+        purge_after: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["purge_after", b"purge_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["purge_after", b"purge_after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageDeleted: _TypeAlias = ImageDeleted  # noqa: Y015
+
+@_typing.final
+class ImageRestored(_message.Message):
+    """A deleted image is there again. Type io.tintype.image.restored.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITH_DATA_FIELD_NUMBER: _builtins.int
+    with_data: _builtins.bool
+    """With its bytes; otherwise it is queued."""
+    def __init__(
+        self,
+        *,
+        with_data: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["with_data", b"with_data"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageRestored: _TypeAlias = ImageRestored  # noqa: Y015
+
+@_typing.final
+class ImageExpired(_message.Message):
+    """The time in which a deleted image could be restored has passed. Type io.tintype.image.expired.v1."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -668,7 +816,7 @@ class ImageDeleted(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ImageDeleted: _TypeAlias = ImageDeleted  # noqa: Y015
+Global___ImageExpired: _TypeAlias = ImageExpired  # noqa: Y015
 
 @_typing.final
 class ImagePurged(_message.Message):
@@ -720,6 +868,11 @@ class ImageEvent(_message.Message):
     ATTESTED_FIELD_NUMBER: _builtins.int
     COPY_DAMAGED_FIELD_NUMBER: _builtins.int
     COPY_HEALED_FIELD_NUMBER: _builtins.int
+    COPY_REQUESTED_FIELD_NUMBER: _builtins.int
+    PLACED_FIELD_NUMBER: _builtins.int
+    COPY_REMOVED_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Its place in the whole log."""
     version: _builtins.int
@@ -765,6 +918,16 @@ class ImageEvent(_message.Message):
     def copy_damaged(self) -> Global___CopyDamaged: ...
     @_builtins.property
     def copy_healed(self) -> Global___CopyHealed: ...
+    @_builtins.property
+    def copy_requested(self) -> Global___CopyRequested: ...
+    @_builtins.property
+    def placed(self) -> Global___ImagePlaced: ...
+    @_builtins.property
+    def copy_removed(self) -> Global___CopyRemoved: ...
+    @_builtins.property
+    def restored(self) -> Global___ImageRestored: ...
+    @_builtins.property
+    def expired(self) -> Global___ImageExpired: ...
     def __init__(
         self,
         *,
@@ -795,12 +958,17 @@ class ImageEvent(_message.Message):
         attested: Global___ImageAttested | None = ...,
         copy_damaged: Global___CopyDamaged | None = ...,
         copy_healed: Global___CopyHealed | None = ...,
+        copy_requested: Global___CopyRequested | None = ...,
+        placed: Global___ImagePlaced | None = ...,
+        copy_removed: Global___CopyRemoved | None = ...,
+        restored: Global___ImageRestored | None = ...,
+        expired: Global___ImageExpired | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attested", b"attested", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "created", b"created", "deleted", b"deleted", "import_requested", b"import_requested", "payload", b"payload", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "updated", b"updated", "verified", b"verified"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attested", b"attested", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "copy_removed", b"copy_removed", "copy_requested", b"copy_requested", "created", b"created", "deleted", b"deleted", "expired", b"expired", "import_requested", b"import_requested", "payload", b"payload", "placed", b"placed", "published", b"published", "purged", b"purged", "restored", b"restored", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "updated", b"updated", "verified", b"verified"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attested", b"attested", "causation_id", b"causation_id", "command_id", b"command_id", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "correlation_id", b"correlation_id", "created", b"created", "deleted", b"deleted", "event_id", b"event_id", "hash", b"hash", "image_id", b"image_id", "import_requested", b"import_requested", "payload", b"payload", "position", b"position", "previous_hash", b"previous_hash", "project", b"project", "published", b"published", "purged", b"purged", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "traceparent", b"traceparent", "updated", b"updated", "verified", b"verified", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attested", b"attested", "causation_id", b"causation_id", "command_id", b"command_id", "conversion_skipped", b"conversion_skipped", "converted", b"converted", "copy_damaged", b"copy_damaged", "copy_healed", b"copy_healed", "copy_removed", b"copy_removed", "copy_requested", b"copy_requested", "correlation_id", b"correlation_id", "created", b"created", "deleted", b"deleted", "event_id", b"event_id", "expired", b"expired", "hash", b"hash", "image_id", b"image_id", "import_requested", b"import_requested", "payload", b"payload", "placed", b"placed", "position", b"position", "previous_hash", b"previous_hash", "project", b"project", "published", b"published", "purged", b"purged", "restored", b"restored", "staged", b"staged", "step_failed", b"step_failed", "time", b"time", "traceparent", b"traceparent", "updated", b"updated", "verified", b"verified", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["created", "updated", "import_requested", "staged", "verified", "converted", "conversion_skipped", "published", "step_failed", "deleted", "purged", "attested", "copy_damaged", "copy_healed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["created", "updated", "import_requested", "staged", "verified", "converted", "conversion_skipped", "published", "step_failed", "deleted", "purged", "attested", "copy_damaged", "copy_healed", "copy_requested", "placed", "copy_removed", "restored", "expired"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 

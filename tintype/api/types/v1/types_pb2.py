@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tintype/api/types/v1/types.proto\x12\x14tintype.api.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n\rPropertyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x14\n\nbool_value\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"J\n\x04\x46\x61\x63t\x12\x32\n\x05value\x18\x01 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue\x12\x0e\n\x06source\x18\x02 \x01(\t\"\xe4\x04\n\x0fImageAttributes\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\nvisibility\x18\x02 \x01(\x0e\x32 .tintype.api.types.v1.Visibility\x12\x35\n\x0b\x64isk_format\x18\x03 \x01(\x0e\x32 .tintype.api.types.v1.DiskFormat\x12?\n\x10\x63ontainer_format\x18\x04 \x01(\x0e\x32%.tintype.api.types.v1.ContainerFormat\x12\x10\n\x08min_disk\x18\x05 \x01(\x03\x12\x0f\n\x07min_ram\x18\x06 \x01(\x03\x12\x11\n\tprotected\x18\x07 \x01(\x08\x12\x0e\n\x06hidden\x18\x08 \x01(\x08\x12\x0c\n\x04tags\x18\t \x03(\t\x12I\n\nproperties\x18\n \x03(\x0b\x32\x35.tintype.api.types.v1.ImageAttributes.PropertiesEntry\x12G\n\toverrides\x18\x0b \x03(\x0b\x32\x34.tintype.api.types.v1.ImageAttributes.OverridesEntry\x1aV\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\x1aU\n\x0eOverridesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\"\xd0\x01\n\x0cImportSource\x12\x32\n\x06method\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportMethod\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x38\n\tchecksums\x18\x05 \x01(\x0b\x32%.tintype.api.types.v1.SignedChecksumsB\x10\n\x0e_expected_size\"L\n\x0fSignedChecksums\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x15\n\rsignature_uri\x18\x02 \x01(\t\x12\x15\n\rpublisher_key\x18\x03 \x01(\x0c\"[\n\x06Origin\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x15\n\rchecksums_uri\x18\x03 \x01(\t\x12\x1d\n\x15publisher_fingerprint\x18\x04 \x01(\t\"%\n\x07\x42lobRef\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\x98\x04\n\x04\x42lob\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x38\n\x07\x64igests\x18\x03 \x03(\x0b\x32\'.tintype.api.types.v1.Blob.DigestsEntry\x12\x35\n\x0b\x64isk_format\x18\x04 \x01(\x0e\x32 .tintype.api.types.v1.DiskFormat\x12\x19\n\x0cvirtual_size\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x38\n\x05\x66\x61\x63ts\x18\x06 \x03(\x0b\x32%.tintype.api.types.v1.Blob.FactsEntryB\x02\x18\x01\x12=\n\nread_facts\x18\x07 \x03(\x0b\x32).tintype.api.types.v1.Blob.ReadFactsEntry\x12\x14\n\x0cguest_digest\x18\x08 \x01(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x0eReadFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Fact:\x02\x38\x01\x42\x0f\n\r_virtual_size\"\x9b\x01\n\x08Received\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12<\n\x07\x64igests\x18\x02 \x03(\x0b\x32+.tintype.api.types.v1.Received.DigestsEntry\x12\x13\n\x0b\x63ompression\x18\x03 \x01(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12=\n\x08\x65vidence\x18\x05 \x03(\x0b\x32+.tintype.api.types.v1.Failure.EvidenceEntry\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf7\x01\n\x08Progress\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12(\n\x04step\x18\x04 \x01(\x0e\x32\x1a.tintype.api.types.v1.Step\x12\x0c\n\x04\x64one\x18\x05 \x01(\x03\x12\x12\n\x05total\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0bwaiting_for\x18\x08 \x01(\x0b\x32\x1d.tintype.api.types.v1.FailureB\x08\n\x06_total*\xc3\x02\n\nDiskFormat\x12\x1b\n\x17\x44ISK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ISK_FORMAT_RAW\x10\x01\x12\x15\n\x11\x44ISK_FORMAT_QCOW2\x10\x02\x12\x14\n\x10\x44ISK_FORMAT_VMDK\x10\x03\x12\x13\n\x0f\x44ISK_FORMAT_VDI\x10\x04\x12\x13\n\x0f\x44ISK_FORMAT_VHD\x10\x05\x12\x14\n\x10\x44ISK_FORMAT_VHDX\x10\x06\x12\x13\n\x0f\x44ISK_FORMAT_ISO\x10\x07\x12\x13\n\x0f\x44ISK_FORMAT_AKI\x10\x08\x12\x13\n\x0f\x44ISK_FORMAT_AMI\x10\t\x12\x13\n\x0f\x44ISK_FORMAT_ARI\x10\n\x12\x15\n\x11\x44ISK_FORMAT_PLOOP\x10\x0b\x12\x13\n\x0f\x44ISK_FORMAT_OVA\x10\x0c\x12\x16\n\x12\x44ISK_FORMAT_DOCKER\x10\r*\x8e\x02\n\x0f\x43ontainerFormat\x12 \n\x1c\x43ONTAINER_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONTAINER_FORMAT_BARE\x10\x01\x12\x18\n\x14\x43ONTAINER_FORMAT_OVF\x10\x02\x12\x18\n\x14\x43ONTAINER_FORMAT_OVA\x10\x03\x12\x18\n\x14\x43ONTAINER_FORMAT_AKI\x10\x04\x12\x18\n\x14\x43ONTAINER_FORMAT_AMI\x10\x05\x12\x18\n\x14\x43ONTAINER_FORMAT_ARI\x10\x06\x12\x1b\n\x17\x43ONTAINER_FORMAT_DOCKER\x10\x07\x12\x1f\n\x1b\x43ONTAINER_FORMAT_COMPRESSED\x10\x08*\x88\x01\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n\x11VISIBILITY_SHARED\x10\x02\x12\x18\n\x14VISIBILITY_COMMUNITY\x10\x03\x12\x15\n\x11VISIBILITY_PUBLIC\x10\x04*\x86\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_QUEUED\x10\x01\x12\x14\n\x10STATUS_UPLOADING\x10\x02\x12\x14\n\x10STATUS_IMPORTING\x10\x03\x12\x11\n\rSTATUS_ACTIVE\x10\x04\x12\x12\n\x0eSTATUS_DELETED\x10\x05*\x82\x01\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x0e\n\nSTEP_STAGE\x10\x01\x12\x0f\n\x0bSTEP_VERIFY\x10\x02\x12\x10\n\x0cSTEP_CONVERT\x10\x03\x12\x10\n\x0cSTEP_PUBLISH\x10\x04\x12\x0e\n\nSTEP_PURGE\x10\x05\x12\x0f\n\x0bSTEP_ATTEST\x10\x06*n\n\x0cImportMethod\x12\x1d\n\x19IMPORT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1aIMPORT_METHOD_WEB_DOWNLOAD\x10\x01\x12\x1f\n\x1bIMPORT_METHOD_GLANCE_DIRECT\x10\x02*\xaa\x01\n\x0cImportPlugin\x12\x1d\n\x19IMPORT_PLUGIN_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIMPORT_PLUGIN_DECOMPRESSION\x10\x01\x12\x1c\n\x18IMPORT_PLUGIN_CONVERSION\x10\x02\x12\x1f\n\x1bIMPORT_PLUGIN_INTROSPECTION\x10\x03\x12\x1b\n\x17IMPORT_PLUGIN_INJECTION\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n tintype/api/types/v1/types.proto\x12\x14tintype.api.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"Z\n\rPropertyValue\x12\x16\n\x0cstring_value\x18\x01 \x01(\tH\x00\x12\x13\n\tint_value\x18\x02 \x01(\x03H\x00\x12\x14\n\nbool_value\x18\x03 \x01(\x08H\x00\x42\x06\n\x04kind\"J\n\x04\x46\x61\x63t\x12\x32\n\x05value\x18\x01 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue\x12\x0e\n\x06source\x18\x02 \x01(\t\"\xe4\x04\n\x0fImageAttributes\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\nvisibility\x18\x02 \x01(\x0e\x32 .tintype.api.types.v1.Visibility\x12\x35\n\x0b\x64isk_format\x18\x03 \x01(\x0e\x32 .tintype.api.types.v1.DiskFormat\x12?\n\x10\x63ontainer_format\x18\x04 \x01(\x0e\x32%.tintype.api.types.v1.ContainerFormat\x12\x10\n\x08min_disk\x18\x05 \x01(\x03\x12\x0f\n\x07min_ram\x18\x06 \x01(\x03\x12\x11\n\tprotected\x18\x07 \x01(\x08\x12\x0e\n\x06hidden\x18\x08 \x01(\x08\x12\x0c\n\x04tags\x18\t \x03(\t\x12I\n\nproperties\x18\n \x03(\x0b\x32\x35.tintype.api.types.v1.ImageAttributes.PropertiesEntry\x12G\n\toverrides\x18\x0b \x03(\x0b\x32\x34.tintype.api.types.v1.ImageAttributes.OverridesEntry\x1aV\n\x0fPropertiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\x1aU\n\x0eOverridesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x32\n\x05value\x18\x02 \x01(\x0b\x32#.tintype.api.types.v1.PropertyValue:\x02\x38\x01\"\xd0\x01\n\x0cImportSource\x12\x32\n\x06method\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportMethod\x12\x0b\n\x03uri\x18\x02 \x01(\t\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x38\n\tchecksums\x18\x05 \x01(\x0b\x32%.tintype.api.types.v1.SignedChecksumsB\x10\n\x0e_expected_size\"L\n\x0fSignedChecksums\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x15\n\rsignature_uri\x18\x02 \x01(\t\x12\x15\n\rpublisher_key\x18\x03 \x01(\x0c\"[\n\x06Origin\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x15\n\rchecksums_uri\x18\x03 \x01(\t\x12\x1d\n\x15publisher_fingerprint\x18\x04 \x01(\t\"%\n\x07\x42lobRef\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"E\n\tPlacement\x12\x0e\n\x06stores\x18\x01 \x03(\t\x12\x0e\n\x06in_all\x18\x02 \x01(\x08\x12\x18\n\x10\x61ll_must_succeed\x18\x03 \x01(\x08\"L\n\x0b\x46\x61iledStore\x12\r\n\x05store\x18\x01 \x01(\t\x12.\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"\x98\x04\n\x04\x42lob\x12*\n\x03ref\x18\x01 \x01(\x0b\x32\x1d.tintype.api.types.v1.BlobRef\x12\x0c\n\x04size\x18\x02 \x01(\x03\x12\x38\n\x07\x64igests\x18\x03 \x03(\x0b\x32\'.tintype.api.types.v1.Blob.DigestsEntry\x12\x35\n\x0b\x64isk_format\x18\x04 \x01(\x0e\x32 .tintype.api.types.v1.DiskFormat\x12\x19\n\x0cvirtual_size\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x38\n\x05\x66\x61\x63ts\x18\x06 \x03(\x0b\x32%.tintype.api.types.v1.Blob.FactsEntryB\x02\x18\x01\x12=\n\nread_facts\x18\x07 \x03(\x0b\x32).tintype.api.types.v1.Blob.ReadFactsEntry\x12\x14\n\x0cguest_digest\x18\x08 \x01(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aL\n\x0eReadFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.tintype.api.types.v1.Fact:\x02\x38\x01\x42\x0f\n\r_virtual_size\"\x9b\x01\n\x08Received\x12\x0c\n\x04size\x18\x01 \x01(\x03\x12<\n\x07\x64igests\x18\x02 \x03(\x0b\x32+.tintype.api.types.v1.Received.DigestsEntry\x12\x13\n\x0b\x63ompression\x18\x03 \x01(\t\x1a.\n\x0c\x44igestsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xbb\x01\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0c\n\x04hint\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\x12=\n\x08\x65vidence\x18\x05 \x03(\x0b\x32+.tintype.api.types.v1.Failure.EvidenceEntry\x1a/\n\rEvidenceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf7\x01\n\x08Progress\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x0f\n\x07project\x18\x02 \x01(\t\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12(\n\x04step\x18\x04 \x01(\x0e\x32\x1a.tintype.api.types.v1.Step\x12\x0c\n\x04\x64one\x18\x05 \x01(\x03\x12\x12\n\x05total\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12(\n\x04time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0bwaiting_for\x18\x08 \x01(\x0b\x32\x1d.tintype.api.types.v1.FailureB\x08\n\x06_total*\xc3\x02\n\nDiskFormat\x12\x1b\n\x17\x44ISK_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x44ISK_FORMAT_RAW\x10\x01\x12\x15\n\x11\x44ISK_FORMAT_QCOW2\x10\x02\x12\x14\n\x10\x44ISK_FORMAT_VMDK\x10\x03\x12\x13\n\x0f\x44ISK_FORMAT_VDI\x10\x04\x12\x13\n\x0f\x44ISK_FORMAT_VHD\x10\x05\x12\x14\n\x10\x44ISK_FORMAT_VHDX\x10\x06\x12\x13\n\x0f\x44ISK_FORMAT_ISO\x10\x07\x12\x13\n\x0f\x44ISK_FORMAT_AKI\x10\x08\x12\x13\n\x0f\x44ISK_FORMAT_AMI\x10\t\x12\x13\n\x0f\x44ISK_FORMAT_ARI\x10\n\x12\x15\n\x11\x44ISK_FORMAT_PLOOP\x10\x0b\x12\x13\n\x0f\x44ISK_FORMAT_OVA\x10\x0c\x12\x16\n\x12\x44ISK_FORMAT_DOCKER\x10\r*\x8e\x02\n\x0f\x43ontainerFormat\x12 \n\x1c\x43ONTAINER_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONTAINER_FORMAT_BARE\x10\x01\x12\x18\n\x14\x43ONTAINER_FORMAT_OVF\x10\x02\x12\x18\n\x14\x43ONTAINER_FORMAT_OVA\x10\x03\x12\x18\n\x14\x43ONTAINER_FORMAT_AKI\x10\x04\x12\x18\n\x14\x43ONTAINER_FORMAT_AMI\x10\x05\x12\x18\n\x14\x43ONTAINER_FORMAT_ARI\x10\x06\x12\x1b\n\x17\x43ONTAINER_FORMAT_DOCKER\x10\x07\x12\x1f\n\x1b\x43ONTAINER_FORMAT_COMPRESSED\x10\x08*\x88\x01\n\nVisibility\x12\x1a\n\x16VISIBILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12VISIBILITY_PRIVATE\x10\x01\x12\x15\n\x11VISIBILITY_SHARED\x10\x02\x12\x18\n\x14VISIBILITY_COMMUNITY\x10\x03\x12\x15\n\x11VISIBILITY_PUBLIC\x10\x04*\x86\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n\rSTATUS_QUEUED\x10\x01\x12\x14\n\x10STATUS_UPLOADING\x10\x02\x12\x14\n\x10STATUS_IMPORTING\x10\x03\x12\x11\n\rSTATUS_ACTIVE\x10\x04\x12\x12\n\x0eSTATUS_DELETED\x10\x05*\x92\x01\n\x04Step\x12\x14\n\x10STEP_UNSPECIFIED\x10\x00\x12\x0e\n\nSTEP_STAGE\x10\x01\x12\x0f\n\x0bSTEP_VERIFY\x10\x02\x12\x10\n\x0cSTEP_CONVERT\x10\x03\x12\x10\n\x0cSTEP_PUBLISH\x10\x04\x12\x0e\n\nSTEP_PURGE\x10\x05\x12\x0f\n\x0bSTEP_ATTEST\x10\x06\x12\x0e\n\nSTEP_PLACE\x10\x07*n\n\x0cImportMethod\x12\x1d\n\x19IMPORT_METHOD_UNSPECIFIED\x10\x00\x12\x1e\n\x1aIMPORT_METHOD_WEB_DOWNLOAD\x10\x01\x12\x1f\n\x1bIMPORT_METHOD_GLANCE_DIRECT\x10\x02*\xaa\x01\n\x0cImportPlugin\x12\x1d\n\x19IMPORT_PLUGIN_UNSPECIFIED\x10\x00\x12\x1f\n\x1bIMPORT_PLUGIN_DECOMPRESSION\x10\x01\x12\x1c\n\x18IMPORT_PLUGIN_CONVERSION\x10\x02\x12\x1f\n\x1bIMPORT_PLUGIN_INTROSPECTION\x10\x03\x12\x1b\n\x17IMPORT_PLUGIN_INJECTION\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,20 +48,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIVED_DIGESTSENTRY']._serialized_options = b'8\001'
   _globals['_FAILURE_EVIDENCEENTRY']._loaded_options = None
   _globals['_FAILURE_EVIDENCEENTRY']._serialized_options = b'8\001'
-  _globals['_DISKFORMAT']._serialized_start=2433
-  _globals['_DISKFORMAT']._serialized_end=2756
-  _globals['_CONTAINERFORMAT']._serialized_start=2759
-  _globals['_CONTAINERFORMAT']._serialized_end=3029
-  _globals['_VISIBILITY']._serialized_start=3032
-  _globals['_VISIBILITY']._serialized_end=3168
-  _globals['_STATUS']._serialized_start=3171
-  _globals['_STATUS']._serialized_end=3305
-  _globals['_STEP']._serialized_start=3308
-  _globals['_STEP']._serialized_end=3438
-  _globals['_IMPORTMETHOD']._serialized_start=3440
-  _globals['_IMPORTMETHOD']._serialized_end=3550
-  _globals['_IMPORTPLUGIN']._serialized_start=3553
-  _globals['_IMPORTPLUGIN']._serialized_end=3723
+  _globals['_DISKFORMAT']._serialized_start=2582
+  _globals['_DISKFORMAT']._serialized_end=2905
+  _globals['_CONTAINERFORMAT']._serialized_start=2908
+  _globals['_CONTAINERFORMAT']._serialized_end=3178
+  _globals['_VISIBILITY']._serialized_start=3181
+  _globals['_VISIBILITY']._serialized_end=3317
+  _globals['_STATUS']._serialized_start=3320
+  _globals['_STATUS']._serialized_end=3454
+  _globals['_STEP']._serialized_start=3457
+  _globals['_STEP']._serialized_end=3603
+  _globals['_IMPORTMETHOD']._serialized_start=3605
+  _globals['_IMPORTMETHOD']._serialized_end=3715
+  _globals['_IMPORTPLUGIN']._serialized_start=3718
+  _globals['_IMPORTPLUGIN']._serialized_end=3888
   _globals['_PROPERTYVALUE']._serialized_start=91
   _globals['_PROPERTYVALUE']._serialized_end=181
   _globals['_FACT']._serialized_start=183
@@ -80,22 +80,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORIGIN']._serialized_end=1254
   _globals['_BLOBREF']._serialized_start=1256
   _globals['_BLOBREF']._serialized_end=1293
-  _globals['_BLOB']._serialized_start=1296
-  _globals['_BLOB']._serialized_end=1832
-  _globals['_BLOB_DIGESTSENTRY']._serialized_start=1645
-  _globals['_BLOB_DIGESTSENTRY']._serialized_end=1691
-  _globals['_BLOB_FACTSENTRY']._serialized_start=1693
-  _globals['_BLOB_FACTSENTRY']._serialized_end=1737
-  _globals['_BLOB_READFACTSENTRY']._serialized_start=1739
-  _globals['_BLOB_READFACTSENTRY']._serialized_end=1815
-  _globals['_RECEIVED']._serialized_start=1835
-  _globals['_RECEIVED']._serialized_end=1990
-  _globals['_RECEIVED_DIGESTSENTRY']._serialized_start=1645
-  _globals['_RECEIVED_DIGESTSENTRY']._serialized_end=1691
-  _globals['_FAILURE']._serialized_start=1993
-  _globals['_FAILURE']._serialized_end=2180
-  _globals['_FAILURE_EVIDENCEENTRY']._serialized_start=2133
-  _globals['_FAILURE_EVIDENCEENTRY']._serialized_end=2180
-  _globals['_PROGRESS']._serialized_start=2183
-  _globals['_PROGRESS']._serialized_end=2430
+  _globals['_PLACEMENT']._serialized_start=1295
+  _globals['_PLACEMENT']._serialized_end=1364
+  _globals['_FAILEDSTORE']._serialized_start=1366
+  _globals['_FAILEDSTORE']._serialized_end=1442
+  _globals['_BLOB']._serialized_start=1445
+  _globals['_BLOB']._serialized_end=1981
+  _globals['_BLOB_DIGESTSENTRY']._serialized_start=1794
+  _globals['_BLOB_DIGESTSENTRY']._serialized_end=1840
+  _globals['_BLOB_FACTSENTRY']._serialized_start=1842
+  _globals['_BLOB_FACTSENTRY']._serialized_end=1886
+  _globals['_BLOB_READFACTSENTRY']._serialized_start=1888
+  _globals['_BLOB_READFACTSENTRY']._serialized_end=1964
+  _globals['_RECEIVED']._serialized_start=1984
+  _globals['_RECEIVED']._serialized_end=2139
+  _globals['_RECEIVED_DIGESTSENTRY']._serialized_start=1794
+  _globals['_RECEIVED_DIGESTSENTRY']._serialized_end=1840
+  _globals['_FAILURE']._serialized_start=2142
+  _globals['_FAILURE']._serialized_end=2329
+  _globals['_FAILURE_EVIDENCEENTRY']._serialized_start=2282
+  _globals['_FAILURE_EVIDENCEENTRY']._serialized_end=2329
+  _globals['_PROGRESS']._serialized_start=2332
+  _globals['_PROGRESS']._serialized_end=2579
 # @@protoc_insertion_point(module_scope)

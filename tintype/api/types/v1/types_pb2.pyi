@@ -166,6 +166,7 @@ class _StepEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Step.ValueType],
     STEP_PUBLISH: _Step.ValueType  # 4
     STEP_PURGE: _Step.ValueType  # 5
     STEP_ATTEST: _Step.ValueType  # 6
+    STEP_PLACE: _Step.ValueType  # 7
 
 class Step(_Step, metaclass=_StepEnumTypeWrapper):
     """The steps of an image's road."""
@@ -177,6 +178,7 @@ STEP_CONVERT: Step.ValueType  # 3
 STEP_PUBLISH: Step.ValueType  # 4
 STEP_PURGE: Step.ValueType  # 5
 STEP_ATTEST: Step.ValueType  # 6
+STEP_PLACE: Step.ValueType  # 7
 Global___Step: _TypeAlias = Step  # noqa: Y015
 
 class _ImportMethod:
@@ -515,6 +517,63 @@ class BlobRef(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BlobRef: _TypeAlias = BlobRef  # noqa: Y015
+
+@_typing.final
+class Placement(_message.Message):
+    """Which stores the bytes of an image shall be in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORES_FIELD_NUMBER: _builtins.int
+    IN_ALL_FIELD_NUMBER: _builtins.int
+    ALL_MUST_SUCCEED_FIELD_NUMBER: _builtins.int
+    in_all: _builtins.bool
+    """The deployment's other stores as well."""
+    all_must_succeed: _builtins.bool
+    """It is a failure if one of them fails; otherwise, if all do."""
+    @_builtins.property
+    def stores(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Configured names, the one that is written first at the front. Empty: the deployment's default store."""
+
+    def __init__(
+        self,
+        *,
+        stores: _abc.Iterable[_builtins.str] | None = ...,
+        in_all: _builtins.bool = ...,
+        all_must_succeed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_must_succeed", b"all_must_succeed", "in_all", b"in_all", "stores", b"stores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Placement: _TypeAlias = Placement  # noqa: Y015
+
+@_typing.final
+class FailedStore(_message.Message):
+    """A store that should hold the bytes of an image, and does not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    @_builtins.property
+    def failure(self) -> Global___Failure: ...
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        failure: Global___Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailedStore: _TypeAlias = FailedStore  # noqa: Y015
 
 @_typing.final
 class Blob(_message.Message):
