@@ -122,7 +122,22 @@ class _Writer(DelegatingWriter):
         Raises:
             StoreTimeoutError: it was not written in time; or an earlier append was, and nobody knows it.
         """
-        await self._run(self._timeout_s, lambda: self._append(data))
+        is_begun = False
+
+        async def append() -> None:
+            nonlocal is_begun
+            if self._inner.offset != self._told:
+                raise StoreTimeoutError("bytes were written after their time: resume the write, or begin it anew")
+            is_begun = True
+            await self._inner.append(data)
+
+        try:
+            await self._run(self._timeout_s, append)
+        except TintypeError:
+            if is_begun and not self._late:  # it has ended: whoever is told of the failure can see how far it came
+                self._told = self._inner.offset
+            raise
+        self._told = self._inner.offset
 
     async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
         """Make the bytes durable and visible, in a time that grows with them."""
@@ -136,16 +151,6 @@ class _Writer(DelegatingWriter):
     async def close(self) -> None:
         """Stop writing, as soon as no late call is at it any more."""
         await self._run(self._timeout_s, self._inner.close, is_end=True)
-
-    async def _append(self, data: bytes | memoryview) -> None:
-        if self._inner.offset != self._told:
-            raise StoreTimeoutError("bytes were written after their time: the write has to be resumed, or begun anew")
-        try:
-            await self._inner.append(data)
-        except TintypeError:
-            self._told = self._inner.offset  # whoever is told of the failure can see how far it came
-            raise
-        self._told = self._inner.offset
 
     async def _run(self, timeout_s: float, call: Callable[[], Awaitable[None]], *, is_end: bool = False) -> None:
         earlier = frozenset(self._late)
