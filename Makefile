@@ -11,7 +11,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
-.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e test \
+.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
 	protos check-protos release-protos fuzz bench docs demo lock clean
 
 help: ## List these commands
@@ -48,6 +48,9 @@ integration: install system-packages ## Test single services against a real log 
 
 e2e: install system-packages ## Test the whole stack, killing parts of it
 	$(PYTEST) tests/e2e
+
+faults: install system-packages ## Break every store in every way, and draw the table of docs/reliability.md
+	$(PYTEST) tests/faults --draw-faults
 
 # What kills parts of a stack is one group, which one worker runs in order (tests/e2e/conftest.py).
 test: system-packages lint ## Check everything, then run every test
