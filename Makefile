@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
 .PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
-	protos check-protos release-protos fuzz bench docs demo lock clean
+	protos check-protos release-protos fuzz bench bench-stores docs demo lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ fuzz: install ## Fuzz every parser of hostile bytes, FUZZ_ARGS="--seconds 300" e
 
 bench: install system-packages ## Measure side by side with cp, curl and qemu-img
 	$(BIN)/python -m benchmarks
+
+bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
+	$(BIN)/python -m benchmarks stores $(BENCH_ARGS)
 
 docs: install ## Draw the generated parts of docs/ anew
 	$(BIN)/python tools/generate_docs.py
