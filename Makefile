@@ -11,8 +11,8 @@ BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
-.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e test \
-	protos check-protos release-protos fuzz bench docs demo lock clean
+.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
+	protos check-protos release-protos fuzz bench bench-stores docs demo lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ integration: install system-packages ## Test single services against a real log 
 e2e: install system-packages ## Test the whole stack, killing parts of it
 	$(PYTEST) tests/e2e
 
+faults: install system-packages ## Break every store in every way, and draw the table of docs/reliability.md
+	$(PYTEST) tests/faults --draw-faults
+
 # What kills parts of a stack is one group, which one worker runs in order (tests/e2e/conftest.py).
 test: system-packages lint ## Check everything, then run every test
 	$(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
@@ -72,6 +75,9 @@ fuzz: install ## Fuzz every parser of hostile bytes, FUZZ_ARGS="--seconds 300" e
 
 bench: install system-packages ## Measure side by side with cp, curl and qemu-img
 	$(BIN)/python -m benchmarks
+
+bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
+	$(BIN)/python -m benchmarks stores $(BENCH_ARGS)
 
 docs: install ## Draw the generated parts of docs/ anew
 	$(BIN)/python tools/generate_docs.py

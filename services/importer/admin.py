@@ -10,7 +10,6 @@ from typing import Any
 import grpc.aio
 
 from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
-from services.importer.token_bucket import TokenBucket
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
@@ -19,6 +18,7 @@ from tintype.domain.errors import ImageNotFoundError, InvalidSizeError, StoreNot
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
 from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.token_bucket import TokenBucket
 
 ADMIN_SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ImporterAdminService"].full_name
 

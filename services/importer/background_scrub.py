@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import structlog
 
 from services.importer.scrubbing import Finding, Scrubber, active_images
-from services.importer.token_bucket import TokenBucket
 from tintype.domain.errors import TintypeError, UnavailableError
 from tintype.domain.values import ImageId
 from tintype.ports.event_log import EventLog
+from tintype.runtime.token_bucket import TokenBucket
 
 log = structlog.get_logger(__name__)
 

@@ -7,22 +7,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from services.importer.token_bucket import TokenBucket
-from tintype.domain.errors import InternalError
-from tintype.domain.values import STRONG_DIGESTS, Blob, BlobRef, Digest
+from tintype.adapters.decorators.verified_reads import trusted_digest
+from tintype.domain.values import Blob, BlobRef, Digest
 from tintype.ports.image_store import ImageStore
-
-
-def trusted_digest(blob: Blob) -> Digest:
-    """The digest to compare with.
-
-    Raises:
-        InternalError: the image has none that counts.
-    """
-    for algorithm in STRONG_DIGESTS:
-        if value := blob.digests.get(algorithm):
-            return Digest(algorithm, value)
-    raise InternalError("the image has no digest that its bytes could be compared with")
+from tintype.runtime.token_bucket import TokenBucket
 
 
 class CopyReading:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from services.importer.copy_reading import CopyReading, trusted_digest
-from services.importer.token_bucket import TokenBucket
+from services.importer.copy_reading import CopyReading
+from tintype.adapters.decorators.verified_reads import trusted_digest
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordCopyDamaged, RecordCopyHealed
 from tintype.domain.errors import (
@@ -36,6 +36,7 @@ from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
 from tintype.ports.event_log import EventLog
 from tintype.runtime.following import UnreadableEvent, entries_until
 from tintype.runtime.journal import Journal
+from tintype.runtime.token_bucket import TokenBucket
 
 log = structlog.get_logger(__name__)
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
+from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 
@@ -31,8 +33,18 @@ async def file(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator
     await store.aclose()
 
 
+@asynccontextmanager
+async def decorated_file(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A directory, with everything around it that a store can have, as services open it."""
+    settings = FileStoreSettings(path=directory / "store", write_bytes_s=1 << 30, read_bytes_s=1 << 30)
+    store = await open_store("main", settings)
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
+    ("file-decorated", decorated_file, ()),
     ("memory", memory, ()),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""

@@ -6,7 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
+from prometheus_client import CollectorRegistry
+
 from tintype.adapters.cinder.settings import CinderStoreSettings
+from tintype.adapters.decorators.metrics import StoreMetrics
+from tintype.adapters.decorators.stack import decorated
+from tintype.adapters.decorators.state_watch import OnState, log_state
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
@@ -15,6 +20,7 @@ from tintype.adapters.store_settings import StoreSettings
 from tintype.adapters.swift.settings import SwiftStoreSettings
 from tintype.domain.errors import ConfigurationError, StoreUnavailableError
 from tintype.ports.image_store import ImageStore
+from tintype.runtime.clock import SystemClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,16 @@ class Stores:
 
 
 @asynccontextmanager
-async def open_stores(settings: Mapping[str, StoreSettings], default: str) -> AsyncIterator[Stores]:
+async def open_stores(
+    settings: Mapping[str, StoreSettings],
+    default: str,
+    *,
+    registry: CollectorRegistry | None = None,
+    on_state: OnState = log_state,
+) -> AsyncIterator[Stores]:
     """Make the stores ready, and end them with the context.
+
+    What they do is counted in ``registry``; ``on_state`` is told of each change of a store's state.
 
     Raises:
         ConfigurationError: a package that a store needs is not installed, or there is no store named ``default``.
@@ -52,8 +66,9 @@ async def open_stores(settings: Mapping[str, StoreSettings], default: str) -> As
     """
     async with AsyncExitStack() as stack:
         opened: dict[str, ImageStore] = {}
+        metrics = StoreMetrics(registry or CollectorRegistry())
         for name, section in settings.items():
-            store = await open_store(name, section)
+            store = await open_store(name, section, metrics=metrics, on_state=on_state)
             stack.push_async_callback(store.aclose)
             opened[name] = store
         if default not in opened:
@@ -61,8 +76,21 @@ async def open_stores(settings: Mapping[str, StoreSettings], default: str) -> As
         yield Stores(opened[default], opened, dict(settings))
 
 
-async def open_store(name: str, settings: StoreSettings) -> ImageStore:
-    """Make one store ready; whoever asks for it ends it with ``aclose``.
+async def open_store(
+    name: str, settings: StoreSettings, *, metrics: StoreMetrics | None = None, on_state: OnState = log_state
+) -> ImageStore:
+    """Make one store ready, with all that is around every store; whoever asks for it ends it with ``aclose``.
+
+    Raises:
+        ConfigurationError: a package that the store needs is not installed.
+        StoreUnavailableError: the store cannot be made ready.
+    """
+    store = await open_bare_store(name, settings)
+    return decorated(store, settings, SystemClock(), metrics or StoreMetrics(CollectorRegistry()), on_state)
+
+
+async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
+    """Make the store by itself ready, without deadlines, repetitions and whatever else is around every store.
 
     Only the packages of the stores that are configured are imported: each kind is an extra of its own.
 

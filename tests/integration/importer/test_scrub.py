@@ -19,7 +19,6 @@ from services.importer.downloads import Downloads
 from services.importer.publishing import Publishing
 from services.importer.scrubbing import Finding, Scrubber, active_images
 from services.importer.sweep import Sweeper, SweepLimits
-from services.importer.token_bucket import TokenBucket
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.filesystem.writer import FileWriter
 from tintype.adapters.memory.event_log import MemoryEventLog
@@ -62,6 +61,7 @@ from tintype.domain.values import (
 )
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
+from tintype.runtime.token_bucket import TokenBucket
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import an_id, an_image_id
 

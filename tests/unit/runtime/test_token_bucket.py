@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.importer.token_bucket import TokenBucket
+from tintype.runtime.token_bucket import TokenBucket
 
 
 class Time:
