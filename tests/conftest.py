@@ -10,6 +10,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 from tests.backends.keystone_barbican import Site, keystone_barbican
+from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
 
@@ -39,3 +40,10 @@ def key_manager() -> Iterator[Site]:
     """A Keystone and a Barbican; whoever stops one of them starts it again."""
     with keystone_barbican() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[SwiftCluster]:
+    """A Swift, which speaks S3 as well; whoever stops a server of it starts that again."""
+    with swift_cluster() as cluster:
+        yield cluster
