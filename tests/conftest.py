@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends.ceph import Ceph, ceph_cluster
 from tests.backends.keystone_barbican import Site, keystone_barbican
 from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
@@ -46,4 +47,11 @@ def key_manager() -> Iterator[Site]:
 def swift() -> Iterator[SwiftCluster]:
     """A Swift, which speaks S3 as well; whoever stops a server of it starts that again."""
     with swift_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A Ceph; whoever freezes, fills or kills a part of it mends it again."""
+    with ceph_cluster() as cluster:
         yield cluster
