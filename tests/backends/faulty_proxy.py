@@ -227,8 +227,10 @@ class FaultyProxy:
                 raise _CutError
             await self.pass_on(0)
             await connection.serve(*self._upstream)
-        except (_CutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        except (_CutError, OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             connection.reset()
+        except asyncio.CancelledError:
+            connection.reset()  # the proxy ends
         finally:
             connection.close()
             self._connections.discard(connection)
@@ -247,8 +249,11 @@ class FaultyProxy:
         if self._bytes_s is not None and size:
             async with self._gate:  # the limit is for all connections together
                 begun = self._loop.time()
-                while self._bytes_s is not None and (left := begun + size / self._bytes_s - self._loop.time()) > 0:
+                while (left := begun + self._seconds_for(size) - self._loop.time()) > 0:
                     await asyncio.sleep(min(left, _SLICE_S))
+
+    def _seconds_for(self, size: int) -> float:
+        return 0.0 if self._bytes_s is None else size / self._bytes_s
 
     @property
     def piece(self) -> int:

@@ -29,11 +29,11 @@ class S3Server:
         parts = urlsplit(self.url)
         return str(parts.hostname), int(parts.port or 80)
 
-    def settings(self, bucket: str, **changes: Any) -> S3StoreSettings:
-        """Of a store in a bucket; with short deadlines, and the smallest parts."""
+    def settings(self, name: str, **changes: Any) -> S3StoreSettings:
+        """Of a store in the bucket of that name; with short deadlines, and the smallest parts."""
         told = {
             "type": "s3",
-            "bucket": bucket,
+            "bucket": name,
             "endpoint_url": self.url,
             "access_key_id": self.access_key,
             "secret_access_key": self.secret_key,

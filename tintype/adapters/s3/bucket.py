@@ -198,7 +198,7 @@ class Bucket:
 
     async def copy_parts(self, name: str, upload_id: str, source: str, size: int) -> list[Part]:
         """Make ``size`` bytes of another object the first parts, within the server."""
-        parts = []
+        parts: list[Part] = []
         for first, last in copied_ranges(size):
             parts.append(await self._copy_part(name, upload_id, len(parts) + 1, source, first, last))
         return parts

@@ -102,13 +102,13 @@ class Inventory:
             # The usual case, without a call: the one object is what the marker names, or it has lost its own.
             (write, item), *_ = found.data.items()
             return [StoredBlob(str(key), item.size, True, found.marker.modified_at)], {write}
-        small = await self._bucket.get_small(self._layout.marker(key))
-        if small is None:
-            return [], set()  # deleted meanwhile
         try:
+            small = await self._bucket.get_small(self._layout.marker(key))
+            if small is None:
+                return [], set()  # deleted meanwhile
             marker = Marker.decode(small.data)
         except BlobDamagedError:
-            return [StoredBlob(str(key), 0, True, small.modified_at)], set(found.data)
+            return [StoredBlob(str(key), 0, True, found.marker.modified_at)], set(found.data)
         if small.age > self._grace:
             for write in set(marker.retired) & set(found.data):
                 await self._bucket.delete(self._layout.data(key, write))

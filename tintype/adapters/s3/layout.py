@@ -28,6 +28,7 @@ MAX_SMALL_OBJECT = 64 * 1024
 """No marker and no lease is larger."""
 
 _WRITE_ID = re.compile(r"[0-9a-f]{32}")
+_NO_MARKER = "the marker of stored bytes cannot be read"
 _RETIRED_MAX = 100
 
 
@@ -104,18 +105,16 @@ class Marker:
         """
         try:
             found = json.loads(data)
-            write, size, digests, retired = (found[name] for name in ("write", "size", "digests", "retired"))
+            marker = cls(found["write"], found["size"], found["digests"], tuple(found["retired"]))
             is_sound = (
                 found["v"] == 1
-                and _WRITE_ID.fullmatch(write)
-                and type(size) is int
-                and 0 <= size <= MAX_OBJECT_SIZE
-                and all(isinstance(text, str) for item in digests.items() for text in item)
-                and isinstance(retired, list)
-                and all(_WRITE_ID.fullmatch(old) for old in retired)
+                and all(_WRITE_ID.fullmatch(write) for write in (marker.write, *marker.retired))
+                and type(marker.size) is int
+                and 0 <= marker.size <= MAX_OBJECT_SIZE
+                and all(isinstance(text, str) for item in marker.digests.items() for text in item)
             )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            is_sound = False
+            raise BlobDamagedError(_NO_MARKER) from None
         if not is_sound:
-            raise BlobDamagedError("the marker of stored bytes cannot be read")
-        return cls(write, size, digests, tuple(retired))
+            raise BlobDamagedError(_NO_MARKER)
+        return marker

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ class S3Writer:
             found = await self._patiently(lambda: self._bucket.size(self._layout.data(self._key, finished.write)))
             if found != size:
                 raise BlobDamagedError("the store has another number of bytes than were written")
-            await self._publish(finished, digests)
+            await _to_its_end(self._publish(finished, digests))
         except _OutcomeUnknownError:
             # The bytes may be committed: nothing is removed, and what is not committed is found by `list`.
             self._is_open = False
@@ -143,11 +143,6 @@ class S3Writer:
             with suppress(TintypeError):
                 await self.abort()
             raise
-        self._is_open = False
-        with suppress(TintypeError):  # it is committed: what stays is named in the marker, or lapses
-            if self._base is not None and self._base.write != finished.write:
-                await self._bucket.delete(self._layout.data(self._key, self._base.write))
-            await self._lease.release()
 
     async def abort(self) -> None:
         """Remove what was written. Safe to call twice, and after a failed commit."""
@@ -309,21 +304,24 @@ class S3Writer:
             if await self._is_published(finished.write):
                 await self._bucket.delete(name)
             raise
+        self._is_open = False
+        with suppress(TintypeError):  # it is committed: what stays is named in the marker, or lapses
+            if self._base is not None and self._base.write != finished.write:
+                await self._bucket.delete(self._layout.data(self._key, self._base.write))
+            await self._lease.release()
 
     async def _put_marker(self, name: str, marker: Marker) -> bool:
         """Whether it is there now. A lost answer says nothing of what was done, so the marker is looked at then."""
         try:
             if await self._bucket.put(name, marker.encode(), is_new=self._replaced is None):
                 return True
-        except BaseException as exc:
+        except StoreUnavailableError as exc:
             try:
                 is_there = await self._patiently(lambda: self._is_published(marker.write))
             except TintypeError:
                 raise _OutcomeUnknownError("the store broke off while the bytes were committed") from exc
-            if is_there and isinstance(exc, TintypeError):
+            if is_there:
                 return True
-            if is_there:  # cancelled
-                await self._bucket.delete(name)
             raise
         return await self._is_published(marker.write)
 
@@ -356,3 +354,14 @@ class S3Writer:
     def _require_open(self) -> None:
         if not self._is_open:
             raise StoreUnavailableError("the write has ended")
+
+
+async def _to_its_end(work: Coroutine[None, None, None]) -> None:
+    """Do ``work`` to its end even if the caller is cancelled meanwhile: its outcome is none or all."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        task.exception()
+        raise
