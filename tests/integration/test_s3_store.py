@@ -29,6 +29,7 @@ from tests.backends.faulty_proxy import (
     faulty_proxy,
 )
 from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
+from tests.backends.s3_backend import S3Backend, ceph_s3_backend, swift_s3_backend
 from tintype.adapters.s3.store import S3ImageStore
 from tintype.domain.errors import (
     BlobDamagedError,
@@ -433,3 +434,32 @@ async def test_names_of_others_in_the_bucket_are_left_alone(place: Place) -> Non
     assert await listed(place.store()) == []
     await store.delete(KEY)
     assert place.remains() == ["data/of-somebody-else"]
+
+
+# --- the whole server -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=SERVERS)
+def backend(request: pytest.FixtureRequest) -> S3Backend:
+    cluster = request.getfixturevalue(request.param)
+    return swift_s3_backend(cluster) if request.param == "swift" else ceph_s3_backend(cluster)
+
+
+async def test_a_server_that_was_killed_in_mid_write_is_gone_on_with(backend: S3Backend) -> None:
+    store = await backend.open()
+    writer = await store.open_write(KEY)
+    await writer.append(DATA[: 7 * MIB])
+    await backend.kill()
+    with pytest.raises(StoreUnavailableError):
+        await store.check()
+    await backend.start()
+    await writer.append(DATA[7 * MIB :])
+    await writer.commit(size=len(DATA), digests={})
+    assert b"".join([piece async for piece in store.read(KEY)]) == DATA
+    await backend.corrupt(KEY)
+    changed = b"".join([piece async for piece in store.read(KEY)])
+    assert len(changed) == len(DATA) and changed != DATA
+    await store.delete(KEY)
+    assert await backend.remains() == []
+    await store.aclose()
+    await backend.aclose()
