@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -62,18 +62,27 @@ def s3_of_ceph(cluster: Ceph) -> S3Server:
 @contextmanager
 def new_bucket(server: S3Server) -> Iterator[str]:
     """An empty bucket, which is removed with all that is in it."""
+    name = make_bucket(server)
+    yield name
+    remove_bucket(server, name)
+
+
+def make_bucket(server: S3Server) -> str:
+    """An empty bucket; its name."""
     name = f"test-{uuid.uuid4().hex[:16]}"
-    client = server.client()
-    try:
+    with closing(server.client()) as client:
         client.create_bucket(Bucket=name)
-        yield name
+    return name
+
+
+def remove_bucket(server: S3Server, name: str) -> None:
+    """Remove a bucket, and all that is in it."""
+    with closing(server.client()) as client:
         for found in remains(client, name):
             client.delete_object(Bucket=name, Key=found)
         for upload in client.list_multipart_uploads(Bucket=name).get("Uploads", []):
             client.abort_multipart_upload(Bucket=name, Key=upload["Key"], UploadId=upload["UploadId"])
         client.delete_bucket(Bucket=name)
-    finally:
-        client.close()
 
 
 def remains(client: Any, bucket: str) -> list[str]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.backends.ceph import Ceph
-from tests.backends.faulty_proxy import faulty_proxy
-from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
+from tests.backends.faulty_proxy import FaultyProxy
+from tests.backends.s3 import S3Server, make_bucket, remains, remove_bucket, s3_of_ceph, s3_of_swift
 from tests.backends.swift import SwiftCluster
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
@@ -38,9 +37,8 @@ class S3Backend:
         self._name = name
         self._server = server
         self._faults = faults
-        self._stack = ExitStack()
-        self._bucket = self._stack.enter_context(new_bucket(server))
-        self._proxy = self._stack.enter_context(faulty_proxy(*server.address))
+        self._bucket = make_bucket(server)
+        self._proxy = FaultyProxy(*server.address)
 
     @property
     def name(self) -> str:
@@ -125,13 +123,12 @@ class S3Backend:
 
     async def aclose(self) -> None:
         """Remove the bucket; the server is its fixture's."""
-        self._proxy.mend()
-        await asyncio.to_thread(self._stack.close)
+        await asyncio.to_thread(self._proxy.stop)
+        await asyncio.to_thread(remove_bucket, self._server, self._bucket)
 
     async def _open(self, **changes: Any) -> ImageStore:
-        settings = {"endpoint_url": self._proxy.url, "timeout_s": _DEADLINE_S} | changes
-        bucket = settings.pop("bucket", self._bucket)
-        return await open_store("main", self._server.settings(bucket, **settings))
+        told = {"endpoint_url": self._proxy.url, "timeout_s": _DEADLINE_S} | changes
+        return await open_store("main", self._server.settings(self._bucket, **told))
 
     async def _with_client(self, work: Callable[[Any], Any]) -> Any:
         client = self._server.client()

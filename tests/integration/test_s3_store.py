@@ -31,6 +31,7 @@ from tests.backends.faulty_proxy import (
 from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
 from tests.backends.s3_backend import S3Backend, ceph_s3_backend, swift_s3_backend
 from tintype.adapters.s3.store import S3ImageStore
+from tintype.adapters.s3.writer import S3Writer
 from tintype.domain.errors import (
     BlobDamagedError,
     BlobNotFoundError,
@@ -103,6 +104,19 @@ async def read(store: S3ImageStore, offset: int = 0) -> bytes:
     return b"".join([piece async for piece in store.read(KEY, offset=offset)])
 
 
+async def append_at_last(writer: S3Writer, data: bytes) -> list[str]:
+    """Append, and again if it was refused, as the store's decorators do; what was said."""
+    refused: list[str] = []
+    while len(refused) < 10:
+        try:
+            await writer.append(data)
+        except StoreUnavailableError as exc:
+            refused.append(str(exc))
+        else:
+            break
+    return refused
+
+
 async def put(store: S3ImageStore, data: bytes = DATA) -> None:
     writer = await store.open_write(KEY)
     for begin in range(0, len(data), MIB):
@@ -116,6 +130,10 @@ async def listed(store: S3ImageStore) -> list[tuple[int, bool, bool]]:
 
 def is_part(request: Request) -> bool:
     return request.method == "PUT" and "partNumber=" in request.target
+
+
+def is_beginning(request: Request) -> bool:
+    return request.method == "POST" and request.target.endswith("uploads")
 
 
 def is_marker(request: Request) -> bool:
@@ -199,6 +217,7 @@ async def test_of_a_killed_process_whole_parts_are_kept_and_its_lease_lapses(pla
         lambda: CutRequest(matches=is_part, after=MIB),
         lambda: CorruptRequest(matches=is_part, at=MIB),
         lambda: CutAnswer(matches=is_part),
+        lambda: CutAnswer(matches=is_beginning),
         lambda: Answer(matches=is_part, status=503, body=SLOW_DOWN),
     ],
 )
@@ -206,18 +225,13 @@ async def test_a_part_that_failed_is_sent_again_with_the_same_bytes(place: Place
     befallen = place.proxy.add(fault())
     store = place.store()
     writer = await store.open_write(KEY)
-    refused = []
+    refused: list[str] = []
     for begin in range(0, len(DATA), MIB):
-        while True:
-            try:
-                await writer.append(DATA[begin : begin + MIB])
-            except StoreUnavailableError as exc:
-                refused.append(exc)
-            else:
-                break
+        refused += await append_at_last(writer, DATA[begin : begin + MIB])
     await writer.commit(size=len(DATA), digests={})
     assert befallen.seen == 1
-    assert all("secret" not in str(exc) for exc in refused)
+    assert "secret" not in "".join(refused)
+    assert await listed(store) == [(len(DATA), True, False)]
     assert await read(store) == DATA
 
 
@@ -453,7 +467,7 @@ async def test_a_server_that_was_killed_in_mid_write_is_gone_on_with(backend: S3
     with pytest.raises(StoreUnavailableError):
         await store.check()
     await backend.start()
-    await writer.append(DATA[7 * MIB :])
+    await append_at_last(writer, DATA[7 * MIB :])
     await writer.commit(size=len(DATA), digests={})
     assert b"".join([piece async for piece in store.read(KEY)]) == DATA
     await backend.corrupt(KEY)

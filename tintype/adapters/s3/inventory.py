@@ -79,7 +79,13 @@ class Inventory:
         for write, item in found.data.items():
             if write not in named:
                 size, times = max(size, item.size), [*times, item.modified_at]
-        for upload in found.uploads:
+        for upload in list(found.uploads):
+            parsed = self._layout.parse("data", upload.name)
+            if parsed and parsed[1] in named:
+                # Begun a second time, as the answer to the first was lost, and committed since.
+                await self._bucket.abort(upload.name, upload.upload_id)
+                found.uploads.remove(upload)
+                continue
             parts = await self._bucket.parts(upload.name, upload.upload_id)
             size, times = max(size, sum(part.size for part in parts)), [*times, upload.begun_at]
         times += [item.modified_at for item in found.takeovers]

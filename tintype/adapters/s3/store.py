@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
@@ -193,12 +192,11 @@ class S3ImageStore:
             StoreUnavailableError: one of that failed; the message says how.
         """
         name = self._layout.area("probes", uuid.uuid4().hex)
-        async with asyncio.timeout(self._settings.timeout_s * 3):
-            try:
-                await self._bucket.put(name, name.encode())
-                found = await self._bucket.get_small(name)
-            finally:
-                await self._bucket.delete(name)
+        await self._bucket.put(name, name.encode())
+        try:
+            found = await self._bucket.get_small(name)
+        finally:
+            await self._bucket.delete(name)
         if found is None or found.data != name.encode():
             raise StoreUnavailableError(f"store {self._name!r} does not give back what was written to it")
 

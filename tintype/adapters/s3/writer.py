@@ -73,6 +73,8 @@ class S3Writer:
         self._offset = base.size if base is not None else 0
         self._buffer = bytearray(begin)
         self._upload_id: str | None = None
+        self._may_have_strays = False
+        """An upload may have been begun of which no answer came."""
         self._opening = asyncio.Lock()
         self._next_number = 1
         self._shift = 0
@@ -151,8 +153,12 @@ class S3Writer:
         self._is_open = False
         try:
             await self._drop_flying()
+            name = self._layout.data(self._key, self._write)
             if self._upload_id is not None:
-                await self._bucket.abort(self._layout.data(self._key, self._write), self._upload_id)
+                await self._bucket.abort(name, self._upload_id)
+            if self._may_have_strays:
+                for upload in await self._bucket.uploads(name):
+                    await self._bucket.abort(upload.name, upload.upload_id)
             for write in {self._write, *([self._base.write] if self._base else [])}:
                 await self._bucket.delete(self._layout.data(self._key, write))
         finally:
@@ -201,7 +207,9 @@ class S3Writer:
         async with self._opening:
             name = self._layout.data(self._key, self._write)
             if self._upload_id is None:
+                was_uncertain, self._may_have_strays = self._may_have_strays, True
                 self._upload_id = await self._bucket.create_upload(name)
+                self._may_have_strays = was_uncertain
             if self._copied is not None:
                 source = self._layout.data(self._key, self._copied.write)
                 copied = await self._bucket.copy_parts(name, self._upload_id, source, self._copied.size)
