@@ -31,7 +31,6 @@ from tests.backends.faulty_proxy import (
 from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
 from tests.backends.s3_backend import S3Backend, ceph_s3_backend, swift_s3_backend
 from tintype.adapters.s3.store import S3ImageStore
-from tintype.adapters.s3.writer import S3Writer
 from tintype.domain.errors import (
     BlobDamagedError,
     BlobNotFoundError,
@@ -42,7 +41,7 @@ from tintype.domain.errors import (
     StoreUnavailableError,
     UploadBusyError,
 )
-from tintype.ports.image_store import Grade
+from tintype.ports.image_store import BlobWriter, Grade
 
 KEY = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a01/9b2d1a44-8a3e-4cf4-9d0c-0d3c1f9f0b01/source"
 MIB = 1024 * 1024
@@ -104,7 +103,7 @@ async def read(store: S3ImageStore, offset: int = 0) -> bytes:
     return b"".join([piece async for piece in store.read(KEY, offset=offset)])
 
 
-async def append_at_last(writer: S3Writer, data: bytes) -> list[str]:
+async def append_at_last(writer: BlobWriter, data: bytes) -> list[str]:
     """Append, and again if it was refused, as the store's decorators do; what was said."""
     refused: list[str] = []
     while len(refused) < 10:

@@ -10,12 +10,17 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+from botocore.exceptions import ConnectionClosedError
+
 from tintype.adapters.s3.errors import FAILURES, is_missing, is_no_upload, is_refused_condition, translated
 from tintype.adapters.s3.layout import MAX_SMALL_OBJECT
 from tintype.adapters.s3.parts import PartBody, copied_ranges
 from tintype.domain.errors import BlobDamagedError, StoreUnavailableError
 
 R = TypeVar("R")
+
+_NOT_REPEATABLE = frozenset({"create_multipart_upload", "complete_multipart_upload"})
+"""Calls of which a second one does something else than the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +96,19 @@ class Bucket:
 
     def call(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """Call the API in this thread; raises what the library raises."""
-        answer: Mapping[str, Any] = getattr(self._client, operation)(Bucket=self._name, **parameters)
-        return answer
+
+        def work() -> Mapping[str, Any]:
+            if isinstance(body := parameters.get("Body"), PartBody):
+                body.seek(0)
+            answer: Mapping[str, Any] = getattr(self._client, operation)(Bucket=self._name, **parameters)
+            return answer
+
+        return work() if operation in _NOT_REPEATABLE else _repeated(work)
 
     async def put(self, name: str, data: bytes | bytearray, *, is_new: bool = False) -> bool:
         """Write an object at once; with ``is_new`` only where there is none: ``False`` if there is one."""
         conditions = {"IfNoneMatch": "*"} if is_new else {}
-        # For a file the library asks whether it may send it (Expect: 100-continue). Ceph's gateway spoils a connection on
-        # which it said no, as it does to a condition that does not hold: small bodies are sent without asking.
+        # Of a file the library asks first whether it may be sent (Expect: 100-continue): small bodies are sent at once.
         body = bytes(data) if len(data) <= MAX_SMALL_OBJECT else PartBody(data)
 
         def work() -> bool:
@@ -162,11 +172,11 @@ class Bucket:
 
     async def objects(self, begin: str) -> list[ListedObject]:
         """All whose names begin so."""
-        return await self.run(lambda: list(self._objects(begin)))
+        return await self.run(lambda: _repeated(lambda: list(self._objects(begin))))
 
     async def uploads(self, begin: str) -> list[PendingUpload]:
         """All multipart uploads of objects whose names begin so."""
-        return await self.run(lambda: list(self._uploads(begin)))
+        return await self.run(lambda: _repeated(lambda: list(self._uploads(begin))))
 
     async def create_upload(self, name: str) -> str:
         """Begin a multipart upload."""
@@ -224,13 +234,8 @@ class Bucket:
         """What of an upload the server has, in order; nothing, if there is no such upload."""
 
         def work() -> list[Part]:
-            pages = self._client.get_paginator("list_parts").paginate(Bucket=self._name, Key=name, UploadId=upload_id)
             try:
-                return [
-                    Part(int(part["PartNumber"]), str(part["ETag"]), int(part["Size"]))
-                    for page in pages
-                    for part in page.get("Parts", ())
-                ]
+                return _repeated(lambda: list(self._parts(name, upload_id)))
             except FAILURES as exc:
                 if is_no_upload(exc) or is_missing(exc):
                     return []
@@ -299,10 +304,27 @@ class Bucket:
             for item in page.get("Contents", ()):
                 yield ListedObject(str(item["Key"]), int(item["Size"]), _aware(item["LastModified"]))
 
+    def _parts(self, name: str, upload_id: str) -> Iterator[Part]:
+        pages = self._client.get_paginator("list_parts").paginate(Bucket=self._name, Key=name, UploadId=upload_id)
+        for page in pages:
+            for part in page.get("Parts", ()):
+                yield Part(int(part["PartNumber"]), str(part["ETag"]), int(part["Size"]))
+
     def _uploads(self, begin: str) -> Iterator[PendingUpload]:
         for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._name, Prefix=begin):
             for item in page.get("Uploads", ()):
                 yield PendingUpload(str(item["Key"]), str(item["UploadId"]), _aware(item["Initiated"]))
+
+
+def _repeated(work: Callable[[], R]) -> R:
+    """Do it again, once, where the connection was closed without an answer (RFC 9110, section 9.2.2).
+
+    Servers close connections that they kept open as they please; Ceph's gateway does after each refusal.
+    """
+    try:
+        return work()
+    except ConnectionClosedError:
+        return work()
 
 
 def date_of(answer: Mapping[str, Any]) -> datetime:

@@ -72,7 +72,8 @@ class Lease:
         if found is not None and found.is_live:
             raise self._busy()
         if found is None:
-            if not await self._bucket.put(self._name, self._content(), is_new=True):
+            # It may be our own that is there, if the answer to a first attempt was lost.
+            if not await self._bucket.put(self._name, self._content(), is_new=True) and not await self.is_held():
                 raise self._busy()
         else:
             await self._take_over(found)
