@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends.ceph import Ceph, ceph_cluster
 from tests.backends.keystone_barbican import Site, keystone_barbican
+from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
 
@@ -39,3 +41,17 @@ def key_manager() -> Iterator[Site]:
     """A Keystone and a Barbican; whoever stops one of them starts it again."""
     with keystone_barbican() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def swift() -> Iterator[SwiftCluster]:
+    """A Swift, which speaks S3 as well; whoever stops a server of it starts that again."""
+    with swift_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A Ceph; whoever freezes, fills or kills a part of it mends it again."""
+    with ceph_cluster() as cluster:
+        yield cluster

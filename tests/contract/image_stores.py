@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.s3 import S3Server, new_bucket, s3_of_ceph, s3_of_swift
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
+from tintype.adapters.s3.store import S3ImageStore
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
@@ -42,10 +44,34 @@ async def decorated_file(request: pytest.FixtureRequest, directory: Path) -> Asy
     await store.aclose()
 
 
+@asynccontextmanager
+async def s3_swift(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A bucket of Swift's s3api."""
+    async with _in_new_bucket(s3_of_swift(request.getfixturevalue("swift"))) as store:
+        yield store
+
+
+@asynccontextmanager
+async def s3_rgw(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A bucket of Ceph's object gateway."""
+    async with _in_new_bucket(s3_of_ceph(request.getfixturevalue("ceph"))) as store:
+        yield store
+
+
+@asynccontextmanager
+async def _in_new_bucket(server: S3Server) -> AsyncIterator[ImageStore]:
+    with new_bucket(server) as bucket:
+        store = S3ImageStore("main", server.settings(bucket))
+        yield store
+        await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("file-decorated", decorated_file, ()),
     ("memory", memory, ()),
+    ("s3-swift", s3_swift, (pytest.mark.swift,)),
+    ("s3-rgw", s3_rgw, (pytest.mark.ceph,)),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""
 

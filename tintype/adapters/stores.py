@@ -105,5 +105,11 @@ async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
             files = FileImageStore(name, settings.path)
             await files.prepare()
             return files
-        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
+        case S3StoreSettings():
+            try:
+                from tintype.adapters.s3.store import S3ImageStore
+            except ImportError as exc:
+                raise ConfigurationError(f"stores.{name}: {exc.name} is not installed: add the extra [s3]") from exc
+            return S3ImageStore(name, settings)
+        case SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
