@@ -77,5 +77,14 @@ async def open_store(name: str, settings: StoreSettings) -> ImageStore:
             files = FileImageStore(name, settings.path)
             await files.prepare()
             return files
-        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
+        case CinderStoreSettings():
+            try:
+                from tintype.adapters.cinder.opening import open_cinder
+            except ImportError as exc:
+                raise ConfigurationError(
+                    f"stores.{name}: a store in Cinder needs the extra tintype[cinder]: {exc.name} is missing"
+                ) from exc
+
+            return open_cinder(name, settings)
+        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
