@@ -77,5 +77,11 @@ async def open_store(name: str, settings: StoreSettings) -> ImageStore:
             files = FileImageStore(name, settings.path)
             await files.prepare()
             return files
-        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
+        case RbdStoreSettings():
+            from tintype.adapters.rbd.store import RbdImageStore
+
+            images = RbdImageStore(name, settings)
+            await images.prepare()
+            return images
+        case S3StoreSettings() | SwiftStoreSettings() | CinderStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
