@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends.ceph import Ceph, ceph_cluster
 from tests.backends.keystone_barbican import Site, keystone_barbican
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
@@ -39,3 +40,10 @@ def key_manager() -> Iterator[Site]:
     """A Keystone and a Barbican; whoever stops one of them starts it again."""
     with keystone_barbican() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def ceph() -> Iterator[Ceph]:
+    """A Ceph; whoever freezes, fills or kills a part of it mends it again."""
+    with ceph_cluster() as cluster:
+        yield cluster

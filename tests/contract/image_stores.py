@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.ceph import Ceph
+from tests.backends.rbd_store import emptied, rbd_settings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
+from tintype.adapters.rbd.store import RbdImageStore
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 
@@ -31,9 +34,20 @@ async def file(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator
     await store.aclose()
 
 
+@asynccontextmanager
+async def rbd(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A pool of a real Ceph."""
+    cluster: Ceph = request.getfixturevalue("ceph")
+    emptied(cluster)
+    store = RbdImageStore("main", rbd_settings(cluster))
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("memory", memory, ()),
+    ("rbd", rbd, (pytest.mark.ceph,)),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""
 

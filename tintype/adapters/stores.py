@@ -86,5 +86,11 @@ async def open_store(name: str, settings: StoreSettings) -> ImageStore:
                 ) from exc
 
             return open_cinder(name, settings)
-        case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings():
+        case RbdStoreSettings():
+            from tintype.adapters.rbd.store import RbdImageStore
+
+            images = RbdImageStore(name, settings)
+            await images.prepare()
+            return images
+        case S3StoreSettings() | SwiftStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
