@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.backends.ceph import Ceph
+from tests.backends.cinder import Cinder
 from tests.backends.rbd_store import emptied, rbd_settings
+from tintype.adapters.cinder.opening import open_cinder
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.rbd.store import RbdImageStore
@@ -44,10 +46,21 @@ async def rbd(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[
     await store.aclose()
 
 
+@asynccontextmanager
+async def cinder(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """Volumes of a real Cinder, in a real Ceph."""
+    service: Cinder = request.getfixturevalue("cinder")
+    service.empty()
+    store = open_cinder("main", service.settings())
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("memory", memory, ()),
     ("rbd", rbd, (pytest.mark.ceph,)),
+    ("cinder", cinder, (pytest.mark.cinder,)),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""
 
