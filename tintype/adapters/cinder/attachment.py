@@ -157,7 +157,7 @@ class Attachments:
     async def _attach_once(self, volume_id: str, held: Held) -> Attachment:
         mode = "rw" if held.is_writer else "ro"
         connector = {**await self.properties(), "mode": mode}
-        wanted = {"volume_uuid": volume_id, "connector": connector, "mode": mode, "instance_uuid": None}
+        wanted = {"volume_uuid": volume_id, "connector": connector, "mode": mode}
         answer = (await self._volumes.call("POST", "/attachments", {"attachment": wanted})).get("attachment")
         if not isinstance(answer, Mapping) or not isinstance(answer.get("connection_info"), Mapping):
             raise StoreUnavailableError(f"store {self._volumes.name!r}: Cinder's attachment is not understood")

@@ -95,12 +95,13 @@ class CinderClient:
 
     def _refusal(self, error: keystone_errors.HttpError) -> TintypeError:
         status = error.http_status or 0
-        said = f"store {self._name!r}: Cinder answered {status}: {_printable(error.message)}"
+        reason = _reason(error)
+        said = f"store {self._name!r}: Cinder answered {status}: {_printable(reason)}"
         match status:
             case 401 | 403:
                 return StoreAccessDeniedError(said)
             case 404:
-                is_type = "volume type" in str(error.message).lower()
+                is_type = "volume type" in reason.lower()
                 return StoreMissingError(said) if is_type else BlobNotFoundError(said)
             case 400 | 409:
                 return StateConflictError(said)
@@ -166,6 +167,18 @@ def _authorities(name: str, ca_file: Path | None) -> str | bool:
     except OSError as exc:
         raise ConfigurationError(f"stores.{name}.ca_file: {ca_file} is not a file of authorities in PEM") from exc
     return str(ca_file)
+
+
+def _reason(error: keystone_errors.HttpError) -> str:
+    """Cinder's own sentence, ``{"badRequest": {"message": …}}``, which keystoneauth does not know."""
+    try:
+        found = error.response.json() if error.response is not None else {}
+    except (ValueError, RecursionError):
+        found = {}
+    for part in found.values() if isinstance(found, Mapping) else ():
+        if isinstance(part, Mapping) and isinstance(part.get("message"), str):
+            return str(part["message"])
+    return str(error.message)
 
 
 def _printable(said: object) -> str:
