@@ -281,6 +281,8 @@ backend_stats_polling_interval = 3
 scheduler_driver_init_wait_time = 1
 rpc_response_timeout = 60
 quota_volumes = 100
+# A volume takes 1 GiB of what the scheduler believes to be free, and the Ceph of the tests has few.
+scheduler_default_filters = AvailabilityZoneFilter,CapabilitiesFilter
 [database]
 connection = sqlite:///{directory}/cinder.db
 [oslo_concurrency]

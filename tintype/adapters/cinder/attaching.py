@@ -5,15 +5,16 @@ What it connects is a path (iSCSI, Fibre Channel, NVMe-oF, NFS, local), or a fil
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import sys
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from tintype.domain.errors import ConfigurationError, StoreAccessDeniedError, StoreUnavailableError
+from tintype.domain.errors import ConfigurationError, StoreAccessDeniedError, StoreMissingError, StoreUnavailableError
 
 SCAN_ATTEMPTS = 5
 MAX_KEYRING_BYTES = 64 * 1024
@@ -159,7 +160,13 @@ class BrickAttaching:
         return dict(found)
 
     def connect(self, connection: Mapping[str, Any]) -> tuple[Device, object]:
-        """Connect through the connector of that kind of storage."""
+        """Connect through the connector of that kind of storage.
+
+        Raises:
+            StoreMissingError: the volume is encrypted, and what is written here would not be.
+        """
+        if connection.get("encrypted"):
+            raise StoreMissingError("the volume type encrypts its volumes, which a store cannot write: choose another")
         properties = self._with_ceph_options(connection)
         information = self._factory(connection).connect_volume(properties)
         path = information["path"]
@@ -209,8 +216,9 @@ class BrickAttaching:
 
 def _set_up(lock_path: Path | None) -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # eventlet's, which os-brick's libraries import and do not need
+        with _without_eventlet():
+            backend = importlib.import_module("oslo_service.backend")
+            backend.init_backend(backend.BackendType.THREADING)
             os_brick = importlib.import_module("os_brick")
             privileged = importlib.import_module("os_brick.privileged")
             connector = importlib.import_module("os_brick.initiator.connector")
@@ -225,6 +233,19 @@ def _set_up(lock_path: Path | None) -> Any:
         privileged.default.set_client_mode(False)
         privileged.brick_privsep_hide_output.set_client_mode(False)
     return connector
+
+
+@contextlib.contextmanager
+def _without_eventlet() -> Iterator[None]:
+    """os-brick's libraries import it where it is installed, and do without it elsewhere: it hooks into every fork."""
+    is_there = "eventlet" in sys.modules
+    if not is_there:
+        sys.modules["eventlet"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if not is_there:
+            del sys.modules["eventlet"]
 
 
 def _own_lock_path() -> Path:

@@ -22,6 +22,7 @@ from tintype.domain.errors import (
     StoreBusyError,
     StoreDeviceError,
     StoreFullError,
+    StoreMissingError,
     StoreQuotaExceededError,
     StoreTimeoutError,
     StoreUnavailableError,
@@ -30,7 +31,7 @@ from tintype.domain.errors import (
 
 R = TypeVar("R")
 
-_HOPELESS = (BlobNotFoundError, StoreAccessDeniedError)
+_HOPELESS = (BlobNotFoundError, StoreAccessDeniedError, StoreMissingError)
 
 
 @dataclass(slots=True)
