@@ -275,7 +275,8 @@ osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
 enabled_backends = rbd
 default_volume_type = __DEFAULT__
-service_down_time = 30
+# Outside its own launcher no service tells that it lives.
+service_down_time = 86400
 periodic_interval = 2
 backend_stats_polling_interval = 3
 scheduler_driver_init_wait_time = 1
