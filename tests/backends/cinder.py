@@ -230,11 +230,12 @@ def _install(home: Path) -> None:
     conf.write_text(_CONF.format(directory=home, venv=home / "venv", port=1, ceph="/nonexistent"))
     (home / "cinder.db").unlink(missing_ok=True)
     quiet = ("--quiet", "--disable-pip-version-check")
-    for argv in (
+    commands: tuple[list[str | Path], ...] = (
         [sys.executable, "-m", "venv", home / "venv"],
         [python, "-m", "pip", "install", *quiet, *PACKAGES],
         [python, *_PROGRAM, conf, "--make-database"],
-    ):
+    )
+    for argv in commands:
         done = subprocess.run(argv, capture_output=True, text=True, cwd=home, env=_environment())
         if done.returncode != 0:
             pytest.fail(

@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests.backends.ceph import Ceph
 from tests.backends.cinder import SINGLE, Cinder
+from tests.backends.cinder_store import CinderBackend
 from tintype.adapters.cinder.attaching import Device, PathDevice
 from tintype.adapters.cinder.client import CinderClient
 from tintype.adapters.cinder.opening import open_cinder
@@ -27,6 +29,7 @@ from tintype.domain.errors import (
     StoreFullError,
     StoreMissingError,
     StoreQuotaExceededError,
+    StoreTimeoutError,
     StoreUnavailableError,
     UploadBusyError,
 )
@@ -126,9 +129,7 @@ async def test_an_attaching_that_fails_is_tried_again_and_leaves_nothing(
     assert empty.volumes() == []
 
 
-async def test_an_attaching_that_never_works_ends_and_leaves_no_volume(
-    empty: Cinder, attaching: FileAttaching
-) -> None:
+async def test_an_attaching_that_never_works_ends_and_leaves_no_volume(empty: Cinder, attaching: FileAttaching) -> None:
     attaching.failures = [OSError(5, "no path to the storage")] * 1000
     store = CinderImageStore(
         "main", CinderClient("main", empty.settings()), attaching, volume_type=SINGLE, timeout_s=20, wait_s=2
@@ -189,6 +190,39 @@ async def test_a_type_that_is_missing_is_named_so(empty: Cinder) -> None:
         await store.open_write(KEY)
     assert "bad" in [finding.grade for finding in await store.examine()]
     await store.aclose()
+
+
+async def test_a_cinder_that_is_killed_and_back_has_lost_nothing_that_was_committed(cinder: Cinder, ceph: Ceph) -> None:
+    backend = CinderBackend(cinder, ceph)
+    store = await backend.open()
+    await put(store, b"committed")
+    writer = await store.open_write(KEY.replace("source", "output"))
+    await writer.append(b"half")
+    await backend.kill()
+    with pytest.raises(StoreUnavailableError):
+        await writer.commit(size=4, digests={})
+    with pytest.raises(StoreUnavailableError):
+        await store.check()
+    await backend.start()
+    assert await read(store) == b"committed"
+    while [stored async for stored in store.list() if stored.is_leased]:
+        pass
+    for stored in [stored async for stored in store.list()]:
+        assert stored.is_committed == (stored.key == KEY)
+        await store.delete(stored.key)
+    assert await backend.remains() == []
+    await backend.aclose()
+
+
+async def test_a_cinder_that_hangs_is_given_up_at_the_deadline(cinder: Cinder, ceph: Ceph) -> None:
+    backend = CinderBackend(cinder, ceph)
+    store = await backend.open()
+    await backend.freeze()
+    with pytest.raises(StoreTimeoutError):
+        await store.check()
+    await backend.thaw()
+    await store.check()
+    await backend.aclose()
 
 
 _WRITER = """

@@ -11,7 +11,7 @@ KEY = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a01/9b2d1a44-8a3e-4cf4-9d0c-0d3c1f9f0b01
 MINE, OTHER = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0c01", "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0c02"
 
 
-def described(number: int = 1, **metadata: str) -> dict[str, object]:
+def described(number: int = 1, /, **metadata: str) -> dict[str, object]:
     return {
         "id": f"6f1c1a44-8a3e-4cf4-9d0c-00000000000{number}",
         "status": "available",
@@ -21,7 +21,7 @@ def described(number: int = 1, **metadata: str) -> dict[str, object]:
     }
 
 
-def parsed(number: int = 1, **metadata: str) -> Volume:
+def parsed(number: int = 1, /, **metadata: str) -> Volume:
     volume = parse_volume(described(number, **metadata), "main")
     assert volume is not None
     return volume
