@@ -25,6 +25,7 @@ from tintype.adapters.cinder.client import CinderClient
 from tintype.adapters.cinder.opening import open_cinder
 from tintype.adapters.cinder.records import GIB
 from tintype.adapters.cinder.store import CinderImageStore
+from tintype.adapters.cinder.writer import CinderWriter
 from tintype.domain.errors import (
     StoreFullError,
     StoreMissingError,
@@ -140,6 +141,21 @@ async def test_an_attaching_that_never_works_ends_and_leaves_no_volume(empty: Ci
     assert attachments(empty) == []
     assert empty.volumes() == []
     await store.aclose()
+
+
+async def test_a_block_device_that_is_too_small_is_extended_while_it_is_detached(
+    on_files: ImageStore, attaching: FileAttaching, empty: Cinder
+) -> None:
+    writer = await on_files.open_write(KEY)
+    assert isinstance(writer, CinderWriter)
+    await writer.append(b"begin")
+    writer._offset = GIB - 2  # as if so much had been appended
+    await writer.append(b"four")
+    assert [volume["size"] for volume in empty.volumes()] == [2]
+    assert len(attaching.connected) == len(attachments(empty)) == 1
+    await writer.commit(size=GIB + 2, digests={})
+    assert b"".join([piece async for piece in on_files.read(KEY, offset=GIB - 2)]) == b"four"
+    assert b"".join([piece async for piece in on_files.read(KEY, length=5)]) == b"begin"
 
 
 async def test_a_volume_that_is_too_small_is_extended_while_it_is_attached(empty: Cinder) -> None:

@@ -28,6 +28,11 @@ class Device(Protocol):
         """Whether what was never written is read as zeros."""
         ...
 
+    @property
+    def sees_extension(self) -> bool:
+        """Whether it has the new size by itself once Cinder has extended the volume."""
+        ...
+
     def size(self) -> int:
         """How many bytes there are now."""
         ...
@@ -65,6 +70,7 @@ class PathDevice:
     """A block device or a file."""
 
     is_zeroed = False
+    sees_extension = False
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -105,6 +111,7 @@ class FileObjectDevice:
     """What os-brick hands out for Ceph RBD: a file object over librbd, without a kernel device."""
 
     is_zeroed = True
+    sees_extension = True
 
     def __init__(self, file: Any) -> None:
         self._file = file

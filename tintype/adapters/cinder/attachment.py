@@ -51,6 +51,11 @@ class Attachment:
         """Whether what was never written is read as zeros."""
         return self.connected[0].is_zeroed
 
+    @property
+    def sees_extension(self) -> bool:
+        """Whether the volume can be extended while it is attached."""
+        return self.connected[0].sees_extension
+
     async def use(self, work: Callable[[Device], R], *, is_read: bool = False) -> R:
         """Do ``work`` with the device.
 

@@ -165,10 +165,12 @@ class CinderWriter:
 
     async def _grow(self, size: int) -> None:
         """By an eighth, so that a large image needs few extensions; where the driver must, while it is detached."""
-        self._require_attached()
+        attachment = self._require_attached()
         wanted = max(gib_for(size), self._room // GIB * 9 // 8, self._room // GIB + 1)
         now = await self._volumes.get(self._volume.id)
         try:
+            if not attachment.sees_extension:
+                raise StateConflictError("a block device has its new size when it is attached again")
             await self._volumes.extend(now, wanted)
         except StateConflictError:
             await self._require_attached().use(lambda device: device.flush())
