@@ -10,6 +10,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 from tests.backends.ceph import Ceph, ceph_cluster
+from tests.backends.cinder import Cinder, cinder_service
 from tests.backends.keystone_barbican import Site, keystone_barbican
 from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
@@ -55,3 +56,10 @@ def ceph() -> Iterator[Ceph]:
     """A Ceph; whoever freezes, fills or kills a part of it mends it again."""
     with ceph_cluster() as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def cinder(ceph: Ceph) -> Iterator[Cinder]:
+    """A Cinder whose volumes are in that Ceph; whoever stops it starts it again."""
+    with cinder_service(ceph) as service:
+        yield service

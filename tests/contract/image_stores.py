@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.ceph import Ceph
+from tests.backends.cinder import Cinder
+from tests.backends.rbd_store import emptied, rbd_settings
 from tests.backends.s3 import S3Server, new_bucket, s3_of_ceph, s3_of_swift
+from tintype.adapters.cinder.opening import open_cinder
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
+from tintype.adapters.rbd.store import RbdImageStore
 from tintype.adapters.s3.store import S3ImageStore
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
@@ -66,12 +71,35 @@ async def _in_new_bucket(server: S3Server) -> AsyncIterator[ImageStore]:
         await store.aclose()
 
 
+@asynccontextmanager
+async def rbd(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A pool of a real Ceph."""
+    cluster: Ceph = request.getfixturevalue("ceph")
+    emptied(cluster)
+    store = RbdImageStore("main", rbd_settings(cluster))
+    await store.prepare()
+    yield store
+    await store.aclose()
+
+
+@asynccontextmanager
+async def cinder(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """Volumes of a real Cinder, in a real Ceph."""
+    service: Cinder = request.getfixturevalue("cinder")
+    service.empty()
+    store = open_cinder("main", service.settings())
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("file-decorated", decorated_file, ()),
     ("memory", memory, ()),
     ("s3-swift", s3_swift, (pytest.mark.swift,)),
     ("s3-rgw", s3_rgw, (pytest.mark.ceph,)),
+    ("rbd", rbd, (pytest.mark.ceph,)),
+    ("cinder", cinder, (pytest.mark.cinder,)),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""
 

@@ -111,5 +111,20 @@ async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
             except ImportError as exc:
                 raise ConfigurationError(f"stores.{name}: {exc.name} is not installed: add the extra [s3]") from exc
             return S3ImageStore(name, settings)
-        case SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
+        case CinderStoreSettings():
+            try:
+                from tintype.adapters.cinder.opening import open_cinder
+            except ImportError as exc:
+                raise ConfigurationError(
+                    f"stores.{name}: a store in Cinder needs the extra tintype[cinder]: {exc.name} is missing"
+                ) from exc
+
+            return open_cinder(name, settings)
+        case RbdStoreSettings():
+            from tintype.adapters.rbd.store import RbdImageStore
+
+            images = RbdImageStore(name, settings)
+            await images.prepare()
+            return images
+        case SwiftStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")

@@ -27,13 +27,13 @@ from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 
 from services.signer.barbican_settings import BarbicanSection
-from services.signer.keys.bounded_http import bounded_session
 from services.signer.keys.directory import MAX_CERTIFICATE_BYTES
 from tintype.domain.errors import (
     CertificateNotFoundError,
     ConfigurationError,
     KeyManagerUnavailableError,
 )
+from tintype.runtime.bounded_http import bounded_session
 from tintype.trust.private_files import read_secret
 
 log = structlog.get_logger(__name__)

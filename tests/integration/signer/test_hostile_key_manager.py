@@ -13,9 +13,9 @@ import pytest
 
 from services.signer.barbican_settings import BarbicanSection
 from services.signer.keys.barbican import BarbicanCertificates
-from services.signer.keys.bounded_http import MAX_ANSWER_BYTES
 from tests.contract.certificate_sources import UNKNOWN_ID
 from tintype.domain.errors import ConfigurationError, KeyManagerUnavailableError
+from tintype.runtime.bounded_http import MAX_ANSWER_BYTES
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
