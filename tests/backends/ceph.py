@@ -177,6 +177,10 @@ class Ceph:
         self.start_manager()
         self.commands([{"prefix": "osd pool set-quota", "pool": pool, "field": "max_bytes", "val": str(max_bytes)}])
 
+    def await_flag(self, pool: str, flag: str, is_set: bool) -> None:
+        """Wait until the map says so."""
+        self._await(f"flag {flag}", lambda: self.has_flag(pool, flag) == is_set)
+
     def has_flag(self, pool: str, flag: str) -> bool:
         """Whether the map of the OSDs says that of a pool (``full``, ``full_quota``)."""
         pools = json.loads(self._ask({"prefix": "osd dump"}))["pools"]
