@@ -129,10 +129,18 @@ class Ceph:
     def run_with_bindings(self, program: str, *arguments: str) -> list[str]:
         """Run a Python program that may import ``rados`` and ``rbd``; it gets the configuration, the administrator's
         keyring and ``arguments``, and prints a JSON list."""
-        argv: list[str | Path] = [SYSTEM_PYTHON, "-I", "-c", program, self.conf, self.keyring("admin"), *arguments]
+        argv: list[str | Path] = [
+            SYSTEM_PYTHON,
+            "-I",
+            "-c",
+            program + _END,
+            self.conf,
+            self.keyring("admin"),
+            *arguments,
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0:
-            pytest.fail(f"Ceph refused:\n{done.stderr[-2000:]}\n{self._logs()}")
+            pytest.fail(f"Ceph refused ({done.returncode}):\n{done.stderr[-2000:]}\n{self._logs()}")
         answers: list[str] = json.loads(done.stdout)
         return answers
 
@@ -360,6 +368,13 @@ def command(fields):
     if code:
         sys.exit("%s: %s %s" % (fields, code, said))
     return output.decode()
+"""
+
+# Threads of librados that are still at it when the interpreter winds down may crash it.
+_END = """
+import os
+sys.stdout.flush()
+os._exit(0)
 """
 
 _COMMANDS = f"""{_CONNECT}
