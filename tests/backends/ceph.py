@@ -129,10 +129,18 @@ class Ceph:
     def run_with_bindings(self, program: str, *arguments: str) -> list[str]:
         """Run a Python program that may import ``rados`` and ``rbd``; it gets the configuration, the administrator's
         keyring and ``arguments``, and prints a JSON list."""
-        argv: list[str | Path] = [SYSTEM_PYTHON, "-I", "-c", program, self.conf, self.keyring("admin"), *arguments]
+        argv: list[str | Path] = [
+            SYSTEM_PYTHON,
+            "-I",
+            "-c",
+            program + _END,
+            self.conf,
+            self.keyring("admin"),
+            *arguments,
+        ]
         done = subprocess.run(argv, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
         if done.returncode != 0:
-            pytest.fail(f"Ceph refused:\n{done.stderr[-2000:]}\n{self._logs()}")
+            pytest.fail(f"Ceph refused ({done.returncode}):\n{done.stderr[-2000:]}\n{self._logs()}")
         answers: list[str] = json.loads(done.stdout)
         return answers
 
@@ -176,6 +184,10 @@ class Ceph:
         """Let a pool hold no more (0: no limit); the manager, which this starts, has to see that it is too much."""
         self.start_manager()
         self.commands([{"prefix": "osd pool set-quota", "pool": pool, "field": "max_bytes", "val": str(max_bytes)}])
+
+    def await_flag(self, pool: str, flag: str, is_set: bool) -> None:
+        """Wait until the map says so."""
+        self._await(f"flag {flag}", lambda: self.has_flag(pool, flag) == is_set)
 
     def has_flag(self, pool: str, flag: str) -> bool:
         """Whether the map of the OSDs says that of a pool (``full``, ``full_quota``)."""
@@ -356,6 +368,13 @@ def command(fields):
     if code:
         sys.exit("%s: %s %s" % (fields, code, said))
     return output.decode()
+"""
+
+# Threads of librados that are still at it when the interpreter winds down may crash it.
+_END = """
+import os
+sys.stdout.flush()
+os._exit(0)
 """
 
 _COMMANDS = f"""{_CONNECT}

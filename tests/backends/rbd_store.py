@@ -13,7 +13,7 @@ from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 
-TIMEOUT_S = 3.0
+TIMEOUT_S = 2.0
 
 
 def rbd_settings(cluster: Ceph, **fields: Any) -> RbdStoreSettings:

@@ -164,6 +164,7 @@ class _Connection:
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[tuple[frames.Message, bytes]]] = {}
         self._sending = asyncio.Lock()
+        self._is_killed = False
         self._receiving = asyncio.create_task(self._receive())
 
     @classmethod
@@ -194,7 +195,7 @@ class _Connection:
 
     @property
     def is_alive(self) -> bool:
-        return not self._receiving.done() and self._process.returncode is None
+        return not (self._is_killed or self._receiving.done()) and self._process.returncode is None
 
     async def ask(self, message: frames.Message, payload: bytes | memoryview) -> tuple[frames.Message, bytes]:
         if self._receiving.done():
@@ -213,6 +214,7 @@ class _Connection:
             self._waiting.pop(number, None)
 
     def kill(self) -> None:
+        self._is_killed = True
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 

@@ -32,6 +32,7 @@ class Pool:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.io = cluster.io
+        self.freeing = cluster.freeing
         self.rbd = rbd.RBD()
 
     def names(self) -> list[str]:
@@ -41,7 +42,7 @@ class Pool:
     @contextlib.contextmanager
     def opened(self, name: str | None = None, *, image_id: str | None = None, read_only: bool = False) -> Iterator[Any]:
         """An image, by name or id, until the end of the block."""
-        image = rbd.Image(self.io, name, image_id=image_id, read_only=read_only)
+        image = rbd.Image(self.freeing, name, image_id=image_id, read_only=read_only)
         try:
             yield image
         finally:
@@ -89,7 +90,7 @@ class Pool:
         with contextlib.suppress(rbd.ImageNotFound):
             old = self.id_of(name)
             if old is not None:
-                self.rbd.trash_move(self.io, name, 0)
+                self.rbd.trash_move(self.freeing, name, 0)
             self.rbd.rename(self.io, name + REPLACING, name)
             if old is not None:
                 self.purge(old)
@@ -98,7 +99,7 @@ class Pool:
         """Committed bytes, to read. The image is watched, so that it is not removed as long as it is open."""
         for candidate in (name, name + REPLACING, name):  # the last: it may have been renamed in between
             with contextlib.suppress(rbd.ImageNotFound):
-                image = rbd.Image(self.io, candidate, snapshot=SNAPSHOT)
+                image = rbd.Image(self.freeing, candidate, snapshot=SNAPSHOT)
                 if image.is_protected_snap(SNAPSHOT):
                     return image
                 image.close()
@@ -115,9 +116,9 @@ class Pool:
         with self.opened(name, read_only=True) as image:
             image_id = str(image.id())
         try:
-            self.rbd.trash_move(self.io, name, 0)
+            self.rbd.trash_move(self.freeing, name, 0)
         except rbd.ImageBusy:  # a writer has its lock
-            self.rbd.rename(self.io, name, f"{DELETED}{uuid.uuid4().hex}")
+            self.rbd.rename(self.freeing, name, f"{DELETED}{uuid.uuid4().hex}")
             return
         self.purge(image_id)
 
@@ -131,7 +132,7 @@ class Pool:
                     if image.is_protected_snap(snapshot["name"]):
                         image.unprotect_snap(snapshot["name"])
                     image.remove_snap(snapshot["name"])
-            self.rbd.trash_remove(self.io, image_id, True)
+            self.rbd.trash_remove(self.freeing, image_id, True)
         except (rbd.ImageBusy, rbd.ImageHasSnapshots, rbd.ReadOnlyImage):
             return False
         except rbd.ImageNotFound:  # somebody else did it
@@ -147,7 +148,7 @@ class Pool:
         for name in self.names():
             if name.startswith(DELETED):
                 with contextlib.suppress(rbd.ImageBusy, rbd.ImageNotFound):
-                    self.rbd.trash_move(self.io, name, 0)
+                    self.rbd.trash_move(self.freeing, name, 0)
         return sum(not self.purge(image_id) for image_id in self.waiting())
 
     def _is_watched(self, name: str) -> bool:
