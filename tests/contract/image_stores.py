@@ -12,6 +12,7 @@ from tests.backends.ceph import Ceph
 from tests.backends.cinder import Cinder
 from tests.backends.rbd_store import emptied, rbd_settings
 from tests.backends.s3 import S3Server, new_bucket, s3_of_ceph, s3_of_swift
+from tests.backends.swift_store import swift_settings
 from tintype.adapters.cinder.opening import open_cinder
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
@@ -19,6 +20,7 @@ from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.rbd.store import RbdImageStore
 from tintype.adapters.s3.store import S3ImageStore
 from tintype.adapters.stores import open_store
+from tintype.adapters.swift.store import SwiftImageStore
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 
@@ -92,11 +94,21 @@ async def cinder(request: pytest.FixtureRequest, directory: Path) -> AsyncIterat
     await store.aclose()
 
 
+@asynccontextmanager
+async def swift(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """Two containers of Swift."""
+    store = SwiftImageStore("main", swift_settings(request.getfixturevalue("swift"), directory))
+    await store.prepare()
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("file-decorated", decorated_file, ()),
     ("memory", memory, ()),
     ("s3-swift", s3_swift, (pytest.mark.swift,)),
+    ("swift", swift, (pytest.mark.swift,)),
     ("s3-rgw", s3_rgw, (pytest.mark.ceph,)),
     ("rbd", rbd, (pytest.mark.ceph,)),
     ("cinder", cinder, (pytest.mark.cinder,)),

@@ -127,4 +127,14 @@ async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
             await images.prepare()
             return images
         case SwiftStoreSettings():
-            raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
+            try:
+                from tintype.adapters.swift.store import SwiftImageStore
+            except ImportError as exc:
+                raise ConfigurationError(f"stores.{name}: {exc.name} is not installed: add the extra [swift]") from exc
+            objects = SwiftImageStore(name, settings)
+            try:
+                await objects.prepare()
+            except BaseException:
+                await objects.aclose()
+                raise
+            return objects

@@ -1,0 +1,89 @@
+"""Who may write under a key: an object that expires by itself (``X-Delete-After``) unless its holder says otherwise.
+
+It is made with ``If-None-Match: *``, for which Swift takes an expired object to be absent, also before its expirer has
+removed it. Two writers that begin in the same instant may both be told yes, as each server looks before it writes;
+hence each looks again who holds it, before and after its commit.
+
+A lease keeps writers from useless work. That no bytes of two of them are mixed does not hang on it: each writes
+segments of its own, and the manifest is put in one request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from tintype.adapters.swift import layout
+from tintype.adapters.swift.account import Account
+from tintype.domain.blob_keys import BlobKey
+from tintype.domain.errors import TintypeError, UploadBusyError
+
+_RENEWALS = 3
+"""So often a lease is renewed in the time in which it would lapse."""
+
+
+class Lease:
+    """One writer's claim to ``key``."""
+
+    def __init__(self, account: Account, container: str, key: BlobKey, lease_s: int) -> None:
+        self._account = account
+        self._path = f"/{container}/{layout.lease_name(key)}"
+        self._key = key
+        self._holder = layout.new_write_id().encode()
+        self._lease_s = lease_s
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is being renewed."""
+        return self._renewing is not None and not self._renewing.done()
+
+    async def acquire(self) -> None:
+        """Claim the key, and go on claiming it.
+
+        Raises:
+            UploadBusyError: another has it.
+            StoreUnavailableError: the store failed.
+        """
+        headers = {"If-None-Match": "*", "X-Delete-After": str(self._lease_s), "Content-Type": "text/plain"}
+        await self._account.call("PUT", self._path, headers=headers, body=(self._holder,), expect=(409, 412))
+        # Also after a refusal: the answer to an attempt before, which made it, may have been lost.
+        if not await self.is_held():
+            raise UploadBusyError(f"another writer is at the bytes of image {self._key.image_id}")
+        self._renewing = asyncio.create_task(self._renew(), name=f"lease {self._key}")
+
+    async def is_held(self) -> bool:
+        """Whether it is still ours: a sweep removes it, and who found it expired takes it over."""
+        found = await self._account.call("GET", self._path, headers={"X-Newest": "true"}, expect=(404,))
+        return found.status == 200 and found.body == self._holder
+
+    async def release(self) -> None:
+        """Give the claim up; another's is left alone."""
+        await self.abandon()
+        if await self.is_held():
+            await self._account.call("DELETE", self._path, expect=(404, 409))
+
+    async def abandon(self) -> None:
+        """Claim the key no longer: the claim lapses by itself."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.wait([self._renewing])
+            self._renewing = None
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / _RENEWALS)
+            # A failure is for the writer's own calls to meet: the next turn tries again.
+            with suppress(TintypeError):
+                if not await self.is_held():
+                    return
+                # The holder is in the body, which a POST leaves as it is.
+                await self._account.call(
+                    "POST", self._path, headers={"X-Delete-After": str(self._lease_s)}, expect=(404, 409)
+                )
+
+
+async def is_leased(account: Account, container: str, key: BlobKey) -> bool:
+    """Whether a writer that lives has the key."""
+    path = f"/{container}/{layout.lease_name(key)}"
+    return (await account.call("HEAD", path, headers={"X-Newest": "true"}, expect=(404,))).status != 404
