@@ -229,7 +229,8 @@ class SwiftCluster:
             command += ["-m", "64", "-u", "nobody"]  # the user counts only where it is started by root
         else:
             program = self._venv / "bin" / f"swift-{name}-server"
-            command = [self._python, "-W", "ignore", program, self._directory / f"{name}.conf", "-v"]
+            told: list[str | Path] = [self._directory / "swift.conf", program, self._directory / f"{name}.conf", "-v"]
+            command = [self._python, "-W", "ignore", "-c", _LAUNCHER, *told]
         with (self._directory / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 command,
@@ -339,6 +340,15 @@ def _run(command: Sequence[str | Path], failure: str) -> None:
     if done.returncode != 0:
         pytest.fail(f"{failure}:\n{(done.stdout + done.stderr)[-2000:]}")
 
+
+# Swift reads its limits when it is imported, from /etc/swift/swift.conf whatever swift_dir says.
+_LAUNCHER = """
+import runpy, sys
+from swift.common import utils
+utils.SWIFT_CONF_FILE = sys.argv[1]
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 _SWIFT = """
 [swift-hash]

@@ -21,6 +21,10 @@ _META = "X-Object-Meta-Tintype-"
 _SEGMENTS_MAX = 10**8
 
 
+class SegmentGoneError(StoreUnavailableError):
+    """A segment was removed before its manifest was put, which therefore was not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """What is in one object, as Swift told when it was put: its size in bytes and its MD5."""
@@ -56,7 +60,7 @@ class Manifest:
                 _number(headers[f"{_META}Segments"]),
                 _number(headers["Content-Length"]),
                 modified_at,
-                (now - modified_at).total_seconds(),
+                max(0.0, (now - modified_at).total_seconds()),  # the header rounds up
                 tuple(name for name in headers.get(f"{_META}Retired", "").split(",") if name),
             )
         except (KeyError, ValueError, TypeError, IndexError, OverflowError):
@@ -145,7 +149,7 @@ class ManifestWriter:
             raise AlreadyExistsError(f"bytes of image {self.key.image_id} are committed under that key")
         if reply.status == 400:
             if b"404" in reply.body:
-                raise StoreUnavailableError("the bytes were removed from the store while they were written")
+                raise SegmentGoneError("the bytes were removed from the store while they were written")
             raise BlobDamagedError("what is stored is not what was sent")
 
 

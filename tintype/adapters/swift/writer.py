@@ -19,7 +19,7 @@ from pathlib import Path
 from tintype.adapters.swift import layout
 from tintype.adapters.swift.account import Account
 from tintype.adapters.swift.lease import Lease
-from tintype.adapters.swift.manifest import ManifestWriter, Segment, find_manifest
+from tintype.adapters.swift.manifest import ManifestWriter, Segment, SegmentGoneError, find_manifest
 from tintype.adapters.swift.removal import remove_write
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
@@ -37,7 +37,14 @@ IN_FLIGHT = 2
 
 PIECE_SIZE = 1024 * 1024
 _BACKOFF_S = 0.1
-_REFUSED = (AlreadyExistsError, BlobDamagedError, StoreFullError, StoreAccessDeniedError, StoreMissingError)
+_REFUSED = (
+    AlreadyExistsError,
+    BlobDamagedError,
+    SegmentGoneError,
+    StoreAccessDeniedError,
+    StoreFullError,
+    StoreMissingError,
+)
 """After these a manifest was certainly not put."""
 
 
