@@ -15,6 +15,7 @@ from tintype.adapters.swift.settings import SwiftStoreSettings
 from tintype.ports.image_store import ImageStore
 
 TIMEOUT_S = 2.0
+LEASE_S = 2
 _METADATA = "user.swift.metadata"
 """The attribute of a file in which the object server keeps the object's name."""
 
@@ -27,7 +28,7 @@ def private_file(path: Path, text: str) -> Path:
 
 
 def swift_settings(cluster: SwiftCluster, directory: Path, **changes: Any) -> SwiftStoreSettings:
-    """Two new containers, which the store makes, small segments and short waits; secrets are in ``directory``."""
+    """Two new containers, which the store makes, small segments; secrets are in ``directory``."""
     told = {
         "type": "swift",
         "container": f"test-{uuid.uuid4().hex[:12]}",
@@ -37,7 +38,6 @@ def swift_settings(cluster: SwiftCluster, directory: Path, **changes: Any) -> Sw
         "username": USER,
         "password_file": private_file(directory / "swift-key", KEY),
         "segment_size_mib": 1,
-        "lease_s": 2,
         "timeout_s": 10.0,
     }
     return SwiftStoreSettings.model_validate(told | changes)
@@ -51,7 +51,9 @@ class SwiftBackend:
     def __init__(self, cluster: SwiftCluster, directory: Path) -> None:
         self._cluster = cluster
         self.proxy = FaultyProxy("127.0.0.1", cluster.port)
-        self.settings = swift_settings(cluster, directory, auth_url=f"{self.proxy.url}/auth/v1.0", timeout_s=TIMEOUT_S)
+        self.settings = swift_settings(
+            cluster, directory, auth_url=f"{self.proxy.url}/auth/v1.0", timeout_s=TIMEOUT_S, lease_s=LEASE_S
+        )
         for container in self._containers:
             cluster.request("PUT", f"/{container}")
 
@@ -70,7 +72,7 @@ class SwiftBackend:
             f'username = "{told.username}"\n'
             f'password_file = "{told.password_file}"\n'
             f'container = "{told.container}"\n'
-            f"segment_size_mib = 1\nlease_s = 2\ntimeout_s = {TIMEOUT_S}\n"
+            f"segment_size_mib = 1\nlease_s = {LEASE_S}\ntimeout_s = {TIMEOUT_S}\n"
         )
 
     async def open_with_wrong_credentials(self) -> ImageStore:

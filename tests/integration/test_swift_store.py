@@ -24,7 +24,7 @@ from tests.backends.faulty_proxy import (
     Request,
     RewriteAnswer,
 )
-from tests.backends.swift import ACCOUNT, SwiftCluster, SwiftOptions, swift_cluster
+from tests.backends.swift import ACCOUNT, POWERLESS_KEY, POWERLESS_USER, SwiftCluster, SwiftOptions, swift_cluster
 from tests.backends.swift_store import SwiftBackend, private_file, swift_settings
 from tintype.adapters.swift.manifest import find_manifest
 from tintype.adapters.swift.store import SwiftImageStore
@@ -64,7 +64,8 @@ class Place:
 
     def store(self, **changes: Any) -> SwiftImageStore:
         """One more store, which reaches Swift through the proxy."""
-        self.stores.append(SwiftImageStore("main", self.backend.settings.model_copy(update=changes)))
+        settings = self.backend.settings.model_copy(update={"timeout_s": 10.0, "lease_s": 60, **changes})
+        self.stores.append(SwiftImageStore("main", settings))
         return self.stores[-1]
 
     @property
@@ -103,6 +104,15 @@ async def put(store: SwiftImageStore, data: bytes = DATA, *, replace: bool = Fal
 
 async def listed(store: SwiftImageStore) -> list[tuple[int, bool, bool]]:
     return [(blob.size, blob.is_committed, blob.is_leased) async for blob in store.list()]
+
+
+def is_there(cluster: SwiftCluster, path: str) -> bool:
+    try:
+        cluster.request("HEAD", path)
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        return False
+    return True
 
 
 def is_segment(request: Request) -> bool:
@@ -169,7 +179,7 @@ async def test_an_append_that_fails_takes_nothing_and_can_be_made_again(place: P
 
 
 async def test_whole_segments_of_a_writer_that_vanished_are_gone_on_behind(place: Place) -> None:
-    vanished = place.store()
+    vanished = place.store(lease_s=2)
     writer = await vanished.open_write(KEY)
     await append(writer, DATA)
     await vanished.aclose()  # without a word to Swift: the lease is there, and lapses
@@ -188,7 +198,7 @@ async def test_whole_segments_of_a_writer_that_vanished_are_gone_on_behind(place
 
 
 async def test_a_lease_is_renewed_as_long_as_its_writer_lives(place: Place) -> None:
-    store, other = place.store(), place.store()
+    store, other = place.store(lease_s=2), place.store()
     writer = await store.open_write(KEY)
     renewals = [0]
     while renewals[0] < 4:  # of which three are made in the time of one lease
@@ -197,6 +207,26 @@ async def test_a_lease_is_renewed_as_long_as_its_writer_lives(place: Place) -> N
         renewals[0] = sum(request.method == "POST" for request in place.proxy.requests)
     await writer.abort()
     assert place.backend.names() == []
+
+
+async def test_a_lease_that_lapsed_while_swift_was_away_is_taken_again_if_nobody_else_has_it(place: Place) -> None:
+    store, other = place.store(lease_s=2, timeout_s=1.0), place.store()
+    lease = f"/{place.container}_segments/{KEY}/lease"
+    for has_successor in (False, True):
+        writer = await store.open_write(KEY, replace=True)
+        await append(writer, DATA)
+        place.proxy.refuse()
+        while await asyncio.to_thread(is_there, place.cluster, lease):
+            pass
+        place.proxy.accept()
+        if has_successor:
+            successor = await other.open_write(KEY, replace=True)
+            with pytest.raises(StoreUnavailableError):
+                await writer.commit(size=len(DATA), digests={})
+            await successor.abort()
+        else:
+            await writer.commit(size=len(DATA), digests={})
+        assert await read(store) == DATA
 
 
 async def test_of_two_writers_that_both_think_they_have_the_lease_one_commits(place: Place) -> None:
@@ -512,6 +542,21 @@ async def test_a_url_of_the_account_that_is_none_is_refused(place: Place) -> Non
         with pytest.raises(StoreUnavailableError) as caught:
             await store.check()
         assert "secret" not in caught.value.message
+
+
+async def test_a_user_with_rights_on_the_containers_alone_can_keep_images(place: Place, tmp_path: Path) -> None:
+    acls = {"X-Container-Read": POWERLESS_USER, "X-Container-Write": POWERLESS_USER}
+    for container in (place.container, f"{place.container}_segments"):
+        await asyncio.to_thread(place.cluster.request, "POST", f"/{container}", headers=acls)
+    key = private_file(tmp_path / "nobody-key", POWERLESS_KEY)
+    store = place.store(username=POWERLESS_USER, password_file=key)
+    await put(store)
+    assert await read(store) == DATA
+    assert await listed(store) == [(len(DATA), True, False)]
+    assert await store.space() is None
+    assert [finding.name for finding in await store.examine() if finding.grade is Grade.BAD] == []
+    await store.delete(KEY)
+    assert place.backend.names() == []
 
 
 # --- the whole server -------------------------------------------------------------------------------------------------

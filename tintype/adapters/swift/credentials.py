@@ -155,6 +155,8 @@ class KeystoneSignIn:
             )
         except (keystone_errors.Unauthorized, keystone_errors.Forbidden) as exc:
             raise StoreAccessDeniedError(f"store {self._store!r}: Keystone does not let the user in") from exc
+        except keystone_errors.CatalogException as exc:
+            raise self._not_in_catalog() from exc
         except (keystone_errors.ConnectTimeout, requests.Timeout) as exc:
             raise StoreTimeoutError(f"store {self._store!r}: Keystone did not answer in time") from exc
         except (
@@ -172,8 +174,11 @@ class KeystoneSignIn:
                 f"store {self._store!r}: Keystone does not answer as it should ({type(exc).__name__})"
             ) from exc
         if not url:
-            raise StoreMissingError(f"store {self._store!r}: Keystone's catalog has no object store for the user")
+            raise self._not_in_catalog()
         return _sound(self._store, token or "", url)
+
+    def _not_in_catalog(self) -> StoreMissingError:
+        return StoreMissingError(f"store {self._store!r}: Keystone's catalog has no object store for the user")
 
 
 def credentials(store: str, settings: SwiftStoreSettings, http: aiohttp.ClientSession) -> Credentials:

@@ -11,6 +11,7 @@ segments of its own, and the manifest is put in one request.
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 
 from tintype.adapters.swift import layout
@@ -31,6 +32,8 @@ class Lease:
         self._key = key
         self._holder = layout.new_write_id().encode()
         self._lease_s = lease_s
+        self._renewed_at = 0.0
+        self._is_lost = False
         self._renewing: asyncio.Task[None] | None = None
 
     @property
@@ -45,12 +48,21 @@ class Lease:
             UploadBusyError: another has it.
             StoreUnavailableError: the store failed.
         """
-        headers = {"If-None-Match": "*", "X-Delete-After": str(self._lease_s), "Content-Type": "text/plain"}
-        await self._account.call("PUT", self._path, headers=headers, body=(self._holder,), expect=(409, 412))
-        # Also after a refusal: the answer to an attempt before, which made it, may have been lost.
-        if not await self.is_held():
+        if not await self._claim():
             raise UploadBusyError(f"another writer is at the bytes of image {self._key.image_id}")
         self._renewing = asyncio.create_task(self._renew(), name=f"lease {self._key}")
+
+    async def hold(self) -> bool:
+        """Whether it is ours, also if it had lapsed, because Swift was away, and nobody took it over.
+
+        One that vanished before it could lapse was removed by a sweep, and is lost.
+        """
+        if self._is_lost or await self.is_held():
+            return not self._is_lost
+        # Swift counts whole seconds, and so may let it lapse a second earlier.
+        has_lapsed = time.monotonic() - self._renewed_at > self._lease_s - 1
+        self._is_lost = not (has_lapsed and await self._claim())
+        return not self._is_lost
 
     async def is_held(self) -> bool:
         """Whether it is still ours: a sweep removes it, and who found it expired takes it over."""
@@ -75,12 +87,24 @@ class Lease:
             await asyncio.sleep(self._lease_s / _RENEWALS)
             # A failure is for the writer's own calls to meet: the next turn tries again.
             with suppress(TintypeError):
-                if not await self.is_held():
+                if not await self.hold():
                     return
+                begun_at = time.monotonic()
                 # The holder is in the body, which a POST leaves as it is.
-                await self._account.call(
-                    "POST", self._path, headers={"X-Delete-After": str(self._lease_s)}, expect=(404, 409)
-                )
+                headers = {"X-Delete-After": str(self._lease_s)}
+                reply = await self._account.call("POST", self._path, headers=headers, expect=(404, 409))
+                if reply.status < 300:
+                    self._renewed_at = begun_at
+
+    async def _claim(self) -> bool:
+        begun_at = time.monotonic()
+        headers = {"If-None-Match": "*", "X-Delete-After": str(self._lease_s), "Content-Type": "text/plain"}
+        await self._account.call("PUT", self._path, headers=headers, body=(self._holder,), expect=(409, 412))
+        # Also after a refusal: the answer to an attempt before, which made it, may have been lost.
+        if not await self.is_held():
+            return False
+        self._renewed_at = begun_at
+        return True
 
 
 async def is_leased(account: Account, container: str, key: BlobKey) -> bool:

@@ -12,17 +12,13 @@ from hashlib import md5
 from tintype.adapters.swift import layout
 from tintype.adapters.swift.account import Account, Reply
 from tintype.domain.blob_keys import BlobKey
-from tintype.domain.errors import AlreadyExistsError, BlobDamagedError, StoreUnavailableError
+from tintype.domain.errors import AlreadyExistsError, BlobDamagedError
 
 RETIRED_MAX = 7
 """Writes that a manifest can name as those whose place it took: a value of metadata has 256 characters at most."""
 
 _META = "X-Object-Meta-Tintype-"
 _SEGMENTS_MAX = 10**8
-
-
-class SegmentGoneError(StoreUnavailableError):
-    """A segment was removed before its manifest was put, which therefore was not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +88,15 @@ class ManifestWriter:
     key: BlobKey
     write: str
 
-    async def put(self, segments: Sequence[Segment], *, retired: Sequence[str] | None) -> None:
+    async def put(self, segments: Sequence[Segment], *, retired: Sequence[str] | None) -> bool:
         """Make the bytes visible, in the place of others only where ``retired`` is given.
+
+        ``False``, and nothing is visible: a segment was removed.
 
         Raises:
             AlreadyExistsError: bytes of that key are committed.
             BlobDamagedError: a segment is not what was sent.
-            StoreUnavailableError, StoreFullError: the store refused, or failed, or has lost a segment.
+            StoreUnavailableError, StoreFullError: the store refused or failed.
         """
         entries = await self._grouped(
             [
@@ -120,10 +118,13 @@ class ManifestWriter:
         elif retired:
             headers[f"{_META}Retired"] = ",".join(retired[:RETIRED_MAX])
         path = f"/{self.container}/{layout.manifest_name(self.key)}"
-        await self._put(path, entries, headers)
+        return entries is not None and await self._put(path, entries, headers)
 
-    async def _grouped(self, entries: list[Mapping[str, object]]) -> list[Mapping[str, object]]:
-        """As many entries as one manifest can have: of more, manifests are made that this one names."""
+    async def _grouped(self, entries: list[Mapping[str, object]]) -> list[Mapping[str, object]] | None:
+        """As many entries as one manifest can have: of more, manifests are made that this one names.
+
+        ``None``: a segment was removed.
+        """
         info = await self.account.info()
         slo = info.get("slo")
         told = slo.get("max_manifest_segments") if isinstance(slo, Mapping) else None
@@ -134,23 +135,23 @@ class ManifestWriter:
         for begin in range(0, len(entries), most):
             group = entries[begin : begin + most]
             path = f"/{self.segments_container}/{layout.group_name(self.key, self.write, len(groups))}"
-            await self._put(path, group, {"Content-Type": "application/octet-stream"})
+            if not await self._put(path, group, {"Content-Type": "application/octet-stream"}):
+                return None
             # As Swift makes the ETag of a manifest.
             etag = md5("".join(str(entry["etag"]) for entry in group).encode(), usedforsecurity=False).hexdigest()
             size = sum(int(str(entry["size_bytes"])) for entry in group)
             groups.append({"path": path, "etag": etag, "size_bytes": size})
         return groups
 
-    async def _put(self, path: str, entries: Sequence[Mapping[str, object]], headers: Mapping[str, str]) -> None:
+    async def _put(self, path: str, entries: Sequence[Mapping[str, object]], headers: Mapping[str, str]) -> bool:
         query = {"multipart-manifest": "put"} if entries else {}  # a manifest of nothing is refused
         body = (json.dumps(entries).encode(),) if entries else ()
         reply = await self.account.call("PUT", path, query=query, headers=headers, body=body, expect=(400, 409, 412))
         if reply.status in (409, 412):
             raise AlreadyExistsError(f"bytes of image {self.key.image_id} are committed under that key")
-        if reply.status == 400:
-            if b"404" in reply.body:
-                raise SegmentGoneError("the bytes were removed from the store while they were written")
+        if reply.status == 400 and b"404 Not Found" not in reply.body:
             raise BlobDamagedError("what is stored is not what was sent")
+        return reply.status != 400
 
 
 def _number(text: str) -> int:

@@ -237,7 +237,7 @@ class SwiftImageStore:
         Raises:
             StoreUnavailableError: Swift does not answer.
         """
-        headers = (await self._account.call("HEAD", "")).headers
+        headers = (await self._account.call("HEAD", "", expect=(403,))).headers
         quota, used = (headers.get(f"X-Account-{name}", "") for name in ("Meta-Quota-Bytes", "Bytes-Used"))
         if not all(text.isascii() and text.isdigit() and len(text) <= 19 for text in (quota, used)):
             return None

@@ -19,7 +19,7 @@ from pathlib import Path
 from tintype.adapters.swift import layout
 from tintype.adapters.swift.account import Account
 from tintype.adapters.swift.lease import Lease
-from tintype.adapters.swift.manifest import ManifestWriter, Segment, SegmentGoneError, find_manifest
+from tintype.adapters.swift.manifest import ManifestWriter, Segment, find_manifest
 from tintype.adapters.swift.removal import remove_write
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
@@ -40,7 +40,6 @@ _BACKOFF_S = 0.1
 _REFUSED = (
     AlreadyExistsError,
     BlobDamagedError,
-    SegmentGoneError,
     StoreAccessDeniedError,
     StoreFullError,
     StoreMissingError,
@@ -138,7 +137,7 @@ class SwiftWriter:
             if self._offset != size:
                 raise BlobDamagedError(f"{size} bytes were to be committed, and {self._offset} are there")
             await self._flush()
-            if not await self._lease.is_held():
+            if not await self._lease.hold():
                 raise self._swept()
         except BaseException:
             await self._abort_quietly()
@@ -196,9 +195,12 @@ class SwiftWriter:
         """Wait until at most ``left`` segments are on their way; one that failed is begun again."""
         while len(self._uploads) > left:
             upload = self._uploads[0]
+            is_old = upload.task.done()
             await asyncio.wait([upload.task])
             if upload.task.cancelled() or upload.task.exception() is not None:
                 failed, upload.task = upload.task, self._begin(upload)
+                if is_old:
+                    continue  # it failed while nobody waited: Swift may be back since
                 failed.result()
             self._segments.append(upload.task.result())
             self._uploads.popleft()
@@ -247,7 +249,7 @@ class SwiftWriter:
             writer = ManifestWriter(
                 self._target.account, self._target.container, self._target.segments_container, self._key, self._write
             )
-            await writer.put(self._segments, retired=retired)
+            is_put = await writer.put(self._segments, retired=retired)
         except _REFUSED as exc:
             # A repeated request may be refused because the first one, whose answer was lost, has done it.
             if isinstance(exc, AlreadyExistsError) and await self._is_committed():
@@ -261,7 +263,8 @@ class SwiftWriter:
                 with suppress(TintypeError):
                     await self._lease.release()
                 raise
-        if not await self._is_still_there():
+            is_put = True
+        if not is_put or not await self._is_still_there():
             await self._abort_quietly()
             raise self._swept()
 
