@@ -9,7 +9,9 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends.faulty_filesystem import FaultyShare
 from tests.backends.keystone_barbican import Site, keystone_barbican
+from tests.backends.private_mounts import leave_the_mount_namespace
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
 
@@ -39,3 +41,18 @@ def key_manager() -> Iterator[Site]:
     """A Keystone and a Barbican; whoever stops one of them starts it again."""
     with keystone_barbican() as site:
         yield site
+
+
+@pytest.fixture(scope="session")
+def private_mounts() -> None:
+    """Mounts are seen by these tests alone, and vanish with them."""
+    leave_the_mount_namespace()
+
+
+@pytest.fixture(scope="session")
+def served_share(private_mounts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyShare]:
+    """A mounted share, for tests that break nothing; each takes a directory of its own on it."""
+    share = FaultyShare(tmp_path_factory.mktemp("share"))
+    share.mount()
+    yield share
+    share.aclose()

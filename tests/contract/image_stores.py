@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.faulty_filesystem import FaultyShare
+from tintype.adapters.filesystem.mount_marker import initialise
+from tintype.adapters.filesystem.opening import open_file_store
+from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.ports.image_store import ImageStore
@@ -31,8 +35,31 @@ async def file(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator
     await store.aclose()
 
 
+@asynccontextmanager
+async def several_directories(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """Two directories with weights."""
+    settings = FileStoreSettings(path=directory / "store", paths=(f"{directory / 'second'}=200",))
+    store = await open_file_store("main", settings)
+    yield store
+    await store.aclose()
+
+
+@asynccontextmanager
+async def nfs(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A guarded directory on a share: like NFS it keeps files that are removed while they are open."""
+    share: FaultyShare = request.getfixturevalue("served_share")
+    path = share.at / directory.name
+    path.mkdir(mode=0o750)
+    initialise("main", path, mount_point=share.at)
+    store = await open_file_store("main", FileStoreSettings(path=path, require_mount=True, mount_point=share.at))
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
+    ("several-directories", several_directories, ()),
+    ("nfs", nfs, (pytest.mark.mounts,)),
     ("memory", memory, ()),
 )
 """Name, opening and marks of each; what a store needs to run is asked of the request's fixtures."""

@@ -72,10 +72,8 @@ async def open_store(name: str, settings: StoreSettings) -> ImageStore:
     """
     match settings:
         case FileStoreSettings():
-            from tintype.adapters.filesystem.store import FileImageStore
+            from tintype.adapters.filesystem.opening import open_file_store
 
-            files = FileImageStore(name, settings.path)
-            await files.prepare()
-            return files
+            return await open_file_store(name, settings)
         case S3StoreSettings() | SwiftStoreSettings() | RbdStoreSettings() | CinderStoreSettings():
             raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")
