@@ -48,7 +48,7 @@ def _guarding(directory: StoreDirectory, mount: Mount) -> Finding:
         said = f"the share {directory.guard.share_id} is compared before every write and commit"
         return Finding("mount-guard", Grade.GOOD, said)
     if mount.is_network:
-        advice = f"Run `tintype store init {directory.store}` and set require_mount = true."
+        advice = f"Run `python -m services.importer.mark_share {directory.store}` and set require_mount = true."
         return Finding("mount-guard", Grade.BAD, f"{mount.file_system}, and nothing notices when it is lost", advice)
     return Finding("mount-guard", Grade.GOOD, "not needed: no server is behind the mount")
 

@@ -198,7 +198,10 @@ class MountGuard:
         except MarkerUnreadableError:
             marker = None
         if marker is None:
-            self._lose(SHARE_UNMARKED, f"what is mounted is not marked: `tintype store init {self._store}` does it")
+            self._lose(
+                SHARE_UNMARKED,
+                f"what is mounted is not marked: `python -m services.importer.mark_share {self._store}` does it",
+            )
         elif marker.store != self._store or marker.share_id != (self._share_id or marker.share_id):
             self._lose(SHARE_OTHER, "another share is mounted in the place of its own")
         else:

@@ -40,7 +40,8 @@ class FileStoreSettings(StoreSection):
     )
     require_mount: bool = Field(
         default=False,
-        description="The path is a mount, such as NFS, and a share that an operator marked with `tintype store init`: "
+        description="The path is a mount, such as NFS, and a share that an operator marked "
+        "with `python -m services.importer.mark_share NAME`: "
         "while that very share is not mounted, nothing is written.",
     )
     mount_point: Path | None = Field(
@@ -49,7 +50,7 @@ class FileStoreSettings(StoreSection):
     share_id: str | None = Field(
         default=None,
         pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-        description="The id that `tintype store init` printed; without it the first share marked as this store's.",
+        description="The id that marking the share printed; without it the first share marked as this store's.",
     )
     watch_interval_s: float = Field(
         default=5.0, gt=0, le=3600, description="Seconds between two looks at a mount, and that one may take."
