@@ -12,7 +12,6 @@ from tintype.adapters.cinder.settings import CinderStoreSettings
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
-from tintype.adapters.swift.settings import SwiftStoreSettings
 from tintype.runtime.settings import KIND_TAG, Settings
 
 _STORE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -26,13 +25,12 @@ def _kind(value: Any) -> str:
 StoreSettings = Annotated[
     Annotated[FileStoreSettings, Tag("type=file")]
     | Annotated[S3StoreSettings, Tag("type=s3")]
-    | Annotated[SwiftStoreSettings, Tag("type=swift")]
     | Annotated[RbdStoreSettings, Tag("type=rbd")]
     | Annotated[CinderStoreSettings, Tag("type=cinder")],
     Discriminator(
         _kind,
         custom_error_type="store_kind",
-        custom_error_message="type must be file, s3, swift, rbd or cinder",
+        custom_error_message="type must be file, s3, rbd or cinder",
     ),
 ]
 """One table ``[stores.NAME]``; its ``type`` says which."""

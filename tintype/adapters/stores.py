@@ -17,7 +17,6 @@ from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
 from tintype.adapters.store_section import StoreSection
 from tintype.adapters.store_settings import StoreSettings
-from tintype.adapters.swift.settings import SwiftStoreSettings
 from tintype.domain.errors import ConfigurationError, StoreUnavailableError
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
@@ -124,5 +123,3 @@ async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
             images = RbdImageStore(name, settings)
             await images.prepare()
             return images
-        case SwiftStoreSettings():
-            raise ConfigurationError(f"stores.{name}: no store of the kind {settings.type} can be opened yet")

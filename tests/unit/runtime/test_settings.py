@@ -171,7 +171,7 @@ def test_default_store_is_the_one_that_says_so(tmp_path: Path) -> None:
 
 def test_unknown_kind_of_store_is_named(tmp_path: Path) -> None:
     file = written(tmp_path, '[stores.other]\ntype = "tape"\ndefault = true\n')
-    with pytest.raises(ConfigurationError, match=r"stores\.other: type must be file, s3, swift, rbd or cinder"):
+    with pytest.raises(ConfigurationError, match=r"stores\.other: type must be file, s3, rbd or cinder"):
         load(FetcherSettings, file)
 
 

@@ -1,1 +1,0 @@
-"""The image store in containers of OpenStack Object Storage (Swift)."""
