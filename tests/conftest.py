@@ -11,7 +11,9 @@ from hypothesis import settings
 
 from tests.backends.ceph import Ceph, ceph_cluster
 from tests.backends.cinder import Cinder, cinder_service
+from tests.backends.faulty_filesystem import FaultyShare
 from tests.backends.keystone_barbican import Site, keystone_barbican
+from tests.backends.private_mounts import leave_the_mount_namespace
 from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
@@ -63,3 +65,18 @@ def cinder(ceph: Ceph) -> Iterator[Cinder]:
     """A Cinder whose volumes are in that Ceph; whoever stops it starts it again."""
     with cinder_service(ceph) as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def private_mounts() -> None:
+    """Mounts are seen by these tests alone, and vanish with them."""
+    leave_the_mount_namespace()
+
+
+@pytest.fixture(scope="session")
+def served_share(private_mounts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyShare]:
+    """A mounted share, for tests that break nothing; each takes a directory of its own on it."""
+    share = FaultyShare(tmp_path_factory.mktemp("share"))
+    share.mount()
+    yield share
+    share.aclose()

@@ -7,6 +7,7 @@ Cinder and os-brick in the tests' own process need them.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import importlib.util
@@ -179,7 +180,7 @@ def cinder_service(ceph: Ceph) -> Iterator[Cinder]:
 
 
 def require_bindings() -> None:
-    """Let this process import Ceph's bindings of the system, and nothing else of the system's.
+    """Let this process, and those that it gives its path to, import Ceph's bindings of the system and nothing else.
 
     Skips the test where they are built for another version of Python, as nobody could make up for that.
     """
@@ -193,9 +194,7 @@ def require_bindings() -> None:
     links = Path(tempfile.mkdtemp(prefix="ceph-bindings-"))
     _link(links)
     sys.path.append(str(links))
-    importlib.import_module("rados"), importlib.import_module("rbd")
-    shutil.rmtree(links)  # they are loaded
-    sys.path.remove(str(links))
+    atexit.register(shutil.rmtree, links, ignore_errors=True)
 
 
 def _bindings() -> list[Path]:

@@ -10,10 +10,13 @@ import pytest
 
 from tests.backends.ceph import Ceph
 from tests.backends.cinder import Cinder
+from tests.backends.faulty_filesystem import FaultyShare
 from tests.backends.rbd_store import emptied, rbd_settings
 from tests.backends.s3 import S3Server, new_bucket, s3_of_ceph, s3_of_swift
 from tests.backends.swift_store import swift_settings
 from tintype.adapters.cinder.opening import open_cinder
+from tintype.adapters.filesystem.mount_marker import initialise
+from tintype.adapters.filesystem.opening import open_file_store
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.store import MemoryImageStore
@@ -103,9 +106,32 @@ async def swift(request: pytest.FixtureRequest, directory: Path) -> AsyncIterato
     await store.aclose()
 
 
+@asynccontextmanager
+async def several_directories(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """Two directories with weights."""
+    settings = FileStoreSettings(path=directory / "store", paths=(f"{directory / 'second'}=200",))
+    store = await open_file_store("main", settings)
+    yield store
+    await store.aclose()
+
+
+@asynccontextmanager
+async def nfs(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[ImageStore]:
+    """A guarded directory on a share: like NFS it keeps files that are removed while they are open."""
+    share: FaultyShare = request.getfixturevalue("served_share")
+    path = share.at / directory.name
+    path.mkdir(mode=0o750)
+    initialise("main", path, mount_point=share.at)
+    store = await open_file_store("main", FileStoreSettings(path=path, require_mount=True, mount_point=share.at))
+    yield store
+    await store.aclose()
+
+
 STORES: tuple[tuple[str, Opening, tuple[pytest.MarkDecorator, ...]], ...] = (
     ("file", file, ()),
     ("file-decorated", decorated_file, ()),
+    ("several-directories", several_directories, ()),
+    ("nfs", nfs, (pytest.mark.mounts,)),
     ("memory", memory, ()),
     ("s3-swift", s3_swift, (pytest.mark.swift,)),
     ("swift", swift, (pytest.mark.swift,)),

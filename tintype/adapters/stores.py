@@ -100,11 +100,9 @@ async def open_bare_store(name: str, settings: StoreSettings) -> ImageStore:
     """
     match settings:
         case FileStoreSettings():
-            from tintype.adapters.filesystem.store import FileImageStore
+            from tintype.adapters.filesystem.opening import open_file_store
 
-            files = FileImageStore(name, settings.path)
-            await files.prepare()
-            return files
+            return await open_file_store(name, settings)
         case S3StoreSettings():
             try:
                 from tintype.adapters.s3.store import S3ImageStore

@@ -58,6 +58,7 @@ def encode_image(image: Image) -> pb.Image:
                 source_digests=image.data.source.digests,
                 attestation_key_id=image.data.attestation_key_id,
                 damaged_stores=[ref.store for ref in image.data.damaged],
+                failed_stores=values.encode_failed_stores(image.data.failed_stores),
             )
         )
     return message

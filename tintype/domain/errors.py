@@ -925,7 +925,9 @@ class StoreReadOnlyError(StoreUnavailableError):
     """The store takes no bytes for the time being: its mount is lost, stale or read-only, or it failed too often."""
 
     reason = "STORE_READ_ONLY"
-    hint = "`tintype store show NAME` says why; what is stored can still be read where it can be reached."
+    hint = (
+        "An operator sees why with `python -m services.importer.check_store NAME`; what can be reached is still read."
+    )
 
 
 class StoreTimeoutError(StoreUnavailableError):

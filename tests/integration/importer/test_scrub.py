@@ -307,7 +307,7 @@ async def test_a_store_that_does_not_answer_is_no_damage(site: Site) -> None:
 
     # It is told once: the rest of its copies is left alone.
     assert [(finding.store, finding.failure and finding.failure.reason) for finding in findings] == [
-        ("second", "STORE_UNAVAILABLE")
+        ("second", "STORE_MISSING")
     ]
     assert await site.events(first) == await site.events(other) == []
     hidden.rename(site.directory / "second")

@@ -58,7 +58,8 @@ class CinderStoreSettings(StoreSection):
         default=32, ge=1, le=1024, description="How many volumes may be attached to this host at once by one service."
     )
     probe_attach: bool = Field(
-        default=True, description="Whether `tintype store check` makes, attaches and deletes a volume of 1 GiB."
+        default=True,
+        description="Whether `python -m services.importer.check_store` makes, attaches and deletes a volume of 1 GiB.",
     )
     root_helper: str = Field(
         default="sudo", max_length=255, description="How os-brick runs what only root may; unused where root runs it."

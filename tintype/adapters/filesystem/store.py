@@ -1,30 +1,26 @@
-"""The image store in a directory: ``ROOT/uncommitted/KEY`` while it is written, ``ROOT/blobs/KEY`` from its commit on.
+"""The image store in directories: ``ROOT/uncommitted/KEY`` while it is written, ``ROOT/blobs/KEY`` from its commit on.
 
-One writer per key is held by ``flock`` on the uncommitted file, which the kernel releases when the writer is killed.
+A key is in one directory, which its first writer chose by weight and room; whoever reads looks into each of them. One
+writer per key is held by a lock on the uncommitted file, which the kernel releases when the writer is killed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import fcntl
-import os
-import uuid
-from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from stat import S_ISREG
 
-from tintype.adapters.filesystem.threads import FileThreads
+from tintype.adapters.filesystem.directory import StoreDirectory, stored
+from tintype.adapters.filesystem.examination import examined
+from tintype.adapters.filesystem.open_file import OpenFile
 from tintype.adapters.filesystem.tree import COMMITTED, UNCOMMITTED, Tree
 from tintype.adapters.filesystem.writer import FileWriter
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
-    AlreadyExistsError,
-    BlobDamagedError,
     BlobNotFoundError,
-    InvalidIdentifierError,
+    StoreFullError,
+    StoreReadOnlyError,
     StoreUnavailableError,
     UploadBusyError,
 )
@@ -32,7 +28,6 @@ from tintype.domain.values import image_id
 from tintype.ports.image_store import (
     DirectLocation,
     Finding,
-    Grade,
     HandoverKind,
     StoreCapabilities,
     StoredBlob,
@@ -42,20 +37,30 @@ from tintype.ports.image_store import (
 )
 
 PIECE_SIZE = 1024 * 1024
-_OPEN_ATTEMPTS = 10
 _CHECK_TIMEOUT_S = 10.0
-_UNREADABLE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
-"""A bad sector, and what file systems say whose own checksums do not fit."""
+_BETTER_MODES = (StoreMode.READ_WRITE, StoreMode.READ_ONLY, StoreMode.AWAY)
 
 
 class FileImageStore:
-    """An :class:`~tintype.ports.image_store.ImageStore` in one directory of one file system, NFS included."""
+    """An :class:`~tintype.ports.image_store.ImageStore` in one directory or several, NFS mounts included.
 
-    def __init__(self, name: str, root: Path, *, threads: int = 8) -> None:
+    ``root`` is one that nothing guards or bounds; ``directories`` are further ones, as they were made.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path | None = None,
+        *,
+        threads: int = 8,
+        directories: Sequence[StoreDirectory] = (),
+    ) -> None:
         self._name = name
-        self._tree = Tree(root)
-        self._threads = FileThreads(name, count=threads)
-        self._since = datetime.now(UTC)
+        own = (StoreDirectory(name, Tree(root), threads=threads),) if root is not None else ()
+        # The greatest weight first: new bytes go there, and reads look there first.
+        self._directories: tuple[StoreDirectory, ...] = tuple(
+            sorted((*own, *directories), key=lambda directory: -directory.weight)
+        )
         self._probing: asyncio.Future[None] | None = None
 
     @property
@@ -64,26 +69,34 @@ class FileImageStore:
         return self._name
 
     @property
+    def directories(self) -> Sequence[StoreDirectory]:
+        """Where the bytes are, the greatest weight first."""
+        return self._directories
+
+    @property
     def capabilities(self) -> StoreCapabilities:
         """Zeros are holes, a killed writer's bytes stay, and others may have the directory mounted."""
         return StoreCapabilities(is_sparse=True, handover=HandoverKind.FILE)
 
     @property
     def state(self) -> StoreState:
-        """A directory is taken to work until a call fails."""
-        return StoreState(StoreMode.READ_WRITE, self._since)
+        """The best of its directories': a store takes bytes as long as one of them does."""
+        return min((directory.state for directory in self._directories), key=lambda s: _BETTER_MODES.index(s.mode))
 
     async def prepare(self) -> None:
-        """Make the store's directories where they are missing.
+        """Make the store's directories where they are missing, and look at their permissions.
 
         Raises:
+            ConfigurationError: a directory's permissions are wrong; the message has the command that mends them.
             StoreUnavailableError: they cannot be made.
         """
-        await self._threads.run(self._tree.prepare)
+        for directory in self._directories:
+            await directory.prepare()
 
     async def aclose(self) -> None:
         """End the store's threads."""
-        await asyncio.get_running_loop().run_in_executor(None, self._threads.close)
+        for directory in self._directories:
+            await directory.aclose()
 
     async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> FileWriter:
         """Begin a staged write, or go on with an interrupted one.
@@ -92,13 +105,21 @@ class FileImageStore:
             UploadBusyError: another writer is at it.
             BlobNotFoundError: there is nothing to resume.
             AlreadyExistsError: bytes of that key are committed, and are not to be replaced.
+            StoreReadOnlyError, StoreFullError: there is no directory that takes bytes.
         """
         parsed = BlobKey.parse(key)
+        directory = await self._directory_to_write(parsed, resume, replace)
         # A descriptor that nobody closed would keep its lock, and every later writer out.
-        descriptor, offset = await self._threads.run(
-            lambda: self._open_locked(parsed, resume, replace), undo=lambda opened: os.close(opened[0])
+        file, offset = await directory.run(
+            lambda: directory.open_locked(parsed, resume, replace), undo=lambda opened: opened[0].close()
         )
-        return FileWriter(self._tree, self._threads, parsed, descriptor, offset, replace=replace)
+        writer = FileWriter(directory, parsed, file, offset, replace=replace)
+        try:
+            await self._require_only_writer(directory, parsed)
+        except BaseException:
+            await (writer.close() if resume else writer.abort())
+            raise
+        return writer
 
     def read(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """Yield committed bytes from ``offset``, ``length`` at most, in pieces of at most 1 MiB.
@@ -122,26 +143,51 @@ class FileImageStore:
 
         Raises:
             BlobNotFoundError: nothing.
+            StoreUnavailableError: nothing where it can be looked, and one of the directories cannot.
         """
         parsed = BlobKey.parse(key)
-        return await self._threads.run(lambda: self._stat(parsed))
+        for area in (COMMITTED, UNCOMMITTED):
+            with_it = await self._holding(area, parsed)
+            if with_it is not None and (found := await with_it.run(partial(with_it.found, area, parsed))) is not None:
+                return stored(key, found, is_committed=area == COMMITTED)
+        raise self._not_found(parsed)
 
     def local_path(self, key: str) -> Path | None:
-        """The committed file."""
-        return self._tree.path(COMMITTED, BlobKey.parse(key))
+        """The committed file; where none is yet, that of the first directory."""
+        parsed = BlobKey.parse(key)
+        paths = [directory.tree.path(COMMITTED, parsed) for directory in self._directories]
+        if len(paths) == 1:
+            return paths[0]
+        return next((path for path in paths if path.exists()), paths[0])
 
     async def delete(self, key: str) -> None:
-        """Remove the bytes of ``key``, committed or not; it is no error that there are none."""
+        """Remove the bytes of ``key``, committed or not; it is no error that there are none.
+
+        Raises:
+            StoreUnavailableError: a directory could not be asked; it is done in the others.
+        """
         parsed = BlobKey.parse(key)
-        for area in (UNCOMMITTED, COMMITTED):
-            await self._threads.run(partial(self._tree.remove, area, parsed))
+        failed: list[StoreUnavailableError] = []
+        for directory in self._directories:
+            try:
+                for area in (UNCOMMITTED, COMMITTED):
+                    await directory.run(partial(directory.tree.remove, area, parsed))
+            except StoreUnavailableError as exc:
+                failed.append(exc)
+        if failed:
+            raise failed[0]
 
     async def list(self, prefix: str = "") -> AsyncIterator[StoredBlob]:
-        """Yield all that is stored under an image's id, or under everything: committed and not."""
-        images = [image_id(prefix)] if prefix else await self._threads.run(self._tree.images)
-        for image in images:
-            for stored in await self._threads.run(partial(self._list_image, image)):
-                yield stored
+        """Yield all that is stored under an image's id, or under everything: committed and not.
+
+        Raises:
+            StoreUnavailableError: a directory cannot be listed; those of greater weight were.
+        """
+        wanted: list[str] = [image_id(prefix)] if prefix else []
+        for directory in self._directories:
+            for image in wanted or await directory.run(directory.tree.images):
+                for found in await directory.run(partial(directory.list_image, image)):
+                    yield found
 
     async def check(self) -> None:
         """Find out whether the store can be written and read.
@@ -150,7 +196,7 @@ class FileImageStore:
             StoreUnavailableError: it cannot; the message says what is wrong.
         """
         if self._probing is None or self._probing.done():  # one that hangs takes one thread, however often it is asked
-            self._probing = asyncio.ensure_future(self._threads.run(self._probe))
+            self._probing = asyncio.ensure_future(self._probe())
         try:
             # And not wait_for, which before Python 3.12 loses a cancellation that comes together with the answer.
             async with asyncio.timeout(_CHECK_TIMEOUT_S):
@@ -159,21 +205,28 @@ class FileImageStore:
             raise StoreUnavailableError(f"store {self._name!r} did not answer in {_CHECK_TIMEOUT_S:.0f} s") from None
 
     async def examine(self) -> Sequence[Finding]:
-        """Whether it can be written and read."""
-        try:
-            await self.check()
-        except StoreUnavailableError as exc:
-            return (Finding("access", Grade.BAD, exc.message, exc.hint),)
-        return (Finding("access", Grade.GOOD, "the directory can be written and read"),)
+        """Access, permissions, room, durability, names, locks and, where there is one, the mount of each directory."""
+        found: list[Finding] = []
+        for directory in self._directories:
+            found += await examined(directory)
+        return found
 
     async def space(self) -> StoreSpace | None:
-        """What the file system has left for the service's user.
+        """What its file systems have left for the service's user, within the store's caps.
 
         Raises:
-            StoreUnavailableError: it does not answer.
+            StoreUnavailableError: none of them answers.
         """
-        found = await self._threads.run(lambda: os.statvfs(self._tree.root))
-        return StoreSpace(found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        spaces: dict[Path, StoreSpace] = {}
+        failed: StoreUnavailableError | None = None
+        for directory in self._directories:
+            try:
+                spaces[directory.tree.root] = await directory.run(directory.room.space)
+            except StoreUnavailableError as exc:
+                failed = exc
+        if failed is not None and not spaces:
+            raise failed
+        return StoreSpace(sum(space.free for space in spaces.values()), sum(space.total for space in spaces.values()))
 
     async def locate(self, key: str, *, expires_in_s: float) -> DirectLocation | None:
         """The path, for whoever has the same file system mounted at the same place.
@@ -183,127 +236,108 @@ class FileImageStore:
             StoreUnavailableError: the file system failed.
         """
         parsed = BlobKey.parse(key)
-        if not (await self.stat(key)).is_committed:
-            raise BlobNotFoundError(f"store {self._name!r} has no such bytes of image {parsed.image_id}")
-        return DirectLocation(HandoverKind.FILE, self._tree.path(COMMITTED, parsed).absolute().as_uri())
+        directory = await self._holding(COMMITTED, parsed)
+        if directory is None:
+            raise self._not_found(parsed)
+        return DirectLocation(HandoverKind.FILE, directory.tree.path(COMMITTED, parsed).absolute().as_uri())
 
-    # --- in threads ---------------------------------------------------------------------------------------------------
-
-    def _open_locked(self, key: BlobKey, resume: bool, replace: bool) -> tuple[int, int]:
-        flags = os.O_RDWR | (0 if resume else os.O_CREAT)
-        for _ in range(_OPEN_ATTEMPTS):
+    async def _probe(self) -> None:
+        failed: StoreUnavailableError | None = None
+        for directory in self._directories:
             try:
-                descriptor = self._tree.open_file(UNCOMMITTED, key, flags)
-            except FileNotFoundError:
-                raise self._nothing_to_resume(key) from None
+                await directory.run(directory.probe)
+            except StoreUnavailableError as exc:
+                failed = exc
+        if failed is not None:
+            raise failed
+
+    async def _holding(self, area: str, key: BlobKey) -> StoreDirectory | None:
+        """The directory that has the key: of several, which an outage may lead to, the one with the newest bytes.
+
+        Raises:
+            StoreUnavailableError: none of those that could be asked has it, and one could not be asked.
+        """
+        if len(self._directories) == 1:
+            (only,) = self._directories
+            return only if await only.run(partial(only.found, area, key)) is not None else None
+        holding: list[tuple[float, StoreDirectory]] = []
+        failed: StoreUnavailableError | None = None
+        for directory in self._directories:
             try:
-                if self._lock(descriptor, key, replace):
-                    if not resume:
-                        os.ftruncate(descriptor, 0)
-                    return descriptor, os.fstat(descriptor).st_size
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-        raise UploadBusyError(f"the bytes of image {key.image_id} are being written and removed by others")
-
-    def _lock(self, descriptor: int, key: BlobKey, replace: bool) -> bool:
-        """Lock the file; ``False`` if it lost its name meanwhile, and another one has to be opened."""
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UploadBusyError(f"another writer is at the bytes of image {key.image_id}") from None
-        try:
-            if self._tree.stat(UNCOMMITTED, key).st_ino != os.fstat(descriptor).st_ino:
-                return False
-        except FileNotFoundError:
-            return False
-        inode = os.fstat(descriptor).st_ino
-        if replace and self._committed_inode(key) != inode:
-            return True
-        if self._is_committed(key):
-            # Either a writer came too late, or one was killed between the two names of its commit: see `_list_image`.
-            self._tree.remove(UNCOMMITTED, key, inode=inode)
-            if replace:
-                return False
-            raise AlreadyExistsError(f"bytes of image {key.image_id} are committed under that key")
-        return True
-
-    def _nothing_to_resume(self, key: BlobKey) -> AlreadyExistsError | BlobNotFoundError:
-        if self._is_committed(key):
-            return AlreadyExistsError(f"bytes of image {key.image_id} are committed under that key")
-        return BlobNotFoundError(f"there is no unfinished write of image {key.image_id} to resume")
-
-    def _is_committed(self, key: BlobKey) -> bool:
-        return self._committed_inode(key) is not None
-
-    def _committed_inode(self, key: BlobKey) -> int | None:
-        try:
-            return self._tree.stat(COMMITTED, key).st_ino
-        except FileNotFoundError:
-            return None
-
-    def _stat(self, key: BlobKey) -> StoredBlob:
-        for area in (COMMITTED, UNCOMMITTED):
-            try:
-                return _stored(str(key), self._tree.stat(area, key), is_committed=area == COMMITTED)
-            except FileNotFoundError:
+                found = await directory.run(partial(directory.found, area, key))
+            except StoreUnavailableError as exc:
+                failed = exc
                 continue
-        raise BlobNotFoundError(f"store {self._name!r} has nothing under that key of image {key.image_id}")
+            if found is not None:
+                holding.append((found.st_mtime, directory))
+        if not holding and failed is not None:
+            raise failed
+        return max(holding, key=lambda pair: pair[0])[1] if holding else None
 
-    def _list_image(self, image: str) -> Sequence[StoredBlob]:
-        found: list[StoredBlob] = []
-        committed = dict(self._tree.files(COMMITTED, image))
-        for area, files in (
-            (COMMITTED, committed),
-            (UNCOMMITTED, dict(self._tree.files(UNCOMMITTED, image))),
-        ):
-            for key, state in files.items():
-                try:
-                    parsed = BlobKey.parse(key)
-                except InvalidIdentifierError:
-                    continue  # not ours: lost+found, an editor's file
-                if area == UNCOMMITTED and key in committed and committed[key].st_ino == state.st_ino:
-                    # The writer was killed after its commit, before it removed the other name.
-                    self._tree.remove(UNCOMMITTED, parsed, inode=state.st_ino)
-                else:
-                    is_leased = area == UNCOMMITTED and self._is_locked(parsed)
-                    found.append(_stored(key, state, is_committed=area == COMMITTED, is_leased=is_leased))
-        return found
+    async def _directory_to_write(self, key: BlobKey, resume: bool, replace: bool) -> StoreDirectory:
+        if len(self._directories) == 1:
+            return self._directories[0]
+        for area in (COMMITTED, UNCOMMITTED) if replace or resume else (UNCOMMITTED, COMMITTED):
+            try:
+                holding = await self._holding(area, key)
+            except StoreUnavailableError:
+                if resume:
+                    raise
+                continue
+            if holding is not None:
+                return holding
+        if resume:
+            return self._directories[0]  # which says that there is nothing
+        return await self._with_room()
 
-    def _is_locked(self, key: BlobKey) -> bool:
-        """Whether a writer that lives has the file: the kernel lets go of a killed one's lock."""
-        try:
-            descriptor = self._tree.open_file(UNCOMMITTED, key, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+    async def _with_room(self) -> StoreDirectory:
+        failed: StoreUnavailableError | StoreFullError | None = None
+        for directory in self._directories:
+            if directory.state.mode is not StoreMode.READ_WRITE:
+                continue
+            try:
+                space = await directory.run(directory.room.space)
+            except StoreUnavailableError as exc:
+                failed = exc
+                continue
+            if space.free > 0 or space.total == 0:
+                return directory
+            failed = StoreFullError(f"store {self._name!r} has no room left")
+        raise failed or StoreReadOnlyError(self.state.message or f"store {self._name!r} takes no bytes now")
 
-    def _open_for_reading(self, area: str, key: BlobKey) -> int:
-        try:
-            descriptor = self._tree.open_file(area, key, os.O_RDONLY)
-        except FileNotFoundError:
-            raise BlobNotFoundError(f"store {self._name!r} has no such bytes of image {key.image_id}") from None
-        if not S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise StoreUnavailableError(f"store {self._name!r} has something else than a file under a key")
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        return descriptor
+    async def _require_only_writer(self, chosen: StoreDirectory, key: BlobKey) -> None:
+        """Two that began at once may have chosen different directories: each has its own file by now, and sees it."""
+        for directory in self._directories:
+            if directory is chosen:
+                continue
+            try:
+                if await directory.run(partial(directory.is_locked, key)):
+                    raise UploadBusyError(f"another writer is at the bytes of image {key.image_id}")
+                await directory.run(partial(directory.tree.remove, UNCOMMITTED, key))
+            except StoreUnavailableError:
+                continue
+
+    def _not_found(self, key: BlobKey) -> BlobNotFoundError:
+        return BlobNotFoundError(f"store {self._name!r} has nothing under that key of image {key.image_id}")
+
+    async def _opened(self, area: str, key: BlobKey) -> tuple[StoreDirectory, OpenFile]:
+        directory = self._directories[0]
+        if len(self._directories) > 1:
+            holding = await self._holding(area, key)
+            if holding is None:
+                raise self._not_found(key)
+            directory = holding
+        opening: Callable[[], OpenFile] = partial(directory.open_for_reading, area, key)
+        return directory, await directory.run(opening, undo=OpenFile.close)
 
     async def _read(self, area: str, key: BlobKey, offset: int, length: int | None) -> AsyncIterator[bytes]:
-        descriptor = await self._threads.run(lambda: self._open_for_reading(area, key), undo=os.close)
+        directory, file = await self._opened(area, key)
         ahead: asyncio.Task[bytes] | None = None
         end = None if length is None else offset + length
 
         def begin(position: int) -> asyncio.Task[bytes]:
             count = PIECE_SIZE if end is None else min(PIECE_SIZE, end - position)
-            return asyncio.create_task(self._threads.run(partial(self._pread, descriptor, count, position)))
+            return asyncio.create_task(directory.run(partial(directory.pread, file, count, position)))
 
         try:
             ahead = begin(offset)
@@ -316,34 +350,4 @@ class FileImageStore:
                 await asyncio.wait([ahead])
                 if not ahead.cancelled():
                     ahead.exception()
-            await self._threads.run(lambda: os.close(descriptor))
-
-    def _pread(self, descriptor: int, count: int, position: int) -> bytes:
-        try:
-            return os.pread(descriptor, count, position)
-        except OSError as exc:
-            if exc.errno in _UNREADABLE:
-                raise BlobDamagedError(
-                    f"store {self._name!r} cannot read some of the bytes: {os.strerror(exc.errno or 0)}"
-                ) from exc
-            raise
-
-    def _probe(self) -> None:
-        path = self._tree.root / UNCOMMITTED / f".check-{uuid.uuid4().hex}"
-        descriptor = os.open(
-            path,
-            os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
-            0o600,
-        )
-        try:
-            os.write(descriptor, b"tintype")
-            os.fsync(descriptor)
-            if os.pread(descriptor, 16, 0) != b"tintype":
-                raise StoreUnavailableError(f"store {self._name!r} does not give back what was written")
-        finally:
-            os.unlink(path)
-            os.close(descriptor)
-
-
-def _stored(key: str, state: os.stat_result, *, is_committed: bool, is_leased: bool = False) -> StoredBlob:
-    return StoredBlob(key, state.st_size, is_committed, datetime.fromtimestamp(state.st_mtime, UTC), is_leased)
+            await directory.run(file.close)

@@ -1,0 +1,174 @@
+"""The rules of copies in several stores, and of deletions that wait."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.domain.test_image import (
+    ATTESTED,
+    CONVERTED,
+    CREATE,
+    FIRST,
+    IMPORT,
+    NOON,
+    OUTPUT,
+    PUBLISHED,
+    SECOND,
+    SOURCE,
+    STAGED,
+    UPLOADED,
+    VERIFIED,
+    Life,
+)
+from tintype.domain import errors
+from tintype.domain.commands import (
+    DeleteImage,
+    ExpireImage,
+    RecordConversionSkipped,
+    RecordCopyDamaged,
+    RecordPlaced,
+    RecordPublished,
+    RecordPurged,
+    RecordStepFailed,
+    RemoveCopy,
+    RequestCopy,
+    RestoreImage,
+)
+from tintype.domain.events import FailedStore, Failure, SkipReason, Step
+from tintype.domain.image import ImageData, OperationKind, OperationState
+from tintype.domain.lifecycle import Status, missing_stores, next_step
+from tintype.domain.values import BlobRef, Digest, Placement
+
+EVERYWHERE = Placement(("main", "second", "third"))
+SECOND_OUTPUT = BlobRef("second", OUTPUT.ref.key)
+FULL = FailedStore("third", Failure("STORE_FULL", "no room"))
+LATER = NOON + timedelta(days=1)
+
+
+def data_of(life: Life) -> ImageData:
+    assert life.now.data is not None
+    return life.now.data
+
+
+def active() -> Life:
+    return Life().does(CREATE, IMPORT, STAGED, VERIFIED, CONVERTED, ATTESTED, PUBLISHED)
+
+
+def test_what_shall_be_in_several_stores_is_placed_before_it_is_published() -> None:
+    life = Life().does(CREATE, IMPORT, replace(STAGED, placement=EVERYWHERE), VERIFIED, CONVERTED, ATTESTED)
+    assert next_step(life.now) is Step.PLACE
+    assert life.now.operation is not None
+    assert missing_stores(life.now.operation) == ("second", "third")
+    assert life.now.wants(SECOND_OUTPUT)  # it may be on its way there
+    life.does(RecordPlaced(FIRST, (SECOND_OUTPUT,), (FULL,)))
+    assert next_step(life.now) is Step.PUBLISH
+    life.does(RecordPublished(FIRST, (OUTPUT.ref, SECOND_OUTPUT)))
+    assert data_of(life).locations == (OUTPUT.ref, SECOND_OUTPUT)
+    assert data_of(life).failed_stores == (FULL,)
+
+
+def test_what_an_upload_wrote_everywhere_at_once_needs_no_placing() -> None:
+    second = BlobRef("second", SOURCE.ref.key)
+    uploaded = replace(UPLOADED, placement=EVERYWHERE, copies=(second,), failed=(FULL,))
+    life = Life().does(CREATE, uploaded)
+    assert life.now.wants(second)
+    life.does(VERIFIED, RecordConversionSkipped(FIRST, SkipReason.NOT_AN_IMPORT), ATTESTED)
+    assert next_step(life.now) is Step.PUBLISH
+
+
+def test_copies_of_what_was_converted_are_none_of_the_final_bytes() -> None:
+    staged = replace(STAGED, placement=EVERYWHERE, copies=(BlobRef("second", SOURCE.ref.key),))
+    life = Life().does(CREATE, IMPORT, staged, VERIFIED, CONVERTED, ATTESTED)
+    assert life.now.operation is not None
+    assert missing_stores(life.now.operation) == ("second", "third")
+    life.does(RecordPlaced(FIRST, (SECOND_OUTPUT, BlobRef("third", OUTPUT.ref.key))))
+    assert life.now.operation.copies == (SECOND_OUTPUT, BlobRef("third", OUTPUT.ref.key))
+
+
+def test_an_active_image_is_copied_and_stays_active() -> None:
+    life = active().does(RequestCopy(SECOND, Placement(("second", "third"))))
+    operation = life.now.operation
+    assert operation is not None
+    assert (life.now.status, next_step(life.now), operation.kind) == (Status.ACTIVE, Step.PLACE, OperationKind.COPY)
+    assert life.now.wants(SECOND_OUTPUT)
+    with pytest.raises(errors.ImageBusyError):
+        life.does(RequestCopy(FIRST, Placement(("third",))))
+    life.does(RecordPlaced(SECOND, (SECOND_OUTPUT,), (FULL,)))
+    assert data_of(life).locations == (OUTPUT.ref, SECOND_OUTPUT)
+    assert data_of(life).failed_stores == (FULL,)
+    assert next_step(life.now) is None
+    assert life.now.operation is not None
+    assert life.now.operation.state is OperationState.SUCCEEDED
+
+
+def test_a_later_copy_takes_a_store_off_the_failed_ones() -> None:
+    life = active().does(RequestCopy(SECOND, Placement(("second", "third"))))
+    life.does(RecordPlaced(SECOND, (SECOND_OUTPUT,), (FULL,)), RequestCopy(FIRST, Placement(("third",))))
+    life.does(RecordPlaced(FIRST, (BlobRef("third", OUTPUT.ref.key),)))
+    assert data_of(life).failed_stores == ()
+
+
+def test_a_copy_that_fails_leaves_the_image_active_and_wants_no_bytes_of_it() -> None:
+    life = active().does(RequestCopy(SECOND, Placement(("second",))))
+    life.does(RecordStepFailed(SECOND, Step.PLACE, FULL.failure))
+    assert (life.now.status, life.now.failure) == (Status.ACTIVE, FULL.failure)
+    assert not life.now.wants(SECOND_OUTPUT)
+    assert data_of(life).locations == (OUTPUT.ref,)
+
+
+def test_a_copy_into_stores_that_have_one_is_refused() -> None:
+    with pytest.raises(errors.CopyExistsError):
+        active().does(RequestCopy(SECOND, Placement(("main",))))
+
+
+def test_an_image_without_bytes_is_not_copied() -> None:
+    with pytest.raises(errors.ImageHasNoDataError):
+        Life().does(CREATE, RequestCopy(SECOND, Placement(("second",))))
+
+
+def test_one_copy_can_be_given_up_and_never_the_last_sound_one() -> None:
+    life = active()
+    with pytest.raises(errors.LastCopyError):
+        life.does(RemoveCopy("main"))
+    with pytest.raises(errors.CopyNotFoundError):
+        life.does(RemoveCopy("second"))
+    life.does(RequestCopy(SECOND, Placement(("second",))), RecordPlaced(SECOND, (SECOND_OUTPUT,)))
+    life.does(RecordCopyDamaged(SECOND_OUTPUT, Digest("sha256", "11" * 32), None))
+    with pytest.raises(errors.LastCopyError):  # the other one is damaged
+        life.does(RemoveCopy("main"))
+    life.does(RemoveCopy("second"))
+    assert (data_of(life).locations, data_of(life).damaged) == ((OUTPUT.ref,), ())
+    assert not life.now.wants(SECOND_OUTPUT)
+
+
+def test_a_deletion_that_waits_keeps_the_bytes_and_can_be_undone() -> None:
+    life = active().does(DeleteImage(purge_after=LATER))
+    assert (life.now.status, next_step(life.now), life.now.wants(OUTPUT.ref)) == (Status.DELETED, None, True)
+    life.does(RestoreImage())
+    assert (life.now.status, life.now.wants(OUTPUT.ref), life.now.can_be_restored) == (Status.ACTIVE, True, False)
+
+
+def test_an_image_without_bytes_is_restored_to_wait_for_them() -> None:
+    life = Life().does(CREATE, IMPORT, STAGED, DeleteImage(purge_after=LATER))
+    assert not life.now.wants(SOURCE.ref)  # the import is over
+    assert life.does(RestoreImage()).now.status is Status.QUEUED
+
+
+def test_once_the_delay_has_passed_the_bytes_go_and_nothing_is_restored() -> None:
+    life = active().does(DeleteImage(purge_after=LATER), ExpireImage())
+    assert (next_step(life.now), life.now.wants(OUTPUT.ref)) == (Step.PURGE, False)
+    with pytest.raises(errors.ImageNotDeletedError):
+        life.does(RestoreImage())
+    life.does(RecordPurged())
+    assert next_step(life.now) is None
+
+
+@pytest.mark.parametrize("command", [RestoreImage(), ExpireImage()])
+def test_what_is_not_deleted_or_is_deleted_at_once_is_not_restored(command: RestoreImage | ExpireImage) -> None:
+    with pytest.raises(errors.ImageNotDeletedError):
+        active().does(command)
+    with pytest.raises(errors.ImageNotDeletedError):
+        active().does(DeleteImage(), command)
