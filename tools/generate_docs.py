@@ -38,7 +38,9 @@ def state_diagram() -> str:
 def reasons() -> str:
     """Every reason, what it means, its gRPC status, and whether the same call may succeed later."""
     rows = ["| Reason | Meaning | gRPC status | Retryable |", "|---|---|---|---|"]
-    for error in sorted((error for error in every_error() if error is not TintypeError), key=lambda e: e.reason):
+    # An adapter may have subclasses of its own, which tell the same reason.
+    told = [error for error in every_error() if error.__module__ == TintypeError.__module__]
+    for error in sorted((error for error in told if error is not TintypeError), key=lambda e: e.reason):
         meaning = " ".join((error.__doc__ or "").split())
         hint = f" *{error.hint}*" if error.hint else ""
         retryable = "yes" if error.retryable else ""
