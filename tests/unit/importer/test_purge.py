@@ -20,7 +20,7 @@ KEY = f"{IMAGE}/0198c0de-0000-7000-8000-000000000002/staged"
 
 
 class AwayStore(MemoryImageStore):
-    async def list(self, image_id: str | None = None) -> AsyncIterator[StoredBlob]:
+    async def list(self, image_id: str = "") -> AsyncIterator[StoredBlob]:
         async for blob in super().list(image_id):
             yield blob
         raise StoreUnavailableError("away")
