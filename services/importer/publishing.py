@@ -7,8 +7,9 @@ import structlog
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordPublished, RecordPurged
 from tintype.domain.decide import final_blob
-from tintype.domain.errors import BlobDamagedError, InternalError
+from tintype.domain.errors import BlobDamagedError, BlobNotFoundError, InternalError, StoreUnavailableError
 from tintype.domain.image import Image
+from tintype.domain.values import Blob, BlobRef
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)
@@ -31,20 +32,44 @@ class Publishing:
         if operation is None or operation.staged is None:
             raise InternalError(f"image {image.id} has nothing to publish")
         blob = final_blob(operation)
-        stored = await self._stores.named(blob.ref.store).stat(blob.ref.key)
+        await self._check(blob, blob.ref)
+        final = [blob.ref]
+        for ref in operation.copies:
+            if ref.key == blob.ref.key and ref not in final and await self._is_there(blob, ref):
+                final.append(ref)
+        for ref in dict.fromkeys((operation.staged.ref, *operation.copies)):
+            if ref not in final:
+                await self._stores.named(ref.store).delete(ref.key)
+        return RecordPublished(operation.id, tuple(final))
+
+    async def _check(self, blob: Blob, ref: BlobRef) -> None:
+        stored = await self._stores.named(ref.store).stat(ref.key)
         if not stored.is_committed or stored.size != blob.size:
-            raise BlobDamagedError(f"image {image.id} has {blob.size} bytes, and its store has {stored.size} of them")
-        if operation.staged.ref != blob.ref:
-            await self._stores.named(operation.staged.ref.store).delete(operation.staged.ref.key)
-        return RecordPublished(operation.id, (blob.ref,))
+            raise BlobDamagedError(f"{ref.key} should have {blob.size} bytes, and store {ref.store} has {stored.size}")
+
+    async def _is_there(self, blob: Blob, ref: BlobRef) -> bool:
+        """Whether a further copy is there, whole: an image is not held up by one that is gone."""
+        try:
+            await self._check(blob, ref)
+        except (BlobNotFoundError, BlobDamagedError) as exc:
+            log.warning("a copy is not published", store=ref.store, reason=exc.reason)
+            return False
+        return True
 
     async def purge_image(self, image: Image, run: StepRun) -> RecordPurged:
-        """Remove every byte of a deleted image.
+        """Remove every byte of a deleted image, from each store that answers before one that does not is reported.
 
         Raises:
-            StoreUnavailableError: a store does not answer.
+            StoreUnavailableError: a store does not answer; the others are empty of it.
         """
+        away: StoreUnavailableError | None = None
         for store in self._stores.by_name.values():
-            async for stored in store.list(image.id):
-                await store.delete(stored.key)
+            try:
+                async for stored in store.list(image.id):
+                    await store.delete(stored.key)
+            except StoreUnavailableError as exc:
+                away = exc
+                log.warning("bytes of a deleted image are left", store=store.name, reason=exc.reason)
+        if away is not None:
+            raise away
         return RecordPurged()
