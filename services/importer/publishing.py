@@ -45,7 +45,9 @@ class Publishing:
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
         stored = await self._stores.named(ref.store).stat(ref.key)
         if not stored.is_committed or stored.size != blob.size:
-            raise BlobDamagedError(f"{ref.key} should have {blob.size} bytes, and store {ref.store} has {stored.size}")
+            raise BlobDamagedError(
+                f"the image has {blob.size} bytes, and store {ref.store!r} has {stored.size} of them"
+            )
 
     async def _is_there(self, blob: Blob, ref: BlobRef) -> bool:
         """Whether a further copy is there, whole: an image is not held up by one that is gone."""
