@@ -106,6 +106,8 @@ def decide(image: Image | None, command: Command) -> Event:
     if isinstance(command, RecordPurged):
         _require_step(image, None, Step.PURGE)
         return ImagePurged()
+    if isinstance(command, RestoreImage):
+        _require_room(image)
     if isinstance(command, RestoreImage | ExpireImage):
         return _end_deletion(image, command)
     if image.status is Status.DELETED:

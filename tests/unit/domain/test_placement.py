@@ -37,6 +37,7 @@ from tintype.domain.commands import (
     RequestCopy,
     RestoreImage,
 )
+from tintype.domain.decide import MAX_VERSION_FOR_CHANGES
 from tintype.domain.events import FailedStore, Failure, SkipReason, Step
 from tintype.domain.image import ImageData, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, missing_stores, next_step
@@ -172,3 +173,12 @@ def test_what_is_not_deleted_or_is_deleted_at_once_is_not_restored(command: Rest
         active().does(command)
     with pytest.raises(errors.ImageNotDeletedError):
         active().does(DeleteImage(), command)
+
+
+def test_deleting_and_restoring_makes_no_history_without_end() -> None:
+    life = Life().does(CREATE)
+    with pytest.raises(errors.HistoryFullError):
+        for _ in range(MAX_VERSION_FOR_CHANGES):
+            life.does(DeleteImage(purge_after=LATER), RestoreImage())
+    life.does(ExpireImage())
+    assert next_step(life.now) is Step.PURGE
