@@ -25,6 +25,7 @@ from tests.unit.domain.test_image import (
 )
 from tintype.domain import errors
 from tintype.domain.commands import (
+    Command,
     DeleteImage,
     ExpireImage,
     RecordConversionSkipped,
@@ -177,8 +178,8 @@ def test_what_is_not_deleted_or_is_deleted_at_once_is_not_restored(command: Rest
 
 def test_deleting_and_restoring_makes_no_history_without_end() -> None:
     life = Life().does(CREATE)
+    rounds: list[Command] = [DeleteImage(purge_after=LATER), RestoreImage()] * MAX_VERSION_FOR_CHANGES
     with pytest.raises(errors.HistoryFullError):
-        for _ in range(MAX_VERSION_FOR_CHANGES):
-            life.does(DeleteImage(purge_after=LATER), RestoreImage())
+        life.does(*rounds)
     life.does(ExpireImage())
     assert next_step(life.now) is Step.PURGE
