@@ -22,7 +22,6 @@ from barbicanclient import exceptions as barbican_errors
 from barbicanclient.v1.client import Client
 from barbicanclient.v1.containers import CertificateContainer
 from keystoneauth1 import exceptions as keystone_errors
-from keystoneauth1.identity import v3
 from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 
@@ -34,6 +33,7 @@ from tintype.domain.errors import (
     KeyManagerUnavailableError,
 )
 from tintype.runtime.bounded_http import bounded_session
+from tintype.runtime.keystone import keystone_plugin
 from tintype.trust.private_files import read_secret
 
 log = structlog.get_logger(__name__)
@@ -162,20 +162,7 @@ def _credentials(settings: BarbicanSection) -> BaseAuthPlugin:
         raise ConfigurationError(
             f"signer.barbican.password_file: {settings.password_file} cannot be read: {exc.strerror}"
         ) from exc
-    if settings.application_credential_id:
-        return v3.ApplicationCredential(
-            settings.auth_url,
-            application_credential_id=settings.application_credential_id,
-            application_credential_secret=password,
-        )
-    return v3.Password(
-        settings.auth_url,
-        username=settings.username,
-        password=password,
-        user_domain_name=settings.user_domain,
-        project_name=settings.project,
-        project_domain_name=settings.project_domain,
-    )
+    return keystone_plugin(settings, password)
 
 
 def _authorities(ca_file: Path | None) -> str | bool:

@@ -10,7 +10,6 @@ from typing import Any
 import requests
 from keystoneauth1 import exceptions as keystone_errors
 from keystoneauth1.adapter import Adapter
-from keystoneauth1.identity import v3
 from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 
@@ -27,6 +26,7 @@ from tintype.domain.errors import (
     TintypeError,
 )
 from tintype.runtime.bounded_http import bounded_session
+from tintype.runtime.keystone import keystone_plugin
 from tintype.trust.private_files import read_secret
 
 MICROVERSION = "3.54"
@@ -143,20 +143,7 @@ def _credentials(name: str, settings: CinderStoreSettings) -> BaseAuthPlugin:
         raise ConfigurationError(
             f"stores.{name}.password_file: {settings.password_file} cannot be read: {exc.strerror}"
         ) from exc
-    if settings.application_credential_id:
-        return v3.ApplicationCredential(
-            settings.auth_url,
-            application_credential_id=settings.application_credential_id,
-            application_credential_secret=password,
-        )
-    return v3.Password(
-        settings.auth_url,
-        username=settings.username,
-        password=password,
-        user_domain_name=settings.user_domain,
-        project_name=settings.project,
-        project_domain_name=settings.project_domain,
-    )
+    return keystone_plugin(settings, password)
 
 
 def _authorities(name: str, ca_file: Path | None) -> str | bool:

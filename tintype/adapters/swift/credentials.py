@@ -13,8 +13,6 @@ from urllib.parse import urlsplit
 import aiohttp
 import requests
 from keystoneauth1 import exceptions as keystone_errors
-from keystoneauth1.identity import v3
-from keystoneauth1.plugin import BaseAuthPlugin
 from keystoneauth1.session import Session
 
 from tintype.adapters.swift.settings import SwiftStoreSettings
@@ -26,6 +24,7 @@ from tintype.domain.errors import (
     StoreUnavailableError,
 )
 from tintype.runtime.bounded_http import bounded_session
+from tintype.runtime.keystone import keystone_plugin
 from tintype.trust.private_files import read_secret
 
 _TOKEN_MAX = 8192
@@ -121,7 +120,7 @@ class KeystoneSignIn:
         self._store = store
         self._settings = settings
         self._http = bounded_session(settings.timeout_s)
-        self._auth = _keystone_plugin(settings, secret)
+        self._auth = keystone_plugin(settings, secret)
         self._session = Session(
             self._auth,
             self._http,
@@ -218,23 +217,6 @@ def authorities(store: str, ca_file: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
     except OSError as exc:
         raise ConfigurationError(f"stores.{store}.ca_file: {ca_file} is not a file of authorities in PEM") from exc
-
-
-def _keystone_plugin(settings: SwiftStoreSettings, secret: str) -> BaseAuthPlugin:
-    if settings.application_credential_id:
-        return v3.ApplicationCredential(
-            settings.auth_url,
-            application_credential_id=settings.application_credential_id,
-            application_credential_secret=secret,
-        )
-    return v3.Password(
-        settings.auth_url,
-        username=settings.username,
-        password=secret,
-        user_domain_name=settings.user_domain,
-        project_name=settings.project,
-        project_domain_name=settings.project_domain,
-    )
 
 
 def _sound(store: str, token: str, url: str) -> Access:
