@@ -258,6 +258,7 @@ class Image(_message.Message):
     ATTESTATION_KEY_ID_FIELD_NUMBER: _builtins.int
     DAMAGED_STORES_FIELD_NUMBER: _builtins.int
     FAILED_STORES_FIELD_NUMBER: _builtins.int
+    PURGE_AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Given by the service unless the creator chose it: a UUID."""
     owner: _builtins.str
@@ -340,6 +341,10 @@ class Image(_message.Message):
     def failed_stores(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.FailedStore]:
         """Stores that should hold the bytes, and do not."""
 
+    @_builtins.property
+    def purge_after(self) -> _timestamp_pb2.Timestamp:
+        """Of a deleted image: until then it can be restored."""
+
     def __init__(
         self,
         *,
@@ -376,10 +381,11 @@ class Image(_message.Message):
         attestation_key_id: _builtins.str = ...,
         damaged_stores: _abc.Iterable[_builtins.str] | None = ...,
         failed_stores: _abc.Iterable[_types_pb2.FailedStore] | None = ...,
+        purge_after: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "created_at", b"created_at", "failure", b"failure", "size", b"size", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "created_at", b"created_at", "failure", b"failure", "purge_after", b"purge_after", "size", b"size", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "attestation_key_id", b"attestation_key_id", "container_format", b"container_format", "created_at", b"created_at", "damaged_stores", b"damaged_stores", "digests", b"digests", "disk_format", b"disk_format", "effective_properties", b"effective_properties", "etag", b"etag", "facts", b"facts", "failed_stores", b"failed_stores", "failure", b"failure", "guest_digest", b"guest_digest", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "overrides", b"overrides", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "read_facts", b"read_facts", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_size", b"_size", "_virtual_size", b"_virtual_size", "attestation_key_id", b"attestation_key_id", "container_format", b"container_format", "created_at", b"created_at", "damaged_stores", b"damaged_stores", "digests", b"digests", "disk_format", b"disk_format", "effective_properties", b"effective_properties", "etag", b"etag", "facts", b"facts", "failed_stores", b"failed_stores", "failure", b"failure", "guest_digest", b"guest_digest", "hidden", b"hidden", "id", b"id", "min_disk", b"min_disk", "min_ram", b"min_ram", "name", b"name", "operation_id", b"operation_id", "overrides", b"overrides", "owner", b"owner", "position", b"position", "properties", b"properties", "protected", b"protected", "purge_after", b"purge_after", "read_facts", b"read_facts", "size", b"size", "source_digests", b"source_digests", "status", b"status", "stores", b"stores", "tags", b"tags", "updated_at", b"updated_at", "verification", b"verification", "virtual_size", b"virtual_size", "visibility", b"visibility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__size: _TypeAlias = _typing.Literal["size"]  # noqa: Y015
     _WhichOneofArgType__size: _TypeAlias = _typing.Literal["_size", b"_size"]  # noqa: Y015
@@ -561,7 +567,96 @@ class DeleteImageRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SKIP_DELAY_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
+    etag: _builtins.str
+    """Only if the image still has it."""
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    skip_delay: _builtins.bool
+    """Remove the bytes at once, so that the image cannot be restored; also of an image that is deleted already."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        skip_delay: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "image_id", b"image_id", "request_id", b"request_id", "skip_delay", b"skip_delay", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteImageRequest: _TypeAlias = DeleteImageRequest  # noqa: Y015
+
+@_typing.final
+class RestoreImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreImageRequest: _TypeAlias = RestoreImageRequest  # noqa: Y015
+
+@_typing.final
+class CopyImageRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement: ...
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        placement: _types_pb2.Placement | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "placement", b"placement", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CopyImageRequest: _TypeAlias = CopyImageRequest  # noqa: Y015
+
+@_typing.final
+class RemoveCopyRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    store: _builtins.str
     etag: _builtins.str
     """Only if the image still has it."""
     request_id: _builtins.str
@@ -570,17 +665,18 @@ class DeleteImageRequest(_message.Message):
         self,
         *,
         image_id: _builtins.str = ...,
+        store: _builtins.str = ...,
         etag: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "image_id", b"image_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "image_id", b"image_id", "request_id", b"request_id", "store", b"store", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DeleteImageRequest: _TypeAlias = DeleteImageRequest  # noqa: Y015
+Global___RemoveCopyRequest: _TypeAlias = RemoveCopyRequest  # noqa: Y015
 
 @_typing.final
 class ImportImageRequest(_message.Message):
@@ -590,11 +686,16 @@ class ImportImageRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     request_id: _builtins.str
     validate_only: _builtins.bool
     @_builtins.property
     def source(self) -> _types_pb2.ImportSource: ...
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement:
+        """Unset: the default store."""
+
     def __init__(
         self,
         *,
@@ -602,10 +703,11 @@ class ImportImageRequest(_message.Message):
         source: _types_pb2.ImportSource | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        placement: _types_pb2.Placement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image_id", b"image_id", "placement", b"placement", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

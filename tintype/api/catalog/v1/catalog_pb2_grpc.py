@@ -60,10 +60,25 @@ class CatalogServiceStub:
                 request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.DeleteImageRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.FromString,
                 _registered_method=True)
+        self.RestoreImage = channel.unary_unary(
+                '/tintype.api.catalog.v1.CatalogService/RestoreImage',
+                request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RestoreImageRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.FromString,
+                _registered_method=True)
         self.ImportImage = channel.unary_unary(
                 '/tintype.api.catalog.v1.CatalogService/ImportImage',
                 request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
+                _registered_method=True)
+        self.CopyImage = channel.unary_unary(
+                '/tintype.api.catalog.v1.CatalogService/CopyImage',
+                request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.CopyImageRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
+                _registered_method=True)
+        self.RemoveCopy = channel.unary_unary(
+                '/tintype.api.catalog.v1.CatalogService/RemoveCopy',
+                request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RemoveCopyRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.FromString,
                 _registered_method=True)
         self.GetProvenance = channel.unary_unary(
                 '/tintype.api.catalog.v1.CatalogService/GetProvenance',
@@ -112,7 +127,14 @@ class CatalogServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteImage(self, request, context):
-        """Deletes an image and, soon after, its bytes. Returns it as it was last.
+        """Deletes an image and, soon after or once the deployment's delay has passed, its bytes. Returns it as it was last.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreImage(self, request, context):
+        """Undoes a deletion whose delay has not passed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -120,6 +142,20 @@ class CatalogServiceServicer:
 
     def ImportImage(self, request, context):
         """Fetches the image's bytes, in an operation that goes on by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CopyImage(self, request, context):
+        """Copies an active image to further stores, in an operation that goes on by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveCopy(self, request, context):
+        """Gives up the copy in one store; never the last sound one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -174,10 +210,25 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.DeleteImageRequest.FromString,
                     response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.SerializeToString,
             ),
+            'RestoreImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreImage,
+                    request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RestoreImageRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.SerializeToString,
+            ),
             'ImportImage': grpc.unary_unary_rpc_method_handler(
                     servicer.ImportImage,
                     request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.FromString,
                     response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.SerializeToString,
+            ),
+            'CopyImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CopyImage,
+                    request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.CopyImageRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.SerializeToString,
+            ),
+            'RemoveCopy': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveCopy,
+                    request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RemoveCopyRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.SerializeToString,
             ),
             'GetProvenance': grpc.unary_unary_rpc_method_handler(
                     servicer.GetProvenance,
@@ -342,6 +393,33 @@ class CatalogService:
             _registered_method=True)
 
     @staticmethod
+    def RestoreImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.catalog.v1.CatalogService/RestoreImage',
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RestoreImageRequest.SerializeToString,
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ImportImage(request,
             target,
             options=(),
@@ -358,6 +436,60 @@ class CatalogService:
             '/tintype.api.catalog.v1.CatalogService/ImportImage',
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.ImportImageRequest.SerializeToString,
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.catalog.v1.CatalogService/CopyImage',
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.CopyImageRequest.SerializeToString,
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Operation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveCopy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.catalog.v1.CatalogService/RemoveCopy',
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RemoveCopyRequest.SerializeToString,
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.Image.FromString,
             options,
             channel_credentials,
             insecure,

@@ -26,9 +26,15 @@ class CatalogServiceStub:
     ListImages: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImagesRequest, _catalog_pb2.ListImagesResponse]
     UpdateImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.UpdateImageRequest, _catalog_pb2.Image]
     DeleteImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.DeleteImageRequest, _catalog_pb2.Image]
-    """Deletes an image and, soon after, its bytes. Returns it as it was last."""
+    """Deletes an image and, soon after or once the deployment's delay has passed, its bytes. Returns it as it was last."""
+    RestoreImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.RestoreImageRequest, _catalog_pb2.Image]
+    """Undoes a deletion whose delay has not passed."""
     ImportImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ImportImageRequest, _catalog_pb2.Operation]
     """Fetches the image's bytes, in an operation that goes on by itself."""
+    CopyImage: _aio.UnaryUnaryMultiCallable[_catalog_pb2.CopyImageRequest, _catalog_pb2.Operation]
+    """Copies an active image to further stores, in an operation that goes on by itself."""
+    RemoveCopy: _aio.UnaryUnaryMultiCallable[_catalog_pb2.RemoveCopyRequest, _catalog_pb2.Image]
+    """Gives up the copy in one store; never the last sound one."""
     GetProvenance: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetProvenanceRequest, _catalog_pb2.Provenance]
     """The chain from what its publisher signed to the bytes that are served, with the proof of each link."""
     ListImageEvents: _aio.UnaryUnaryMultiCallable[_catalog_pb2.ListImageEventsRequest, _catalog_pb2.ListImageEventsResponse]
@@ -74,7 +80,15 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _catalog_pb2.DeleteImageRequest,
         context: _aio.ServicerContext[_catalog_pb2.DeleteImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
     ) -> _abc.Awaitable[_catalog_pb2.Image]:
-        """Deletes an image and, soon after, its bytes. Returns it as it was last."""
+        """Deletes an image and, soon after or once the deployment's delay has passed, its bytes. Returns it as it was last."""
+
+    @_abc_1.abstractmethod
+    def RestoreImage(
+        self,
+        request: _catalog_pb2.RestoreImageRequest,
+        context: _aio.ServicerContext[_catalog_pb2.RestoreImageRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]:
+        """Undoes a deletion whose delay has not passed."""
 
     @_abc_1.abstractmethod
     def ImportImage(
@@ -83,6 +97,22 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_catalog_pb2.ImportImageRequest, _abc.Awaitable[_catalog_pb2.Operation]],
     ) -> _abc.Awaitable[_catalog_pb2.Operation]:
         """Fetches the image's bytes, in an operation that goes on by itself."""
+
+    @_abc_1.abstractmethod
+    def CopyImage(
+        self,
+        request: _catalog_pb2.CopyImageRequest,
+        context: _aio.ServicerContext[_catalog_pb2.CopyImageRequest, _abc.Awaitable[_catalog_pb2.Operation]],
+    ) -> _abc.Awaitable[_catalog_pb2.Operation]:
+        """Copies an active image to further stores, in an operation that goes on by itself."""
+
+    @_abc_1.abstractmethod
+    def RemoveCopy(
+        self,
+        request: _catalog_pb2.RemoveCopyRequest,
+        context: _aio.ServicerContext[_catalog_pb2.RemoveCopyRequest, _abc.Awaitable[_catalog_pb2.Image]],
+    ) -> _abc.Awaitable[_catalog_pb2.Image]:
+        """Gives up the copy in one store; never the last sound one."""
 
     @_abc_1.abstractmethod
     def GetProvenance(

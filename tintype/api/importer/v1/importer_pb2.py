@@ -22,49 +22,80 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tintype.api.events.v1 import events_pb2 as tintype_dot_api_dot_events_dot_v1_dot_events__pb2
 from tintype.api.types.v1 import types_pb2 as tintype_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tintype/api/importer/v1/importer.proto\x12\x17tintype.api.importer.v1\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"E\n\x0cScrubRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x14\n\x0crate_bytes_s\x18\x02 \x01(\x03\x12\x10\n\x08image_id\x18\x03 \x01(\t\"t\n\rScrubResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x03\x12\x36\n\x07\x66inding\x18\x04 \x01(\x0b\x32%.tintype.api.importer.v1.ScrubFinding\"\x90\x01\n\x0cScrubFinding\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t\x12\x0e\n\x06healed\x18\x05 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"\xcf\x01\n\x12StartUploadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x16\n\x0ehash_algorithm\x18\x06 \x01(\tB\x10\n\x0e_expected_size\"m\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"[\n\x0cWriteRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\"O\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\",\n\x17QueryWriteStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x16\n\x14\x43\x61ncelUploadResponse\"H\n\x0bReadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\x12\x12\n\nread_limit\x18\x03 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1a\n\x18ListImportPluginsRequest\"R\n\x19ListImportPluginsResponse\x12\x35\n\x07plugins\x18\x01 \x03(\x0b\x32$.tintype.api.importer.v1.PluginState\"g\n\x0bPluginState\x12\x32\n\x06plugin\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t2\xef\x04\n\x0fImporterService\x12[\n\x0bStartUpload\x12+.tintype.api.importer.v1.StartUploadRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12X\n\x05Write\x12%.tintype.api.importer.v1.WriteRequest\x1a&.tintype.api.importer.v1.WriteResponse(\x01\x12\x65\n\x10QueryWriteStatus\x12\x30.tintype.api.importer.v1.QueryWriteStatusRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12k\n\x0c\x43\x61ncelUpload\x12,.tintype.api.importer.v1.CancelUploadRequest\x1a-.tintype.api.importer.v1.CancelUploadResponse\x12U\n\x04Read\x12$.tintype.api.importer.v1.ReadRequest\x1a%.tintype.api.importer.v1.ReadResponse0\x01\x12z\n\x11ListImportPlugins\x12\x31.tintype.api.importer.v1.ListImportPluginsRequest\x1a\x32.tintype.api.importer.v1.ListImportPluginsResponse2p\n\x14ImporterAdminService\x12X\n\x05Scrub\x12%.tintype.api.importer.v1.ScrubRequest\x1a&.tintype.api.importer.v1.ScrubResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tintype/api/importer/v1/importer.proto\x12\x17tintype.api.importer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tintype/api/events/v1/events.proto\x1a tintype/api/types/v1/types.proto\"\x13\n\x11ListStoresRequest\"D\n\x12ListStoresResponse\x12.\n\x06stores\x18\x01 \x03(\x0b\x32\x1e.tintype.api.importer.v1.Store\"\xe0\x02\n\x05Store\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x12\n\nis_default\x18\x04 \x01(\x08\x12\x0e\n\x06weight\x18\x05 \x01(\x05\x12\x30\n\x04mode\x18\x06 \x01(\x0e\x32\".tintype.api.importer.v1.StoreMode\x12)\n\x05since\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\x12\x17\n\nfree_bytes\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x18\n\x0btotal_bytes\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tis_sparse\x18\x0b \x01(\x08\x12\x10\n\x08handover\x18\x0c \x01(\tB\r\n\x0b_free_bytesB\x0e\n\x0c_total_bytes\"C\n\x19ListImageLocationsRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x02 \x01(\x03\"W\n\x1aListImageLocationsResponse\x12\x39\n\tlocations\x18\x01 \x03(\x0b\x32&.tintype.api.importer.v1.ImageLocation\"i\n\rImageLocation\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12.\n\nexpires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"$\n\x13\x45xamineStoreRequest\x12\r\n\x05store\x18\x01 \x01(\t\"O\n\x14\x45xamineStoreResponse\x12\x37\n\x08\x66indings\x18\x01 \x03(\x0b\x32%.tintype.api.importer.v1.StoreFinding\"j\n\x0cStoreFinding\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x05grade\x18\x02 \x01(\x0e\x32\x1e.tintype.api.importer.v1.Grade\x12\r\n\x05\x66ound\x18\x03 \x01(\t\x12\x0e\n\x06\x61\x64vice\x18\x04 \x01(\t\".\n\x0cSweepRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\"V\n\rSweepResponse\x12\r\n\x05\x62lobs\x18\x01 \x01(\x03\x12\x36\n\x07\x66inding\x18\x02 \x01(\x0b\x32%.tintype.api.importer.v1.SweepFinding\"\xc4\x01\n\x0cSweepFinding\x12\r\n\x05store\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\x12\x0c\n\x04size\x18\x04 \x01(\x03\x12\x37\n\x04kind\x18\x05 \x01(\x0e\x32).tintype.api.importer.v1.SweepFindingKind\x12\x0f\n\x07removed\x18\x06 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"E\n\x0cScrubRequest\x12\r\n\x05store\x18\x01 \x01(\t\x12\x14\n\x0crate_bytes_s\x18\x02 \x01(\x03\x12\x10\n\x08image_id\x18\x03 \x01(\t\"t\n\rScrubResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x03\x12\r\n\x05total\x18\x02 \x01(\x03\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x03\x12\x36\n\x07\x66inding\x18\x04 \x01(\x0b\x32%.tintype.api.importer.v1.ScrubFinding\"\x90\x01\n\x0cScrubFinding\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\r\n\x05store\x18\x02 \x01(\t\x12\x10\n\x08\x65xpected\x18\x03 \x01(\t\x12\r\n\x05\x66ound\x18\x04 \x01(\t\x12\x0e\n\x06healed\x18\x05 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\"\x83\x02\n\x12StartUploadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x34\n\x07purpose\x18\x02 \x01(\x0e\x32#.tintype.api.events.v1.StagePurpose\x12\x1a\n\rexpected_size\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\x0f\x65xpected_digest\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\x16\n\x0ehash_algorithm\x18\x06 \x01(\t\x12\x32\n\tplacement\x18\x07 \x01(\x0b\x32\x1f.tintype.api.types.v1.PlacementB\x10\n\x0e_expected_size\"m\n\x06Upload\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08image_id\x18\x03 \x01(\t\x12\x16\n\x0e\x63ommitted_size\x18\x04 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x05 \x01(\x08\"[\n\x0cWriteRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\x12\x14\n\x0cwrite_offset\x18\x02 \x01(\x03\x12\x14\n\x0c\x66inish_write\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\n \x01(\x0c\"O\n\rWriteResponse\x12\x16\n\x0e\x63ommitted_size\x18\x01 \x01(\x03\x12\x14\n\x0coperation_id\x18\x02 \x01(\t\x12\x10\n\x08position\x18\x03 \x01(\x03\",\n\x17QueryWriteStatusRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"(\n\x13\x43\x61ncelUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"\x16\n\x14\x43\x61ncelUploadResponse\"H\n\x0bReadRequest\x12\x10\n\x08image_id\x18\x01 \x01(\t\x12\x13\n\x0bread_offset\x18\x02 \x01(\x03\x12\x12\n\nread_limit\x18\x03 \x01(\x03\"\x1c\n\x0cReadResponse\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"\x1a\n\x18ListImportPluginsRequest\"R\n\x19ListImportPluginsResponse\x12\x35\n\x07plugins\x18\x01 \x03(\x0b\x32$.tintype.api.importer.v1.PluginState\"g\n\x0bPluginState\x12\x32\n\x06plugin\x18\x01 \x01(\x0e\x32\".tintype.api.types.v1.ImportPlugin\x12\x0f\n\x07\x65nabled\x18\x02 \x01(\x08\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t*q\n\tStoreMode\x12\x1a\n\x16STORE_MODE_UNSPECIFIED\x10\x00\x12\x19\n\x15STORE_MODE_READ_WRITE\x10\x01\x12\x18\n\x14STORE_MODE_READ_ONLY\x10\x02\x12\x13\n\x0fSTORE_MODE_AWAY\x10\x03*Q\n\x05Grade\x12\x15\n\x11GRADE_UNSPECIFIED\x10\x00\x12\x0e\n\nGRADE_GOOD\x10\x01\x12\x12\n\x0eGRADE_DOUBTFUL\x10\x02\x12\r\n\tGRADE_BAD\x10\x03*\xb5\x01\n\x10SweepFindingKind\x12\"\n\x1eSWEEP_FINDING_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSWEEP_FINDING_KIND_UNWANTED\x10\x01\x12\x1d\n\x19SWEEP_FINDING_KIND_ORPHAN\x10\x02\x12\x1e\n\x1aSWEEP_FINDING_KIND_MISSING\x10\x03\x12\x1d\n\x19SWEEP_FINDING_KIND_SPARED\x10\x04\x32\xd5\x06\n\x0fImporterService\x12[\n\x0bStartUpload\x12+.tintype.api.importer.v1.StartUploadRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12X\n\x05Write\x12%.tintype.api.importer.v1.WriteRequest\x1a&.tintype.api.importer.v1.WriteResponse(\x01\x12\x65\n\x10QueryWriteStatus\x12\x30.tintype.api.importer.v1.QueryWriteStatusRequest\x1a\x1f.tintype.api.importer.v1.Upload\x12k\n\x0c\x43\x61ncelUpload\x12,.tintype.api.importer.v1.CancelUploadRequest\x1a-.tintype.api.importer.v1.CancelUploadResponse\x12U\n\x04Read\x12$.tintype.api.importer.v1.ReadRequest\x1a%.tintype.api.importer.v1.ReadResponse0\x01\x12z\n\x11ListImportPlugins\x12\x31.tintype.api.importer.v1.ListImportPluginsRequest\x1a\x32.tintype.api.importer.v1.ListImportPluginsResponse\x12\x65\n\nListStores\x12*.tintype.api.importer.v1.ListStoresRequest\x1a+.tintype.api.importer.v1.ListStoresResponse\x12}\n\x12ListImageLocations\x12\x32.tintype.api.importer.v1.ListImageLocationsRequest\x1a\x33.tintype.api.importer.v1.ListImageLocationsResponse2\xb7\x02\n\x14ImporterAdminService\x12X\n\x05Scrub\x12%.tintype.api.importer.v1.ScrubRequest\x1a&.tintype.api.importer.v1.ScrubResponse0\x01\x12k\n\x0c\x45xamineStore\x12,.tintype.api.importer.v1.ExamineStoreRequest\x1a-.tintype.api.importer.v1.ExamineStoreResponse\x12X\n\x05Sweep\x12%.tintype.api.importer.v1.SweepRequest\x1a&.tintype.api.importer.v1.SweepResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tintype.api.importer.v1.importer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCRUBREQUEST']._serialized_start=137
-  _globals['_SCRUBREQUEST']._serialized_end=206
-  _globals['_SCRUBRESPONSE']._serialized_start=208
-  _globals['_SCRUBRESPONSE']._serialized_end=324
-  _globals['_SCRUBFINDING']._serialized_start=327
-  _globals['_SCRUBFINDING']._serialized_end=471
-  _globals['_STARTUPLOADREQUEST']._serialized_start=474
-  _globals['_STARTUPLOADREQUEST']._serialized_end=681
-  _globals['_UPLOAD']._serialized_start=683
-  _globals['_UPLOAD']._serialized_end=792
-  _globals['_WRITEREQUEST']._serialized_start=794
-  _globals['_WRITEREQUEST']._serialized_end=885
-  _globals['_WRITERESPONSE']._serialized_start=887
-  _globals['_WRITERESPONSE']._serialized_end=966
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=968
-  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=1012
-  _globals['_CANCELUPLOADREQUEST']._serialized_start=1014
-  _globals['_CANCELUPLOADREQUEST']._serialized_end=1054
-  _globals['_CANCELUPLOADRESPONSE']._serialized_start=1056
-  _globals['_CANCELUPLOADRESPONSE']._serialized_end=1078
-  _globals['_READREQUEST']._serialized_start=1080
-  _globals['_READREQUEST']._serialized_end=1152
-  _globals['_READRESPONSE']._serialized_start=1154
-  _globals['_READRESPONSE']._serialized_end=1182
-  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_start=1184
-  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_end=1210
-  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_start=1212
-  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_end=1294
-  _globals['_PLUGINSTATE']._serialized_start=1296
-  _globals['_PLUGINSTATE']._serialized_end=1399
-  _globals['_IMPORTERSERVICE']._serialized_start=1402
-  _globals['_IMPORTERSERVICE']._serialized_end=2025
-  _globals['_IMPORTERADMINSERVICE']._serialized_start=2027
-  _globals['_IMPORTERADMINSERVICE']._serialized_end=2139
+  _globals['_STOREMODE']._serialized_start=2759
+  _globals['_STOREMODE']._serialized_end=2872
+  _globals['_GRADE']._serialized_start=2874
+  _globals['_GRADE']._serialized_end=2955
+  _globals['_SWEEPFINDINGKIND']._serialized_start=2958
+  _globals['_SWEEPFINDINGKIND']._serialized_end=3139
+  _globals['_LISTSTORESREQUEST']._serialized_start=170
+  _globals['_LISTSTORESREQUEST']._serialized_end=189
+  _globals['_LISTSTORESRESPONSE']._serialized_start=191
+  _globals['_LISTSTORESRESPONSE']._serialized_end=259
+  _globals['_STORE']._serialized_start=262
+  _globals['_STORE']._serialized_end=614
+  _globals['_LISTIMAGELOCATIONSREQUEST']._serialized_start=616
+  _globals['_LISTIMAGELOCATIONSREQUEST']._serialized_end=683
+  _globals['_LISTIMAGELOCATIONSRESPONSE']._serialized_start=685
+  _globals['_LISTIMAGELOCATIONSRESPONSE']._serialized_end=772
+  _globals['_IMAGELOCATION']._serialized_start=774
+  _globals['_IMAGELOCATION']._serialized_end=879
+  _globals['_EXAMINESTOREREQUEST']._serialized_start=881
+  _globals['_EXAMINESTOREREQUEST']._serialized_end=917
+  _globals['_EXAMINESTORERESPONSE']._serialized_start=919
+  _globals['_EXAMINESTORERESPONSE']._serialized_end=998
+  _globals['_STOREFINDING']._serialized_start=1000
+  _globals['_STOREFINDING']._serialized_end=1106
+  _globals['_SWEEPREQUEST']._serialized_start=1108
+  _globals['_SWEEPREQUEST']._serialized_end=1154
+  _globals['_SWEEPRESPONSE']._serialized_start=1156
+  _globals['_SWEEPRESPONSE']._serialized_end=1242
+  _globals['_SWEEPFINDING']._serialized_start=1245
+  _globals['_SWEEPFINDING']._serialized_end=1441
+  _globals['_SCRUBREQUEST']._serialized_start=1443
+  _globals['_SCRUBREQUEST']._serialized_end=1512
+  _globals['_SCRUBRESPONSE']._serialized_start=1514
+  _globals['_SCRUBRESPONSE']._serialized_end=1630
+  _globals['_SCRUBFINDING']._serialized_start=1633
+  _globals['_SCRUBFINDING']._serialized_end=1777
+  _globals['_STARTUPLOADREQUEST']._serialized_start=1780
+  _globals['_STARTUPLOADREQUEST']._serialized_end=2039
+  _globals['_UPLOAD']._serialized_start=2041
+  _globals['_UPLOAD']._serialized_end=2150
+  _globals['_WRITEREQUEST']._serialized_start=2152
+  _globals['_WRITEREQUEST']._serialized_end=2243
+  _globals['_WRITERESPONSE']._serialized_start=2245
+  _globals['_WRITERESPONSE']._serialized_end=2324
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_start=2326
+  _globals['_QUERYWRITESTATUSREQUEST']._serialized_end=2370
+  _globals['_CANCELUPLOADREQUEST']._serialized_start=2372
+  _globals['_CANCELUPLOADREQUEST']._serialized_end=2412
+  _globals['_CANCELUPLOADRESPONSE']._serialized_start=2414
+  _globals['_CANCELUPLOADRESPONSE']._serialized_end=2436
+  _globals['_READREQUEST']._serialized_start=2438
+  _globals['_READREQUEST']._serialized_end=2510
+  _globals['_READRESPONSE']._serialized_start=2512
+  _globals['_READRESPONSE']._serialized_end=2540
+  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_start=2542
+  _globals['_LISTIMPORTPLUGINSREQUEST']._serialized_end=2568
+  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_start=2570
+  _globals['_LISTIMPORTPLUGINSRESPONSE']._serialized_end=2652
+  _globals['_PLUGINSTATE']._serialized_start=2654
+  _globals['_PLUGINSTATE']._serialized_end=2757
+  _globals['_IMPORTERSERVICE']._serialized_start=3142
+  _globals['_IMPORTERSERVICE']._serialized_end=3995
+  _globals['_IMPORTERADMINSERVICE']._serialized_start=3998
+  _globals['_IMPORTERADMINSERVICE']._serialized_end=4309
 # @@protoc_insertion_point(module_scope)

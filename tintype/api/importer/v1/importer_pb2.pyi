@@ -10,7 +10,9 @@ goes on where QueryWriteStatus says.
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tintype.api.events.v1 import events_pb2 as _events_pb2
 from tintype.api.types.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
@@ -23,6 +25,434 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _StoreMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StoreModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StoreMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STORE_MODE_UNSPECIFIED: _StoreMode.ValueType  # 0
+    STORE_MODE_READ_WRITE: _StoreMode.ValueType  # 1
+    STORE_MODE_READ_ONLY: _StoreMode.ValueType  # 2
+    """Writes are refused with STORE_READ_ONLY."""
+    STORE_MODE_AWAY: _StoreMode.ValueType  # 3
+    """Nothing works."""
+
+class StoreMode(_StoreMode, metaclass=_StoreModeEnumTypeWrapper):
+    """What a store can be used for now."""
+
+STORE_MODE_UNSPECIFIED: StoreMode.ValueType  # 0
+STORE_MODE_READ_WRITE: StoreMode.ValueType  # 1
+STORE_MODE_READ_ONLY: StoreMode.ValueType  # 2
+"""Writes are refused with STORE_READ_ONLY."""
+STORE_MODE_AWAY: StoreMode.ValueType  # 3
+"""Nothing works."""
+Global___StoreMode: _TypeAlias = StoreMode  # noqa: Y015
+
+class _Grade:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GradeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Grade.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GRADE_UNSPECIFIED: _Grade.ValueType  # 0
+    GRADE_GOOD: _Grade.ValueType  # 1
+    GRADE_DOUBTFUL: _Grade.ValueType  # 2
+    """It works, and is not how it should be in production."""
+    GRADE_BAD: _Grade.ValueType  # 3
+
+class Grade(_Grade, metaclass=_GradeEnumTypeWrapper):
+    """How an examination ended."""
+
+GRADE_UNSPECIFIED: Grade.ValueType  # 0
+GRADE_GOOD: Grade.ValueType  # 1
+GRADE_DOUBTFUL: Grade.ValueType  # 2
+"""It works, and is not how it should be in production."""
+GRADE_BAD: Grade.ValueType  # 3
+Global___Grade: _TypeAlias = Grade  # noqa: Y015
+
+class _SweepFindingKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SweepFindingKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SweepFindingKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SWEEP_FINDING_KIND_UNSPECIFIED: _SweepFindingKind.ValueType  # 0
+    SWEEP_FINDING_KIND_UNWANTED: _SweepFindingKind.ValueType  # 1
+    """The log knows the image, and it does not want these bytes any more."""
+    SWEEP_FINDING_KIND_ORPHAN: _SweepFindingKind.ValueType  # 2
+    """The log does not know the image, or never will know the upload."""
+    SWEEP_FINDING_KIND_MISSING: _SweepFindingKind.ValueType  # 3
+    """The log knows a copy, and the store does not have it."""
+    SWEEP_FINDING_KIND_SPARED: _SweepFindingKind.ValueType  # 4
+    """Bytes that nobody may judge yet: a live writer has them, or they are too young."""
+
+class SweepFindingKind(_SweepFindingKind, metaclass=_SweepFindingKindEnumTypeWrapper):
+    """Why bytes or an event are not as they should be."""
+
+SWEEP_FINDING_KIND_UNSPECIFIED: SweepFindingKind.ValueType  # 0
+SWEEP_FINDING_KIND_UNWANTED: SweepFindingKind.ValueType  # 1
+"""The log knows the image, and it does not want these bytes any more."""
+SWEEP_FINDING_KIND_ORPHAN: SweepFindingKind.ValueType  # 2
+"""The log does not know the image, or never will know the upload."""
+SWEEP_FINDING_KIND_MISSING: SweepFindingKind.ValueType  # 3
+"""The log knows a copy, and the store does not have it."""
+SWEEP_FINDING_KIND_SPARED: SweepFindingKind.ValueType  # 4
+"""Bytes that nobody may judge yet: a live writer has them, or they are too young."""
+Global___SweepFindingKind: _TypeAlias = SweepFindingKind  # noqa: Y015
+
+@_typing.final
+class ListStoresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStoresRequest: _TypeAlias = ListStoresRequest  # noqa: Y015
+
+@_typing.final
+class ListStoresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Store]:
+        """The default one first, then by weight and name."""
+
+    def __init__(
+        self,
+        *,
+        stores: _abc.Iterable[Global___Store] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stores", b"stores"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStoresResponse: _TypeAlias = ListStoresResponse  # noqa: Y015
+
+@_typing.final
+class Store(_message.Message):
+    """A place for the bytes of images."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    FREE_BYTES_FIELD_NUMBER: _builtins.int
+    TOTAL_BYTES_FIELD_NUMBER: _builtins.int
+    IS_SPARSE_FIELD_NUMBER: _builtins.int
+    HANDOVER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    description: _builtins.str
+    """For users who choose one."""
+    kind: _builtins.str
+    """file, s3, swift, rbd or cinder."""
+    is_default: _builtins.bool
+    """Images go here where nothing else is said."""
+    weight: _builtins.int
+    """Images are read from the store of the greatest weight that works."""
+    mode: Global___StoreMode.ValueType
+    free_bytes: _builtins.int
+    """In bytes; unset where there is no such thing, or where the store does not answer."""
+    total_bytes: _builtins.int
+    is_sparse: _builtins.bool
+    """Long runs of zeros take no room."""
+    handover: _builtins.str
+    """How it hands bytes over directly: presigned-url, rbd, file or cinder; empty where it does not."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is in that mode."""
+
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure:
+        """Why it is not READ_WRITE; unset if it is."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+        weight: _builtins.int = ...,
+        mode: Global___StoreMode.ValueType = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        failure: _types_pb2.Failure | None = ...,
+        free_bytes: _builtins.int | None = ...,
+        total_bytes: _builtins.int | None = ...,
+        is_sparse: _builtins.bool = ...,
+        handover: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_total_bytes", b"_total_bytes", "failure", b"failure", "free_bytes", b"free_bytes", "since", b"since", "total_bytes", b"total_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes", "_total_bytes", b"_total_bytes", "description", b"description", "failure", b"failure", "free_bytes", b"free_bytes", "handover", b"handover", "is_default", b"is_default", "is_sparse", b"is_sparse", "kind", b"kind", "mode", b"mode", "name", b"name", "since", b"since", "total_bytes", b"total_bytes", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__free_bytes: _TypeAlias = _typing.Literal["free_bytes"]  # noqa: Y015
+    _WhichOneofArgType__free_bytes: _TypeAlias = _typing.Literal["_free_bytes", b"_free_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__total_bytes: _TypeAlias = _typing.Literal["total_bytes"]  # noqa: Y015
+    _WhichOneofArgType__total_bytes: _TypeAlias = _typing.Literal["_total_bytes", b"_total_bytes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__free_bytes) -> _WhichOneofReturnType__free_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__total_bytes) -> _WhichOneofReturnType__total_bytes | None: ...
+
+Global___Store: _TypeAlias = Store  # noqa: Y015
+
+@_typing.final
+class ListImageLocationsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
+    image_id: _builtins.str
+    expires_in_s: _builtins.int
+    """How long they shall work, at most what the deployment allows; 0 is its default."""
+    def __init__(
+        self,
+        *,
+        image_id: _builtins.str = ...,
+        expires_in_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in_s", b"expires_in_s", "image_id", b"image_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImageLocationsRequest: _TypeAlias = ListImageLocationsRequest  # noqa: Y015
+
+@_typing.final
+class ListImageLocationsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOCATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def locations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageLocation]:
+        """The best one first."""
+
+    def __init__(
+        self,
+        *,
+        locations: _abc.Iterable[Global___ImageLocation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["locations", b"locations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListImageLocationsResponse: _TypeAlias = ListImageLocationsResponse  # noqa: Y015
+
+@_typing.final
+class ImageLocation(_message.Message):
+    """A place to fetch or clone an image from. Whoever has the URL may be able to read the bytes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    kind: _builtins.str
+    """presigned-url, rbd, file or cinder."""
+    url: _builtins.str
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """Unset where it does not expire."""
+
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        url: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "kind", b"kind", "store", b"store", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageLocation: _TypeAlias = ImageLocation  # noqa: Y015
+
+@_typing.final
+class ExamineStoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExamineStoreRequest: _TypeAlias = ExamineStoreRequest  # noqa: Y015
+
+@_typing.final
+class ExamineStoreResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoreFinding]: ...
+    def __init__(
+        self,
+        *,
+        findings: _abc.Iterable[Global___StoreFinding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["findings", b"findings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExamineStoreResponse: _TypeAlias = ExamineStoreResponse  # noqa: Y015
+
+@_typing.final
+class StoreFinding(_message.Message):
+    """One thing that was looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    GRADE_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    ADVICE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Stable, such as mount-point-unwritable."""
+    grade: Global___Grade.ValueType
+    found: _builtins.str
+    advice: _builtins.str
+    """What mends it."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        grade: Global___Grade.ValueType = ...,
+        found: _builtins.str = ...,
+        advice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advice", b"advice", "found", b"found", "grade", b"grade", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreFinding: _TypeAlias = StoreFinding  # noqa: Y015
+
+@_typing.final
+class SweepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    """Only this store; empty is all."""
+    dry_run: _builtins.bool
+    """Tell what would be removed, and remove nothing."""
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepRequest: _TypeAlias = SweepRequest  # noqa: Y015
+
+@_typing.final
+class SweepResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOBS_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    blobs: _builtins.int
+    """Looked at so far."""
+    @_builtins.property
+    def finding(self) -> Global___SweepFinding:
+        """What was found; unset in between."""
+
+    def __init__(
+        self,
+        *,
+        blobs: _builtins.int = ...,
+        finding: Global___SweepFinding | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blobs", b"blobs", "finding", b"finding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepResponse: _TypeAlias = SweepResponse  # noqa: Y015
+
+@_typing.final
+class SweepFinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    IMAGE_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    key: _builtins.str
+    image_id: _builtins.str
+    size: _builtins.int
+    """In bytes."""
+    kind: Global___SweepFindingKind.ValueType
+    removed: _builtins.bool
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure:
+        """Why it was not removed although it should have been, or why the store could not be swept."""
+
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        key: _builtins.str = ...,
+        image_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+        kind: Global___SweepFindingKind.ValueType = ...,
+        removed: _builtins.bool = ...,
+        failure: _types_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "image_id", b"image_id", "key", b"key", "kind", b"kind", "removed", b"removed", "size", b"size", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SweepFinding: _TypeAlias = SweepFinding  # noqa: Y015
 
 @_typing.final
 class ScrubRequest(_message.Message):
@@ -138,6 +568,7 @@ class StartUploadRequest(_message.Message):
     EXPECTED_DIGEST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     HASH_ALGORITHM_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     image_id: _builtins.str
     purpose: _events_pb2.StagePurpose.ValueType
     """UPLOAD to publish the bytes as they are, STAGE to keep them for an import."""
@@ -149,6 +580,10 @@ class StartUploadRequest(_message.Message):
     """The same request_id twice is one upload."""
     hash_algorithm: _builtins.str
     """A digest to take besides the site's, such as sha512: that of a signature which is set while the bytes arrive."""
+    @_builtins.property
+    def placement(self) -> _types_pb2.Placement:
+        """Unset: the default store."""
+
     def __init__(
         self,
         *,
@@ -158,10 +593,11 @@ class StartUploadRequest(_message.Message):
         expected_digest: _builtins.str = ...,
         request_id: _builtins.str = ...,
         hash_algorithm: _builtins.str = ...,
+        placement: _types_pb2.Placement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_size", b"expected_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_size", b"expected_size", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "hash_algorithm", b"hash_algorithm", "image_id", b"image_id", "purpose", b"purpose", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size", "expected_digest", b"expected_digest", "expected_size", b"expected_size", "hash_algorithm", b"hash_algorithm", "image_id", b"image_id", "placement", b"placement", "purpose", b"purpose", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_size: _TypeAlias = _typing.Literal["expected_size"]  # noqa: Y015
     _WhichOneofArgType__expected_size: _TypeAlias = _typing.Literal["_expected_size", b"_expected_size"]  # noqa: Y015

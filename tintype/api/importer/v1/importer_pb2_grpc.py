@@ -64,6 +64,16 @@ class ImporterServiceStub:
                 request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsResponse.FromString,
                 _registered_method=True)
+        self.ListStores = channel.unary_unary(
+                '/tintype.api.importer.v1.ImporterService/ListStores',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresResponse.FromString,
+                _registered_method=True)
+        self.ListImageLocations = channel.unary_unary(
+                '/tintype.api.importer.v1.ImporterService/ListImageLocations',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsResponse.FromString,
+                _registered_method=True)
 
 
 class ImporterServiceServicer:
@@ -111,6 +121,20 @@ class ImporterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStores(self, request, context):
+        """The stores of this deployment, and how they are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImageLocations(self, request, context):
+        """Where a compute service fetches or clones an active image by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImporterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +167,16 @@ def add_ImporterServiceServicer_to_server(servicer, server):
                     servicer.ListImportPlugins,
                     request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsRequest.FromString,
                     response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImportPluginsResponse.SerializeToString,
+            ),
+            'ListStores': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStores,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresResponse.SerializeToString,
+            ),
+            'ListImageLocations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImageLocations,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -317,6 +351,60 @@ class ImporterService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ListStores(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterService/ListStores',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListStoresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImageLocations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterService/ListImageLocations',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ListImageLocationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class ImporterAdminServiceStub:
     """For operators.
@@ -333,6 +421,16 @@ class ImporterAdminServiceStub:
                 request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.FromString,
                 _registered_method=True)
+        self.ExamineStore = channel.unary_unary(
+                '/tintype.api.importer.v1.ImporterAdminService/ExamineStore',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreResponse.FromString,
+                _registered_method=True)
+        self.Sweep = channel.unary_stream(
+                '/tintype.api.importer.v1.ImporterAdminService/Sweep',
+                request_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepResponse.FromString,
+                _registered_method=True)
 
 
 class ImporterAdminServiceServicer:
@@ -346,6 +444,20 @@ class ImporterAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExamineStore(self, request, context):
+        """Looks at everything about a store that should be known before it is trusted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Sweep(self, request, context):
+        """Finds bytes without an event, and events without bytes; removes the former.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ImporterAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -353,6 +465,16 @@ def add_ImporterAdminServiceServicer_to_server(servicer, server):
                     servicer.Scrub,
                     request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.FromString,
                     response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.SerializeToString,
+            ),
+            'ExamineStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExamineStore,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreResponse.SerializeToString,
+            ),
+            'Sweep': grpc.unary_stream_rpc_method_handler(
+                    servicer.Sweep,
+                    request_deserializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -383,6 +505,60 @@ class ImporterAdminService:
             '/tintype.api.importer.v1.ImporterAdminService/Scrub',
             tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubRequest.SerializeToString,
             tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ScrubResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExamineStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterAdminService/ExamineStore',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.ExamineStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Sweep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tintype.api.importer.v1.ImporterAdminService/Sweep',
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepRequest.SerializeToString,
+            tintype_dot_api_dot_importer_dot_v1_dot_importer__pb2.SweepResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -30,6 +30,10 @@ class ImporterServiceStub:
     """Sends the bytes of an active image, from any offset."""
     ListImportPlugins: _aio.UnaryUnaryMultiCallable[_importer_pb2.ListImportPluginsRequest, _importer_pb2.ListImportPluginsResponse]
     """What this deployment does with imports."""
+    ListStores: _aio.UnaryUnaryMultiCallable[_importer_pb2.ListStoresRequest, _importer_pb2.ListStoresResponse]
+    """The stores of this deployment, and how they are."""
+    ListImageLocations: _aio.UnaryUnaryMultiCallable[_importer_pb2.ListImageLocationsRequest, _importer_pb2.ListImageLocationsResponse]
+    """Where a compute service fetches or clones an active image by itself."""
 
 class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -80,6 +84,22 @@ class ImporterServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _abc.Awaitable[_importer_pb2.ListImportPluginsResponse]:
         """What this deployment does with imports."""
 
+    @_abc_1.abstractmethod
+    def ListStores(
+        self,
+        request: _importer_pb2.ListStoresRequest,
+        context: _aio.ServicerContext[_importer_pb2.ListStoresRequest, _abc.Awaitable[_importer_pb2.ListStoresResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.ListStoresResponse]:
+        """The stores of this deployment, and how they are."""
+
+    @_abc_1.abstractmethod
+    def ListImageLocations(
+        self,
+        request: _importer_pb2.ListImageLocationsRequest,
+        context: _aio.ServicerContext[_importer_pb2.ListImageLocationsRequest, _abc.Awaitable[_importer_pb2.ListImageLocationsResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.ListImageLocationsResponse]:
+        """Where a compute service fetches or clones an active image by itself."""
+
 def add_ImporterServiceServicer_to_server(servicer: ImporterServiceServicer, server: _aio.Server) -> None: ...
 
 class ImporterAdminServiceStub:
@@ -88,6 +108,10 @@ class ImporterAdminServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     Scrub: _aio.UnaryStreamMultiCallable[_importer_pb2.ScrubRequest, _importer_pb2.ScrubResponse]
     """Reads stored bytes again and compares them with their digests; marks damaged copies, and heals them from others."""
+    ExamineStore: _aio.UnaryUnaryMultiCallable[_importer_pb2.ExamineStoreRequest, _importer_pb2.ExamineStoreResponse]
+    """Looks at everything about a store that should be known before it is trusted."""
+    Sweep: _aio.UnaryStreamMultiCallable[_importer_pb2.SweepRequest, _importer_pb2.SweepResponse]
+    """Finds bytes without an event, and events without bytes; removes the former."""
 
 class ImporterAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators."""
@@ -99,5 +123,21 @@ class ImporterAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_importer_pb2.ScrubRequest, _abc.AsyncIterator[_importer_pb2.ScrubResponse]],
     ) -> _abc.AsyncIterator[_importer_pb2.ScrubResponse]:
         """Reads stored bytes again and compares them with their digests; marks damaged copies, and heals them from others."""
+
+    @_abc_1.abstractmethod
+    def ExamineStore(
+        self,
+        request: _importer_pb2.ExamineStoreRequest,
+        context: _aio.ServicerContext[_importer_pb2.ExamineStoreRequest, _abc.Awaitable[_importer_pb2.ExamineStoreResponse]],
+    ) -> _abc.Awaitable[_importer_pb2.ExamineStoreResponse]:
+        """Looks at everything about a store that should be known before it is trusted."""
+
+    @_abc_1.abstractmethod
+    def Sweep(
+        self,
+        request: _importer_pb2.SweepRequest,
+        context: _aio.ServicerContext[_importer_pb2.SweepRequest, _abc.AsyncIterator[_importer_pb2.SweepResponse]],
+    ) -> _abc.AsyncIterator[_importer_pb2.SweepResponse]:
+        """Finds bytes without an event, and events without bytes; removes the former."""
 
 def add_ImporterAdminServiceServicer_to_server(servicer: ImporterAdminServiceServicer, server: _aio.Server) -> None: ...
