@@ -6,12 +6,15 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection
 
-from services.catalog import expiry
+from services.catalog import expiry, filters, paging, queries
 from services.catalog.database import Database
 from services.catalog.expiry import Expiry
 from services.catalog.projection import Projection
+from services.catalog.schema import Tables, tables_of
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.domain.access import Caller
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CreateImage, DeleteImage, RestoreImage
 from tintype.domain.errors import EventLogUnavailableError
@@ -49,7 +52,7 @@ class Site:
     async def deleted(self) -> ImageId:
         """Another image, deleted an hour before its end."""
         self.images += 1
-        image = ImageId(an_image_id(f"image {self.images}"))
+        image = an_image(self.images)
         await self.do(image, CreateImage(ImageAttributes()), lambda at: DeleteImage(purge_after=at + DELAY))
         return image
 
@@ -63,6 +66,10 @@ class Site:
 
     def expiry(self) -> Expiry:
         return Expiry(self.journal, self.projection, self.clock, _at_once)
+
+
+def an_image(number: int) -> ImageId:
+    return ImageId(an_image_id(f"image {number}"))
 
 
 async def _at_once() -> None:
@@ -116,6 +123,41 @@ async def test_what_was_restored_or_deleted_anew_since_the_tables_were_written_i
     site.clock.advance(1)
     assert await site.expiry().round() == 1
     assert [await site.is_expired(image) for image in (restored, anew, due)] == [False, False, True]
+
+
+async def test_only_what_waits_is_looked_at(site: Site) -> None:
+    image = await site.deleted()
+    await site.project(image)
+    query = queries.due_query(tables_of(site.projection.generation.number), 0, (0, ""), 100)
+
+    def explain(connection: Connection, _: Tables) -> str:
+        compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")  # which it prefers for a handful of rows
+            return " ".join(row[0] for row in connection.exec_driver_sql(f"EXPLAIN {compiled}"))
+        return " ".join(row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}"))
+
+    assert f"ix_images_{site.projection.generation.number}_purge_after_id" in await site.projection.read(explain)
+
+
+async def test_a_restored_image_is_found_again_by_all_that_it_is_found_by(site: Site) -> None:
+    image, caller = an_image(1), Caller(ProjectId("red"), "ann")
+    said = ImageAttributes(tags=("lts",), properties={"os_distro": "debian"})
+    terms = filters.parsed("tag=lts AND properties.os_distro=debian")
+
+    async def found() -> list[ImageId]:
+        await site.project(image)
+        page = await site.projection.read(
+            lambda c, t: queries.page_of_images(c, t, caller, terms, paging.parsed_order(""), None, 10)
+        )
+        return [one.id for one in page.images]
+
+    await site.do(image, CreateImage(said))
+    assert await found() == [image]
+    await site.do(image, lambda at: DeleteImage(purge_after=at + DELAY))
+    assert await found() == []
+    await site.do(image, RestoreImage)
+    assert await found() == [image]
 
 
 async def test_a_log_that_is_away_is_asked_again(site: Site) -> None:
