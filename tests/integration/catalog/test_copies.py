@@ -69,9 +69,7 @@ async def test_a_copy_is_an_operation_and_the_image_shows_where_its_bytes_are(ca
     )
     assert (await shown(catalog, image)).status == types_pb2.STATUS_ACTIVE
     recorded = (await catalog.log.history(ImageId(image)))[-1].payload
-    assert recorded == CopyRequested(
-        OperationId(operation.id), Placement(("second", "third"), all_must_succeed=True)
-    )
+    assert recorded == CopyRequested(OperationId(operation.id), Placement(("second", "third"), all_must_succeed=True))
     await catalog.work(image, RecordPlaced(OperationId(operation.id), (SECOND,), (FULL,)))
     placed = await shown(catalog, image)
     assert list(placed.stores) == ["default", "second"]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from services.catalog.settings import CatalogSection
+from tests.contract.event_logs import NatsHarness
 from tests.integration.catalog.conftest import (
     ADMIN,
     DEADLINE_S,
@@ -21,6 +25,7 @@ from tests.integration.catalog.conftest import (
     until_ready,
 )
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.nats.server import NatsServer
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.testing.clock import FakeClock
@@ -187,3 +192,25 @@ async def test_a_restart_ends_what_has_become_due_meanwhile(patient_settings: Ca
         assert (change.event.image_id, change.event.WhichOneof("payload")) == (due.id, "expired")
         watch.cancel()
         assert (await restore(after, kept.id)).status == types_pb2.STATUS_QUEUED
+
+
+async def test_on_a_real_log_requests_stay_the_same_and_replicas_end_a_deletion_once(
+    nats_server: NatsServer, patient_settings: CatalogSection, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        log, clock = await (await NatsHarness.make(nats_server.url, stack)).open(), FakeClock()
+        clock.advance(0.123457)
+        other_settings = patient_settings.model_copy(update={"data_dir": tmp_path / "other"})
+        async with running(patient_settings, log, clock) as catalog:
+            image, request_id = await catalog.create(), str(uuid.uuid4())
+            deleted = await delete(catalog, image.id, request_id=request_id)
+            clock.advance(DELAY_S)
+            assert await delete(catalog, image.id, request_id=request_id) == deleted
+        async with running(patient_settings, log, clock) as one, running(other_settings, log, clock) as other:
+            for catalog in (one, other):
+                request = pb.WatchImagesRequest(after_position=deleted.position)
+                watch = catalog.images.WatchImages(request, timeout=DEADLINE_S)
+                assert (await anext(aiter(watch))).event.WhichOneof("payload") == "expired"
+                watch.cancel()
+            await asyncio.gather(until_ready(one), until_ready(other))
+            assert await events_of(one, image.id) == ["created", "deleted", "expired"]

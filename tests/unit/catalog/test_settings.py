@@ -47,7 +47,7 @@ def test_of_stores_the_catalog_knows_the_names_and_nothing_else(tmp_path: Path) 
         '[stores.second]\ntype = "s3"\nbucket = "b"\nsecret_key = "hush"\nnobody_knows = [1]\n'
     )
     settings = load(CatalogSettings, file)
-    assert settings.store_names == {"main", "second"}
+    assert settings.store_names == frozenset({"main", "second"})
     assert "hush" not in repr(settings)
     assert "hush" not in settings.model_dump_json()
 
@@ -59,7 +59,7 @@ def test_a_catalog_that_is_told_no_stores_knows_none() -> None:
 def test_stores_of_the_environment_are_known_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINTYPE_STORES__OTHER__SECRET_KEY", "hush")
     settings = load(CatalogSettings, None)
-    assert settings.store_names == {"other"}
+    assert settings.store_names == frozenset({"other"})
     assert "hush" not in repr(settings)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.commands import CreateImage, DeleteImage, UpdateImage
+from tintype.domain.commands import Command, CreateImage, DeleteImage, UpdateImage
 from tintype.domain.errors import ConcurrencyConflictError, EventLogUnavailableError, RequestIdReusedError
 from tintype.domain.events import EventContext, NewEvent, RecordedEvent
 from tintype.domain.values import CommandId, ImageId, ProjectId
