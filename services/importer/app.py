@@ -61,7 +61,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
-    uploads = Uploads(journal, stores.default, own.policy, own.upload_limits, monotonic=time.monotonic)
+    uploads = Uploads(journal, stores, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
@@ -91,7 +91,7 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     """The worker that downloads."""
     own = settings.importer
     source = WebSource(own.rules, own.web_limits)
-    staging = Staging(source, stores.default, own.policy, Journal(log, clock), Origins(source, clock))
+    staging = Staging(source, stores, own.policy, Journal(log, clock), Origins(source, clock))
     return Worker(
         name="importer",
         event_log=log,

@@ -74,7 +74,7 @@ class Importer:
     def new_uploads(self) -> Uploads:
         """The uploads of a process that has just been started."""
         own = self.settings.importer
-        return Uploads(self.journal, self.store, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
+        return Uploads(self.journal, self.stores, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
 
     def sweeper_in(self, *, hours: int) -> Sweeper:
         """The sweeper at a later time."""
