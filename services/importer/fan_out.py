@@ -79,13 +79,17 @@ class Branch:
         if self.error is None and not self.is_committed:
             await self.writer.close()
 
+    async def give_up(self) -> None:
+        """Stop, and remove what was written, but what is committed."""
+        await self.settle()
+        if self.error is None and not self.is_committed:
+            await self.writer.abort()
+
     async def remove(self) -> None:
         """Stop, and remove what was written, also what is committed."""
-        await self.settle()
+        await self.give_up()
         if self.is_committed:
             await self.store.delete(self.writer.key)
-        elif self.error is None:
-            await self.writer.abort()
 
     async def _run(self) -> None:
         while (data := await self._queue.get()) is not None and self.error is None:
@@ -198,6 +202,16 @@ class FanOutWriter:
         await asyncio.gather(*(branch.commit(size, digests) for branch in alive))
         self.require_alive()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a store that has not failed."""
+        return any(branch.error is None for branch in self._branches)
+
+    async def give_up(self) -> None:
+        """Remove what is not committed; what cannot be removed now is swept."""
+        with suppress(TintypeError):
+            await _all(branch.give_up() for branch in self._branches)
+
     async def abort(self) -> None:
         """Remove what was written. Safe to call twice.
 
@@ -222,7 +236,7 @@ class FanOutWriter:
         """
         dropped = [branch.error for branch in self._branches if branch.error is not None]
         failures = [*self._unopened.values(), *dropped]
-        if failures and (self._all_must_succeed or len(dropped) == len(self._branches)):
+        if failures and (self._all_must_succeed or not self.is_alive):
             raise failures[0]
 
 
