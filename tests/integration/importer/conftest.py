@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -179,7 +180,8 @@ class Importer:
                 writer = await self.store.open_write(key)
                 await writer.append(b"converted")
                 await writer.commit(size=9, digests={})
-                made = replace(operation.staged, ref=BlobRef("main", key), size=9)
+                digests = {"sha256": hashlib.sha256(b"converted").hexdigest()}
+                made = replace(operation.staged, ref=BlobRef("main", key), size=9, digests=digests)
                 await self.execute(image.id, RecordConverted(operation.id, made, "qemu-img", "7", ()))
 
 
