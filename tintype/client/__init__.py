@@ -61,6 +61,17 @@ from tintype.client.models import (
     Visibility,
 )
 from tintype.client.signing import LocalSigner, ServiceSigner
+from tintype.client.store_models import (
+    Grade,
+    ImageLocation,
+    Store,
+    StoreFinding,
+    StoreMode,
+    SweepFinding,
+    SweepFindingKind,
+    SweepProgress,
+    SweepReport,
+)
 
 __all__ = [
     "AlreadyExistsError",
@@ -79,8 +90,10 @@ __all__ = [
     "Fact",
     "FailedStore",
     "Failure",
+    "Grade",
     "Image",
     "ImageEvent",
+    "ImageLocation",
     "ImportMethod",
     "ImportPlugin",
     "IntegrityError",
@@ -115,6 +128,13 @@ __all__ = [
     "SourceError",
     "Status",
     "Step",
+    "Store",
+    "StoreFinding",
+    "StoreMode",
+    "SweepFinding",
+    "SweepFindingKind",
+    "SweepProgress",
+    "SweepReport",
     "Trust",
     "Upload",
     "UploadInterruptedError",
