@@ -326,8 +326,8 @@ class ImporterAdminPart(_Part, importer_pb2_grpc.ImporterAdminServiceServicer):
     async def Scrub(
         self, request: importer_pb2.ScrubRequest, context: Any
     ) -> AsyncIterator[importer_pb2.ScrubResponse]:
-        raise NotImplementedError
-        yield
+        await self.services.note(request, context)
+        yield importer_pb2.ScrubResponse()
 
     @served
     async def ExamineStore(
