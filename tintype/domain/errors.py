@@ -926,7 +926,7 @@ class StoreReadOnlyError(StoreUnavailableError):
 
     reason = "STORE_READ_ONLY"
     hint = (
-        "An operator sees why with `python -m services.importer.check_store NAME`; what can be reached is still read."
+        "An operator sees why with `tintype store check NAME`; what can be reached is still read."
     )
 
 
