@@ -119,6 +119,13 @@ class InvalidUpdateMaskError(InvalidArgumentError):
     reason = "INVALID_UPDATE_MASK"
 
 
+class InvalidPlacementError(InvalidArgumentError):
+    """The stores that an image's bytes shall be in are not said in a way that can be followed."""
+
+    reason = "INVALID_PLACEMENT"
+    hint = "Name each store once, up to 32 of them; `tintype store list` shows their names."
+
+
 class WrongOffsetError(InvalidArgumentError):
     """Bytes were sent for another offset than the committed size."""
 
@@ -738,6 +745,13 @@ class ImageNotDeletedError(PreconditionError):
 
     reason = "IMAGE_NOT_DELETED"
     hint = "Only an image that was deleted, and whose delay has not passed, can be restored."
+
+
+class RestoreTooLateError(ImageNotDeletedError):
+    """The time in which the deleted image could be restored has passed."""
+
+    reason = "RESTORE_TOO_LATE"
+    hint = "Create a new image; the history of this one can still be read."
 
 
 class CopyExistsError(AlreadyExistsError):
