@@ -213,7 +213,7 @@ def test_a_deleted_image_comes_back_whole_until_it_is_deleted_for_good(
     tintype("image", "delete", image["id"])
     tintype("image", "delete", image["id"], "--now")
     eventually(lambda: files(roots, "main", image["id"]) == files(roots, "second", image["id"]) == [])
-    tintype("image", "restore", image["id"], code=3)
+    assert "[RESTORE_TOO_LATE]" in tintype("image", "restore", image["id"], code=4).stderr
 
 
 def test_a_store_that_hands_over_tells_where_an_image_is(tintype: Run, disk: Path) -> None:
