@@ -80,7 +80,7 @@ def assemble(
     journal = Journal(event_log, clock)
     commands = Commands(journal, clock, Rules(settings.max_image_bytes, settings.delete_delay_s, stores))
     reading = Reading(journal, projection, watermark, projector.check)
-    expiry = Expiry(journal, projection, clock, projector.check)
+    expiry = Expiry(journal, projection, clock, projector.caught_up)
     operations = Operations(event_log, commands, projection, watermark, board, projector.check)
     catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)
     add: list[tuple[Callable[..., object], object]] = [

@@ -42,19 +42,20 @@ class Expiry:
         journal: Journal,
         projection: Projection,
         clock: Clock,
-        ready: Callable[[], Awaitable[None]],
+        caught_up: Callable[[], Awaitable[None]],
         *,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
-        """``ready`` raises while the tables must not be read yet."""
+        """``caught_up`` answers once the tables are as new as the log was at the start."""
         self._journal = journal
         self._projection = projection
         self._clock = clock
-        self._ready = ready
+        self._caught_up = caught_up
         self._sleep = sleep
 
     async def run(self) -> None:
-        """Look again and again; what failed is tried again the next time."""
+        """Look again and again, until cancelled; what failed is tried again the next time."""
+        await self._caught_up()
         while True:
             try:
                 await self.round()
@@ -70,7 +71,6 @@ class Expiry:
         Raises:
             UnavailableError: the log or the tables do not answer; those that are left are still due.
         """
-        await self._ready()
         now, after, ended = microseconds(self._clock.now()), (0, ""), 0
         while True:
             due = partial(queries.deletions_due, now=now, after=after, limit=_BATCH)
@@ -94,7 +94,7 @@ class Expiry:
         except UnavailableError:
             raise
         except TintypeError as exc:  # restored or ended by somebody else: the tables will say so in a moment
-            log.info("deletion is not due any more", image_id=waiting.image_id, reason=exc.reason)
+            log.info("deletion was left alone", image_id=waiting.image_id, reason=exc.reason)
             return False
         log.info("image expired", image_id=waiting.image_id)
         return True

@@ -11,7 +11,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, tuple_, union
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    TextClause,
+    and_,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+)
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from services.catalog.filters import Term
@@ -73,15 +86,19 @@ def image_by_id(connection: Connection, tables: Tables, image_id: ImageId) -> Im
 def deletions_due(
     connection: Connection, tables: Tables, now: int, after: tuple[int, str], limit: int
 ) -> tuple[Waiting, ...]:
-    """Deleted images whose time to be restored has passed ``now``, by that time and by id, behind ``after``."""
+    """Deleted images whose time to be restored is over at ``now``, by that time and by id, behind ``after``."""
+    return tuple(Waiting(*row) for row in connection.execute(due_query(tables, now, after, limit)))
+
+
+def due_query(tables: Tables, now: int, after: tuple[int, str], limit: int) -> Select[Any]:
+    """The statement behind :func:`deletions_due`."""
     columns = tables.images.c
-    query = (
+    return (
         select(columns.id, columns.project, columns.version, columns.purge_after)
         .where(WAITING, columns.purge_after <= now, tuple_(columns.purge_after, columns.id) > after)
         .order_by(columns.purge_after, columns.id)
         .limit(limit)
     )
-    return tuple(Waiting(*row) for row in connection.execute(query))
 
 
 def operation_by_id(connection: Connection, tables: Tables, operation_id: OperationId) -> StoredOperation | None:
