@@ -29,6 +29,7 @@ from tintype.client.models import (
     DiskFormat,
     Download,
     Fact,
+    FailedStore,
     Failure,
     Image,
     ImageEvent,
@@ -60,6 +61,17 @@ from tintype.client.models import (
     Visibility,
 )
 from tintype.client.signing import LocalSigner, ServiceSigner
+from tintype.client.store_models import (
+    Grade,
+    ImageLocation,
+    Store,
+    StoreFinding,
+    StoreMode,
+    SweepFinding,
+    SweepFindingKind,
+    SweepProgress,
+    SweepReport,
+)
 
 __all__ = [
     "AlreadyExistsError",
@@ -76,9 +88,12 @@ __all__ = [
     "Download",
     "ExhaustedError",
     "Fact",
+    "FailedStore",
     "Failure",
+    "Grade",
     "Image",
     "ImageEvent",
+    "ImageLocation",
     "ImportMethod",
     "ImportPlugin",
     "IntegrityError",
@@ -113,6 +128,13 @@ __all__ = [
     "SourceError",
     "Status",
     "Step",
+    "Store",
+    "StoreFinding",
+    "StoreMode",
+    "SweepFinding",
+    "SweepFindingKind",
+    "SweepProgress",
+    "SweepReport",
     "Trust",
     "Upload",
     "UploadInterruptedError",
