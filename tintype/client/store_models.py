@@ -15,6 +15,7 @@ __all__ = [
     "Grade",
     "ImageLocation",
     "Store",
+    "StoreChange",
     "StoreFinding",
     "StoreMode",
     "SweepFinding",
@@ -69,6 +70,22 @@ class StoreFinding:
     grade: Grade
     found: str
     advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChange:
+    """A store is in another ``mode`` since a time, as ``service`` on ``host`` sees it; ``reason`` and ``message`` say
+    why, where it is not read-write.
+    """
+
+    position: int
+    store: str
+    mode: StoreMode
+    since: datetime
+    reason: str
+    message: str
+    service: str
+    host: str
 
 
 def require_good(store: str, findings: Sequence[StoreFinding]) -> None:

@@ -137,6 +137,7 @@ class Events(_Face[events.Events]):
     """As :class:`tintype.client.events.Events`."""
 
     subscribe = iterating(events.Events.subscribe)
+    stores = iterating(events.Events.stores)
     check_log = waiting(events.Events.check_log)
 
 
