@@ -151,6 +151,7 @@ class Writer:
 
 def open_writer(pool: Pool, name: str, *, resume: bool, replace: bool, options: dict[str, Any]) -> Writer:
     """Begin a write, or go on with one."""
+    pool.prepare_trash()
     found = pool.stat(name)
     if found is None and (pool.stat(name + REPLACING) or {}).get("committed"):
         pool.finish_replacement(name)  # its writer was killed between the two names
