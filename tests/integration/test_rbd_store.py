@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -344,6 +345,33 @@ async def test_a_frozen_osd_is_a_timeout_and_nothing_is_lost_when_it_goes_on(bac
     assert [stored.key async for stored in store.list() if stored.is_committed] == sorted([KEY, other])
     await store.delete(other)
     assert [stored.key async for stored in store.list()] == [KEY]
+
+
+async def test_a_write_goes_on_after_an_outage_without_a_byte_lost_or_written_twice(ceph: Ceph) -> None:
+    emptied(ceph)
+    store = RbdImageStore("main", rbd_settings(ceph, timeout_s=1.0))
+    data = random.Random(4).randbytes(48 * MIB)
+    writer = await store.open_write(KEY)
+    await writer.append(data[:MIB])
+    ceph.freeze_osd()
+    try:
+        with pytest.raises(StoreTimeoutError):
+            while writer.offset < len(data):
+                await writer.append(data[writer.offset : writer.offset + MIB])
+        reached = writer.offset
+        with pytest.raises(StoreTimeoutError):
+            await writer.append(data[reached : reached + MIB])
+        assert writer.offset == reached
+    finally:
+        ceph.thaw_osd()
+
+    while writer.offset < len(data):
+        with suppress(StoreTimeoutError):  # of what was sent again while the OSD was still away
+            await writer.append(data[writer.offset : writer.offset + MIB])
+    await writer.commit(size=len(data), digests={})
+
+    assert hashlib.sha256(await read(store)).digest() == hashlib.sha256(data).digest()
+    await store.aclose()
 
 
 async def asked_again(store: ImageStore, key: str) -> bytes:
