@@ -210,6 +210,34 @@ async def test_of_a_killed_process_whole_parts_are_kept_and_its_lease_lapses(pla
     assert place.remains() == []
 
 
+@pytest.mark.parametrize("end", ["commit", "abort", "close"])
+async def test_a_writer_whose_lease_was_taken_over_leaves_the_bytes_to_whoever_goes_on_with_them(
+    place: Place, end: str
+) -> None:
+    lapsed, store = place.store(lease_s=1.0, timeout_s=1.0), place.store()
+    writer = await lapsed.open_write(KEY)
+    for begin in range(0, 11 * MIB, MIB):
+        await writer.append(DATA[begin : begin + MIB])
+    place.proxy.refuse()
+    direct = S3ImageStore("main", place.server.settings(place.bucket))
+    place.stores.append(direct)
+    while (await direct.stat(KEY)).is_leased:
+        await asyncio.sleep(0.1)
+    successor = await direct.open_write(KEY, resume=True)
+    place.proxy.accept()
+
+    if end == "commit":
+        with pytest.raises(StoreUnavailableError):
+            await writer.commit(size=11 * MIB, digests={})
+    else:
+        await (writer.abort if end == "abort" else writer.close)()
+
+    for begin in range(successor.offset, len(DATA), MIB):
+        await successor.append(DATA[begin : begin + MIB])
+    await successor.commit(size=len(DATA), digests={})
+    assert await read(store) == DATA
+
+
 @pytest.mark.parametrize(
     "fault",
     [

@@ -64,6 +64,7 @@ class Writer:
         self._max_in_flight = int(options["writes_in_flight"])
         self._record_every = int(options["record_every"])
         self._buffer = bytearray()
+        self._is_taking_place = False
         self._written = self._recorded = durable_offset(image)
         self._size = int(image.size())
 
@@ -110,9 +111,15 @@ class Writer:
             self._image.close()
 
     def abort(self) -> None:
-        """Remove the image, unless somebody else did."""
+        """Remove the image, unless somebody else did; a commit that was begun between two names is left to be finished.
+
+        Whoever comes next does that: of the old bytes and the new ones, at least one must stay.
+        """
         while self._in_flight:
             self._in_flight.popleft().wait()
+        if self._is_taking_place:
+            self._image.close()
+            return
         with contextlib.suppress(*CephError):
             if is_committed(self._image):
                 self._image.unprotect_snap(SNAPSHOT)
@@ -128,6 +135,7 @@ class Writer:
         old = self._pool.id_of(key_name)
         if old is None:
             raise FailureError(SWEPT)
+        self._is_taking_place = True
         self._pool.finish_replacement(key_name)
 
     def _require_name(self) -> None:
