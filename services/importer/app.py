@@ -10,6 +10,7 @@ from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
 from services.importer.origins import Origins
+from services.importer.placing import Placing
 from services.importer.publishing import Publishing
 from services.importer.scrubbing import Scrubber
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
@@ -22,9 +23,13 @@ from tintype.adapters.event_log import open_event_log
 from tintype.adapters.stores import Stores, open_stores
 from tintype.api.importer.v1 import importer_pb2_grpc
 from tintype.domain.events import (
+    CopyRemoved,
+    CopyRequested,
     ImageAttested,
     ImageConverted,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImageStaged,
     ImageStepFailed,
@@ -36,32 +41,38 @@ from tintype.ports.event_log import EventLog
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
+from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
 
 PUBLISHER_EVENTS = (
     ImageStaged,
     ImageConverted,
     ImageAttested,
+    ImagePlaced,
     ImagePublished,
     ImageStepFailed,
+    CopyRemoved,
     ImageDeleted,
+    ImageExpired,
 )
 """What may make PUBLISH or PURGE the next step, or bytes unwanted."""
 
 
 async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
-    """The importer: a worker for STAGE, one for PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
+    """The importer: workers for STAGE, for PLACE, for PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
 
     Raises:
         ConfigurationError: a store or the log is set up wrongly.
         StoreUnavailableError, EventLogUnavailableError: it does not answer.
     """
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    teller = StoreStateTeller("importer")
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="importer"))
+    states = await opened.store_states()
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
-    uploads = Uploads(journal, stores.default, own.policy, own.upload_limits, monotonic=time.monotonic)
+    uploads = Uploads(journal, stores, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
@@ -75,15 +86,18 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         service_names=[SERVICE_NAME, ADMIN_SERVICE_NAME],
         background={
             "worker": make_stager(settings, opened.log, clock, stores).run,
+            "placer": make_placer(settings, opened.log, clock, stores).run,
             "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
+            "store states": partial(teller.run, states),
             "scrub": BackgroundScrub(scrubber, opened.log, own.scrub_limits).run,
         },
         health_checks={
             "event log": opened.check,
-            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+            "stores": stores.check,
         },
+        part_checks={f"store {name}": store.check for name, store in stores.by_name.items()},
     )
 
 
@@ -91,7 +105,7 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     """The worker that downloads."""
     own = settings.importer
     source = WebSource(own.rules, own.web_limits)
-    staging = Staging(source, stores.default, own.policy, Journal(log, clock), Origins(source, clock))
+    staging = Staging(source, stores, own.policy, Journal(log, clock), Origins(source, clock))
     return Worker(
         name="importer",
         event_log=log,
@@ -99,6 +113,18 @@ def make_stager(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
         steps={Step.STAGE: staging.stage_image},
         types=(ImportRequested,),
         settings=own.worker,
+    )
+
+
+def make_placer(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
+    """The worker that copies: in a queue of its own, so that slow stores hold up nothing else."""
+    return Worker(
+        name="placer",
+        event_log=log,
+        clock=clock,
+        steps={Step.PLACE: Placing(Journal(log, clock), stores).place_image},
+        types=(ImageAttested, CopyRequested),
+        settings=settings.importer.worker,
     )
 
 

@@ -37,10 +37,12 @@ class Publishing:
         for ref in operation.copies:
             if ref.key == blob.ref.key and ref not in final and await self._is_there(blob, ref):
                 final.append(ref)
-        for ref in dict.fromkeys((operation.staged.ref, *operation.copies)):
-            if ref not in final:
+        # What waited for its import may lie where the import does not want it.
+        wanted = [ref for ref in final if ref.store in operation.placement.stores] or final
+        for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
+            if ref not in wanted:
                 await self._stores.named(ref.store).delete(ref.key)
-        return RecordPublished(operation.id, tuple(final))
+        return RecordPublished(operation.id, tuple(wanted))
 
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
         stored = await self._stores.named(ref.store).stat(ref.key)

@@ -19,7 +19,7 @@ from services.importer.uploads import Uploads, UploadState
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.codec.events import STAGE_PURPOSE
 from tintype.codec.framing import WriteFrame, decode_write, encode_read
-from tintype.codec.values import IMPORT_PLUGIN
+from tintype.codec.values import IMPORT_PLUGIN, decode_placement
 from tintype.domain.values import Digest, image_id
 from tintype.runtime.grpc_server import caller_of
 
@@ -46,6 +46,7 @@ class ImporterServicer:
             digest=Digest.parse(request.expected_digest) if request.expected_digest else None,
             request_id=request.request_id,
             hash_algorithm=request.hash_algorithm,
+            placement=decode_placement(request.placement),
         )
         return _upload(state)
 

@@ -6,19 +6,19 @@ is the matter of :mod:`services.importer.uploads`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 
 from services.importer.expectations import Expectations
 from services.importer.import_pass import ImportPass
 from services.importer.one_pass import OnePass, replay
+from services.importer.upload_target import UploadTarget
 from services.importer.upload_tokens import UploadToken
+from tintype.adapters.stores import Stores
 from tintype.domain.errors import (
     AlreadyExistsError,
-    BlobNotFoundError,
     ConflictError,
     ExhaustedError,
     InvalidArgumentError,
@@ -26,7 +26,6 @@ from tintype.domain.errors import (
     TintypeError,
     UnavailableError,
     UploadBusyError,
-    UploadNotFoundError,
 )
 from tintype.domain.values import OperationId
 from tintype.ports.image_store import BlobWriter, ImageStore
@@ -40,19 +39,20 @@ _KEEPING = (AlreadyExistsError, InvalidArgumentError, UnavailableError, Conflict
 class Session:
     """One upload in hand. One stream at a time uses it."""
 
-    def __init__(self, one_pass: OnePass | ImportPass, now_s: float) -> None:
+    def __init__(self, one_pass: OnePass | ImportPass, target: UploadTarget, now_s: float) -> None:
         self.one_pass = one_pass
+        self.target = target
         self.used_at_s = now_s
         self.is_busy = False
         self.is_cancelled = False
 
 
 class Sessions:
-    """The uploads that this process has in hand, into one store."""
+    """The uploads that this process has in hand."""
 
-    def __init__(self, store: ImageStore, *, most: int, monotonic: Callable[[], float]) -> None:
+    def __init__(self, stores: Stores, *, most: int, monotonic: Callable[[], float]) -> None:
         """``monotonic`` tells seconds, for how long a session was idle."""
-        self._store = store
+        self._stores = stores
         self._most = most
         self._monotonic = monotonic
         self._held: dict[OperationId, Session] = {}
@@ -130,7 +130,7 @@ class Sessions:
             session.is_cancelled = True
             return
         await self._abort(token.operation_id)
-        await self._store.delete(token.key)
+        await UploadTarget(self._stores, token).remove()
 
     async def close_idle(self, idle_s: float) -> None:
         """Keep the bytes, and no longer the hashes, of uploads that nothing came for in ``idle_s`` seconds."""
@@ -148,8 +148,9 @@ class Sessions:
         self._opening.add(token.operation_id)
         try:
             await self._make_room()
-            writer, pieces = await self._writer(token, create)
-            one_pass = self._pass(token, expectations, decompresses, writer)
+            target = UploadTarget(self._stores, token)
+            writer, pieces = await target.open(create=create)
+            one_pass = _pass(token, expectations, decompresses, writer, target.first)
             try:
                 if writer.offset:
                     await replay(one_pass, pieces, writer.offset)
@@ -158,32 +159,10 @@ class Sessions:
                 is_kept = isinstance(exc, _KEEPING) or not isinstance(exc, Exception)
                 await (one_pass.close() if is_kept else one_pass.abort())
                 raise
-            session = self._held[token.operation_id] = Session(one_pass, self._monotonic())
+            session = self._held[token.operation_id] = Session(one_pass, target, self._monotonic())
             return session
         finally:
             self._opening.discard(token.operation_id)
-
-    def _pass(
-        self, token: UploadToken, expectations: Expectations, decompresses: bool, writer: BlobWriter
-    ) -> OnePass | ImportPass:
-        async def open_decompressed() -> BlobWriter:
-            await self._store.delete(token.decompressed_key)  # of a process that was killed; ours is the only writer
-            return await self._store.open_write(token.decompressed_key)
-
-        return ImportPass(expectations, writer, open_decompressed) if decompresses else OnePass(expectations, writer)
-
-    async def _writer(self, token: UploadToken, create: bool) -> tuple[BlobWriter, AsyncIterator[bytes]]:
-        try:
-            writer = await self._store.open_write(token.key, resume=True)
-        except AlreadyExistsError:
-            # They were committed, and the importer was killed before it could record them.
-            stored = await self._store.stat(token.key)
-            return CommittedBytes(self._store, token.key, stored.size), self._store.read(token.key)
-        except BlobNotFoundError:
-            if not create:
-                raise UploadNotFoundError("the upload was cancelled, or was idle for too long") from None
-            writer = await self._store.open_write(token.key)
-        return writer, self._store.read_uncommitted(token.key)
 
     async def _make_room(self) -> None:
         if len(self._held) + len(self._opening) <= self._most:
@@ -205,43 +184,11 @@ class Sessions:
             log.info("upload was given up", operation_id=operation, received_bytes=session.one_pass.offset)
 
 
-class CommittedBytes:
-    """A write that was committed already, so that its bytes can pass the same checks once more."""
+def _pass(
+    token: UploadToken, expectations: Expectations, decompresses: bool, writer: BlobWriter, store: ImageStore
+) -> OnePass | ImportPass:
+    async def open_decompressed() -> BlobWriter:
+        await store.delete(token.decompressed_key)  # of a process that was killed; ours is the only writer
+        return await store.open_write(token.decompressed_key)
 
-    def __init__(self, store: ImageStore, key: str, size: int) -> None:
-        self._store = store
-        self._key = key
-        self._size = size
-
-    @property
-    def key(self) -> str:
-        """What the bytes are called."""
-        return self._key
-
-    @property
-    def offset(self) -> int:
-        """How many there are."""
-        return self._size
-
-    @property
-    def local_path(self) -> Path | None:
-        """Nothing is written."""
-        return None
-
-    async def append(self, data: bytes | memoryview) -> None:
-        """Refuse: committed bytes never change.
-
-        Raises:
-            AlreadyExistsError: always.
-        """
-        raise AlreadyExistsError("the upload has all its bytes already")
-
-    async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
-        """They are committed."""
-
-    async def abort(self) -> None:
-        """Remove them."""
-        await self._store.delete(self._key)
-
-    async def close(self) -> None:
-        """Keep them."""
+    return ImportPass(expectations, writer, open_decompressed) if decompresses else OnePass(expectations, writer)

@@ -18,7 +18,10 @@ from tintype.adapters.stores import Stores
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import TintypeError, UploadBusyError
 from tintype.domain.events import (
+    CopyRemoved,
     ImageDeleted,
+    ImageExpired,
+    ImagePlaced,
     ImagePublished,
     ImageStaged,
     ImageStepFailed,
@@ -35,7 +38,7 @@ from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
 
-_ENDING = (ImageStepFailed, ImageDeleted, ImageStaged, ImagePublished)
+_ENDING = (ImageStepFailed, ImageDeleted, ImageExpired, ImageStaged, ImagePlaced, ImagePublished, CopyRemoved)
 """Events after which some of an image's bytes may be wanted no longer."""
 
 

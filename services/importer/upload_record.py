@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import structlog
+
 from services.importer.plugins import ImportPlugins
+from services.importer.upload_target import Written
 from services.importer.upload_tokens import UploadToken
+from tintype.adapters.stores import Stores
 from tintype.domain.access import Caller, changeable
 from tintype.domain.commands import RecordStaged
 from tintype.domain.errors import (
@@ -15,20 +19,22 @@ from tintype.domain.errors import (
     NotFoundError,
     PreconditionError,
     RefusedContentError,
+    TintypeError,
 )
 from tintype.domain.events import EventContext, ImportPlugin, StagePurpose
 from tintype.domain.image import Image
-from tintype.domain.values import Blob, CommandId, PropertyValue, Received
-from tintype.ports.image_store import ImageStore
+from tintype.domain.values import BlobRef, CommandId, PropertyValue, Received
 from tintype.runtime.journal import Journal
+
+log = structlog.get_logger(__name__)
 
 
 class UploadRecord:
     """Appends the events of uploads."""
 
-    def __init__(self, journal: Journal, store: ImageStore, plugins: ImportPlugins) -> None:
+    def __init__(self, journal: Journal, stores: Stores, plugins: ImportPlugins) -> None:
         self._journal = journal
-        self._store = store
+        self._stores = stores
         self._plugins = plugins
 
     def plugins_for(
@@ -44,7 +50,7 @@ class UploadRecord:
         injected = self._plugins.injected_into(image, is_admin=caller.is_admin)
         return injected, self._plugins.switched_off(is_admin=caller.is_admin)
 
-    async def staged(self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None) -> int:
+    async def staged(self, caller: Caller, token: UploadToken, written: Written, received: Received | None) -> int:
         """Append ImageStaged, and return its position; a second time it is the same event.
 
         Raises:
@@ -55,23 +61,39 @@ class UploadRecord:
         try:
             executed = await self._journal.execute(
                 token.image_id,
-                await self._staged_command(caller, token, blob, received),
+                await self._staged_command(caller, token, written, received),
                 project=caller.project,
                 command_id=command,
                 context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
             )
         except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError):
-            for key in {token.key, blob.ref.key}:  # nobody will want these bytes
-                await self._store.delete(key)
+            await self._remove(token, written)  # nobody will want these bytes
             raise
         return executed.event.position
 
     async def _staged_command(
-        self, caller: Caller, token: UploadToken, blob: Blob, received: Received | None
+        self, caller: Caller, token: UploadToken, written: Written, received: Received | None
     ) -> RecordStaged:
+        command = RecordStaged(
+            token.operation_id,
+            token.purpose,
+            written.blob,
+            placement=written.placement,
+            copies=written.copies,
+            failed=written.failed,
+        )
         if token.purpose is StagePurpose.UPLOAD:
-            return RecordStaged(token.operation_id, token.purpose, blob)
+            return command
         image = changeable(await self._journal.load(token.image_id), caller)
         injected, switched_off = self.plugins_for(image, caller, token.purpose)
-        kept = replace(blob, facts=self._plugins.kept(blob.facts))
-        return RecordStaged(token.operation_id, token.purpose, kept, received, injected, switched_off)
+        kept = replace(written.blob, facts=self._plugins.kept(written.blob.facts))
+        return replace(command, blob=kept, received=received, injected=injected, switched_off=switched_off)
+
+    async def _remove(self, token: UploadToken, written: Written) -> None:
+        for ref in dict.fromkeys(
+            (BlobRef(written.blob.ref.store, token.key), written.blob.ref, *written.copies),
+        ):
+            try:
+                await self._stores.named(ref.store).delete(ref.key)
+            except TintypeError as exc:
+                log.warning("refused bytes are left for the sweep", store=ref.store, key=ref.key, reason=exc.reason)

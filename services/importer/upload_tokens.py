@@ -17,14 +17,26 @@ from tintype.domain.access import Caller
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import InvalidIdentifierError, TintypeError, UploadNotFoundError
 from tintype.domain.events import StagePurpose
-from tintype.domain.values import DIGEST_ALGORITHMS, Digest, ImageId, OperationId, image_id
+from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
+    DIGEST_ALGORITHMS,
+    Digest,
+    ImageId,
+    OperationId,
+    Placement,
+    image_id,
+)
 
-MAX_TOKEN_LENGTH = 1024
+MAX_TOKEN_LENGTH = 4096
 MAX_REQUEST_ID_LENGTH = 128
 MAX_SIZE = 2**62
 _VERSION = 1
 _VERSION_WITH_HASH = 2
-"""An upload without a hash of its own keeps the name that older replicas read."""
+_VERSION_WITH_STORES = 3
+"""An upload without a hash and without stores of its own keeps the name that older replicas read."""
+
+_MAX_STORES = 32
+_MAX_STORE_NAME_LENGTH = 63
 
 _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
 _REQUEST_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
@@ -36,7 +48,8 @@ class UploadToken:
     """One upload. ``size`` in bytes and ``digest`` are what the bytes have to be, where the user said it.
 
     ``hash_algorithm`` is of a digest to take besides the site's; empty is none.
-    ``nonce`` is a lower-case UUID that tells the image's uploads apart.
+    ``nonce`` is a lower-case UUID that tells the image's uploads apart. ``placement`` names the stores that the bytes
+    go to; :data:`~tintype.domain.values.DEFAULT_PLACEMENT` is the default one.
     """
 
     image_id: ImageId
@@ -45,6 +58,7 @@ class UploadToken:
     size: int | None
     digest: Digest | None
     hash_algorithm: str = ""
+    placement: Placement = DEFAULT_PLACEMENT
 
     @property
     def operation_id(self) -> OperationId:
@@ -62,14 +76,17 @@ class UploadToken:
         return str(BlobKey(self.image_id, self.operation_id, "source-decompressed"))
 
     def __str__(self) -> str:
+        version = _VERSION_WITH_HASH if self.hash_algorithm else _VERSION
+        has_stores = self.placement != DEFAULT_PLACEMENT
         fields = [
-            _VERSION_WITH_HASH if self.hash_algorithm else _VERSION,
+            _VERSION_WITH_STORES if has_stores else version,
             self.image_id,
             self.nonce,
             self.purpose.value,
             self.size,
             str(self.digest) if self.digest else "",
-            *((self.hash_algorithm,) if self.hash_algorithm else ()),
+            *((self.hash_algorithm,) if self.hash_algorithm or has_stores else ()),
+            *((list(self.placement.stores), self.placement.all_must_succeed) if has_stores else ()),
         ]
         return base64.urlsafe_b64encode(json.dumps(fields, separators=(",", ":")).encode()).decode().rstrip("=")
 
@@ -111,13 +128,12 @@ def _decoded(text: str) -> UploadToken | None:
         return None
     match fields:
         case [int(version), str(image), str(nonce), str(purpose), int() | None as size, str(digest), *rest]:
-            if version not in (_VERSION, _VERSION_WITH_HASH) or purpose not in _PURPOSES or isinstance(size, bool):
-                return None
-            hash_algorithm = "" if version == _VERSION else _hash_algorithm(rest)
-            if hash_algorithm is None:
+            options = _options(version, rest)
+            if options is None or purpose not in _PURPOSES or isinstance(size, bool):
                 return None
             if size is not None and not 0 <= size <= MAX_SIZE:
                 return None
+            hash_algorithm, placement = options
             return UploadToken(
                 image_id(image),
                 str(uuid.UUID(nonce)),
@@ -125,12 +141,19 @@ def _decoded(text: str) -> UploadToken | None:
                 size,
                 Digest.parse(digest) if digest else None,
                 hash_algorithm,
+                placement,
             )
     return None
 
 
-def _hash_algorithm(rest: list[object]) -> str | None:
-    match rest:
-        case [str(name)] if name in DIGEST_ALGORITHMS:
-            return name
+def _options(version: int, rest: list[object]) -> tuple[str, Placement] | None:
+    match version, rest:
+        case 1, _:
+            return "", DEFAULT_PLACEMENT
+        case 2, [str(name)] if name in DIGEST_ALGORITHMS:
+            return name, DEFAULT_PLACEMENT
+        case 3, [str(name), [*stores], bool(all_must_succeed)] if name == "" or name in DIGEST_ALGORITHMS:
+            names = tuple(store for store in stores if isinstance(store, str) and len(store) <= _MAX_STORE_NAME_LENGTH)
+            if names and len(names) == len(stores) <= _MAX_STORES:
+                return name, Placement(names, all_must_succeed=all_must_succeed)
     return None

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from services.importer.expectations import Expectations, SitePolicy
 from services.importer.pacing import paced
+from services.importer.placement import first_writable, resolved
 from services.importer.sessions import Session, Sessions
 from services.importer.upload_record import UploadRecord
+from services.importer.upload_target import UploadTarget
 from services.importer.upload_tokens import UploadToken, nonce_of
+from tintype.adapters.stores import Stores
 from tintype.codec.framing import WriteFrame
 from tintype.domain.access import Caller, changeable
 from tintype.domain.decide import require_bytes_allowed
 from tintype.domain.errors import (
     AbandonedError,
-    BlobNotFoundError,
     ImageTooLargeError,
     InvalidArgumentError,
     InvalidDigestError,
@@ -34,8 +36,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import ImageStaged, RecordedEvent, StagePurpose
 from tintype.domain.evolve import fold
 from tintype.domain.image import Image
-from tintype.domain.values import DIGEST_ALGORITHMS, Digest, ImageId, OperationId
-from tintype.ports.image_store import ImageStore
+from tintype.domain.values import DEFAULT_PLACEMENT, DIGEST_ALGORITHMS, Digest, ImageId, OperationId, Placement
 from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -69,23 +70,23 @@ class UploadState:
 
 
 class Uploads:
-    """All uploads into the default store."""
+    """All uploads."""
 
     def __init__(
         self,
         journal: Journal,
-        store: ImageStore,
+        stores: Stores,
         policy: SitePolicy,
         limits: UploadLimits,
         *,
         monotonic: Callable[[], float],
     ) -> None:
         self._journal = journal
-        self._store = store
+        self._stores = stores
         self._policy = policy
         self._limits = limits
-        self._record = UploadRecord(journal, store, policy.plugins)
-        self._sessions = Sessions(store, most=limits.most, monotonic=monotonic)
+        self._record = UploadRecord(journal, stores, policy.plugins)
+        self._sessions = Sessions(stores, most=limits.most, monotonic=monotonic)
 
     async def start(
         self,
@@ -97,23 +98,28 @@ class Uploads:
         digest: Digest | None,
         request_id: str,
         hash_algorithm: str = "",
+        placement: Placement = DEFAULT_PLACEMENT,
     ) -> UploadState:
         """Begin an upload; the same ``request_id`` twice is one upload.
 
         ``hash_algorithm`` is of a digest to take besides the site's: that of a signature which is set meanwhile.
+        ``placement`` says which stores the bytes shall be in.
 
         Raises:
             ImageNotFoundError, NotPermittedError: the caller may not change the image.
             PreconditionError: no bytes may be given to it now.
             InvalidArgumentError: the size, the purpose, the algorithm or the request id is out of bounds.
             ImageTooLargeError: more bytes are announced than the site allows.
+            StoreNotFoundError: a store is named that there is not.
         """
         if purpose not in (StagePurpose.UPLOAD, StagePurpose.STAGE):
             raise InvalidArgumentError("an upload's purpose is UPLOAD or STAGE")
         self._check_size(size)
         if hash_algorithm and hash_algorithm not in DIGEST_ALGORITHMS:
             raise InvalidDigestError(f"{hash_algorithm[:80]!r} is not one of {', '.join(DIGEST_ALGORITHMS)}")
-        token = UploadToken(image_id, nonce_of(caller, request_id), purpose, size, digest, hash_algorithm)
+        nonce = nonce_of(caller, request_id)
+        wanted = self._placement(purpose, placement)
+        token = UploadToken(image_id, nonce, purpose, size, digest, hash_algorithm, wanted)
         state, image = await self._find(caller, token)
         if state.is_complete:
             return state
@@ -167,10 +173,7 @@ class Uploads:
             return state
         offset = self._sessions.offset(token.operation_id)
         if offset is None:
-            try:
-                offset = (await self._store.stat(token.key)).size
-            except BlobNotFoundError:
-                raise UploadNotFoundError("the upload was cancelled, or was idle for too long") from None
+            offset = await UploadTarget(self._stores, token).size()
         return UploadState(token, offset)
 
     async def cancel(self, caller: Caller, upload_id: str) -> None:
@@ -242,15 +245,18 @@ class Uploads:
             raise
 
     async def _commit_and_record(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
-        blob = await session.one_pass.finish(self._store.name)
+        blob = await session.one_pass.finish(session.target.first.name)
+        written = session.target.written(blob)
         self._sessions.forget(token.operation_id)
-        position = await self._record.staged(caller, token, blob, session.one_pass.received)
+        position = await self._record.staged(caller, token, written, session.one_pass.received)
         log.info(
             "upload was finished",
             image_id=token.image_id,
             operation_id=token.operation_id,
             size_bytes=blob.size,
             purpose=token.purpose,
+            stores=[written.blob.ref.store, *(ref.store for ref in written.copies)],
+            failed_stores=[failed.store for failed in written.failed],
         )
         return UploadState(token, session.one_pass.offset, position)
 
@@ -261,6 +267,16 @@ class Uploads:
             image, size=token.size, digest=token.digest, hash_algorithm=token.hash_algorithm
         )
         return expectations, decompresses
+
+    def _placement(self, purpose: StagePurpose, asked: Placement) -> Placement:
+        """The placement as the upload's name carries it; bytes that wait for an import go where they can go now."""
+        if asked == DEFAULT_PLACEMENT:
+            return asked
+        placement = resolved(self._stores, asked)
+        if purpose is StagePurpose.UPLOAD:
+            return placement
+        first = first_writable(self._stores, placement).name
+        return replace(placement, stores=tuple(dict.fromkeys((first, *placement.stores))))
 
     def _check_size(self, size: int | None) -> None:
         if size is None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -13,10 +9,8 @@ from prometheus_client import CollectorRegistry
 from tests.backends.store_backend import ANY_SYSTEM, CannotBeBrokenError, Told
 from tintype.adapters.decorators.metrics import StoreMetrics
 from tintype.adapters.decorators.stack import decorated
-from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.store_section import StoreSection
-from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 

@@ -64,7 +64,8 @@ class Place:
 
     def store(self, **changes: Any) -> SwiftImageStore:
         """One more store, which reaches Swift through the proxy."""
-        settings = self.backend.settings.model_copy(update={"timeout_s": 10.0, "lease_s": 60, "create_containers": False, **changes})
+        usual = {"timeout_s": 10.0, "lease_s": 60, "create_containers": False}
+        settings = self.backend.settings.model_copy(update=usual | changes)
         self.stores.append(SwiftImageStore("main", settings))
         return self.stores[-1]
 

@@ -39,7 +39,7 @@ from tintype.domain.events import (
 )
 from tintype.domain.image import Conversion, Image, ImageData, Operation, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, target
-from tintype.domain.values import ARCHIVES, DEFAULT_PLACEMENT, Blob, BlobRef, ContainerFormat
+from tintype.domain.values import ARCHIVES, Blob, BlobRef, ContainerFormat
 
 
 def fold(events: Iterable[RecordedEvent], image: Image | None = None) -> Image | None:
@@ -183,7 +183,7 @@ def _begun_import(operation: Operation | None, event: ImportRequested, now: date
     if operation is None or event.source.method is not ImportMethod.GLANCE_DIRECT:
         return begun
     # What was staged before goes where the upload was asked to put it, unless the import says something else.
-    asked = event.placement != DEFAULT_PLACEMENT
+    asked = event.placement.stores or event.placement.in_all
     return replace(
         begun,
         staged=operation.staged,

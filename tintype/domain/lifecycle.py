@@ -120,7 +120,12 @@ def next_step(image: Image) -> Step | None:
         return Step.CONVERT
     if operation.attestation_key_id is None:
         return Step.ATTEST
-    return Step.PLACE if missing_stores(operation) else Step.PUBLISH
+    return Step.PLACE if _is_to_be_placed(operation) else Step.PUBLISH
+
+
+def _is_to_be_placed(operation: Operation) -> bool:
+    # Which stores "all" are is found where bytes are written: of what was staged before, by the step itself.
+    return bool(missing_stores(operation)) or (operation.placement.in_all and not operation.is_placed)
 
 
 def missing_stores(operation: Operation) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ Every adapter keeps these promises, which ``tests/contract/test_image_store.py``
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -56,7 +56,7 @@ class DirectLocation:
     """
 
     kind: HandoverKind
-    url: str
+    url: str = field(repr=False)
     expires_at: datetime | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -74,7 +75,7 @@ class Importer:
     def new_uploads(self) -> Uploads:
         """The uploads of a process that has just been started."""
         own = self.settings.importer
-        return Uploads(self.journal, self.store, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
+        return Uploads(self.journal, self.stores, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
 
     def sweeper_in(self, *, hours: int) -> Sweeper:
         """The sweeper at a later time."""
@@ -179,7 +180,8 @@ class Importer:
                 writer = await self.store.open_write(key)
                 await writer.append(b"converted")
                 await writer.commit(size=9, digests={})
-                made = replace(operation.staged, ref=BlobRef("main", key), size=9)
+                digests = {"sha256": hashlib.sha256(b"converted").hexdigest()}
+                made = replace(operation.staged, ref=BlobRef("main", key), size=9, digests=digests)
                 await self.execute(image.id, RecordConverted(operation.id, made, "qemu-img", "7", ()))
 
 

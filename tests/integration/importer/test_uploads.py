@@ -352,7 +352,7 @@ async def test_more_uploads_than_are_held_take_turns(importer: Importer) -> None
 async def test_a_stream_that_brings_nothing_lets_go_of_its_upload(importer: Importer) -> None:
     limits = UploadLimits(30, 1, stall_timeout_s=0.01)
     uploads = Uploads(
-        importer.journal, importer.store, importer.settings.importer.policy, limits, monotonic=lambda: importer.now_s
+        importer.journal, importer.stores, importer.settings.importer.policy, limits, monotonic=lambda: importer.now_s
     )
     image_id = await importer.create()
     token = await begin(importer, image_id)
@@ -372,7 +372,7 @@ async def test_a_stream_that_brings_nothing_lets_go_of_its_upload(importer: Impo
 async def test_a_stream_that_drips_is_ended_as_well(importer: Importer, data: bytes) -> None:
     own = importer.settings.importer
     limits = UploadLimits(30, 1, stall_timeout_s=0.1)
-    uploads = Uploads(importer.journal, importer.store, own.policy, limits, monotonic=lambda: 0.0)
+    uploads = Uploads(importer.journal, importer.stores, own.policy, limits, monotonic=lambda: 0.0)
     token = await begin(importer, await importer.create())
     await importer.uploads.aclose()
 

@@ -39,6 +39,13 @@ class Proof:
         self._hash = hashlib.new(self._expected.algorithm, usedforsecurity=False)
         self._hashing: asyncio.Task[None] | None = None
         self._size = 0
+        self.found: Digest | None = None
+        """The digest of what was fed, once :meth:`conclude` had all of the bytes."""
+
+    @property
+    def expected(self) -> Digest:
+        """The digest that the bytes should have."""
+        return self._expected
 
     async def feed(self, piece: bytes) -> None:
         """Take the next piece; it is hashed in a thread while the caller goes on."""
@@ -55,9 +62,9 @@ class Proof:
         await self._settle()
         if self._size != self._expected_size:
             raise BlobDamagedError(f"store {store!r} has {self._size} bytes of an image of {self._expected_size}")
-        found = Digest(self._expected.algorithm, self._hash.hexdigest())
-        if found != self._expected:
-            evidence = {"expected": str(self._expected), "found": str(found)}
+        self.found = Digest(self._expected.algorithm, self._hash.hexdigest())
+        if self.found != self._expected:
+            evidence = {"expected": str(self._expected), "found": str(self.found)}
             raise BlobDamagedError(f"the bytes from store {store!r} have another digest", evidence=evidence)
 
     async def _settle(self) -> None:
