@@ -174,6 +174,6 @@ def ceph_s3_backend(cluster: Ceph) -> S3Backend:
         thaw=cluster.thaw_gateway,
         fill=cluster.fill,
         relieve=cluster.relieve,
-        full=Told.by("STORE_TIMEOUT", why="the gateway waits until its cluster has room, and answers nothing meanwhile"),
+        full=Told.by("STORE_TIMEOUT", why="the gateway answers nothing until its cluster has room"),
     )
     return S3Backend("s3-rgw", s3_of_ceph(cluster), faults)

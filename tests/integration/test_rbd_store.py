@@ -18,6 +18,7 @@ import pytest
 from tests.backends.ceph import Ceph
 from tests.backends.rbd_store import RbdBackend, emptied, in_pool, rbd_settings
 from tintype.adapters.rbd.store import RbdImageStore
+from tintype.adapters.rbd.writer import RbdWriter
 from tintype.adapters.stores import open_store
 from tintype.domain.errors import (
     AlreadyExistsError,
@@ -356,8 +357,7 @@ async def test_a_write_goes_on_after_an_outage_without_a_byte_lost_or_written_tw
     ceph.freeze_osd()
     try:
         with pytest.raises(StoreTimeoutError):
-            while writer.offset < len(data):
-                await writer.append(data[writer.offset : writer.offset + MIB])
+            await append_rest(writer, data)
         reached = writer.offset
         with pytest.raises(StoreTimeoutError):
             await writer.append(data[reached : reached + MIB])
@@ -367,11 +367,16 @@ async def test_a_write_goes_on_after_an_outage_without_a_byte_lost_or_written_tw
 
     while writer.offset < len(data):
         with suppress(StoreTimeoutError):  # of what was sent again while the OSD was still away
-            await writer.append(data[writer.offset : writer.offset + MIB])
+            await append_rest(writer, data)
     await writer.commit(size=len(data), digests={})
 
     assert hashlib.sha256(await read(store)).digest() == hashlib.sha256(data).digest()
     await store.aclose()
+
+
+async def append_rest(writer: RbdWriter, data: bytes) -> None:
+    while writer.offset < len(data):
+        await writer.append(data[writer.offset : writer.offset + MIB])
 
 
 async def asked_again(store: ImageStore, key: str) -> bytes:
