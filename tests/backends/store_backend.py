@@ -27,13 +27,13 @@ class Told:
         return cls(frozenset(reasons), why)
 
 
-ANY_SYSTEM: Mapping[str, Told] = {
+ANY_SYSTEM: dict[str, Told] = {
     "a stored bit changed": Told.by("BLOB_DAMAGED", why="the digest in the log is another one"),
     "a name that leads out": Told.by("INVALID_IDENTIFIER", why="a key is parsed before a store is asked"),
 }
 """What every system is to tell: the store does not matter."""
 
-SERVER: Mapping[str, Told] = {
+SERVER: dict[str, Told] = {
     **ANY_SYSTEM,
     "slow: 1 byte/s": Told.by("STORE_TIMEOUT", why="a call ends by its deadline, though bytes go on trickling"),
     "hanging": Told.by("STORE_TIMEOUT", why="a call ends by its deadline"),
