@@ -18,6 +18,7 @@ from typing import Any
 import botocore.auth
 import pytest
 
+from tests.backends.ceph import Ceph
 from tests.backends.faulty_proxy import (
     Answer,
     CorruptRequest,
@@ -30,6 +31,7 @@ from tests.backends.faulty_proxy import (
 )
 from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
 from tests.backends.s3_backend import S3Backend, ceph_s3_backend, swift_s3_backend
+from tintype.adapters.s3.bounded_answers import ANSWER_MAX
 from tintype.adapters.s3.store import S3ImageStore
 from tintype.domain.errors import (
     BlobDamagedError,
@@ -37,6 +39,7 @@ from tintype.domain.errors import (
     StoreAccessDeniedError,
     StoreBusyError,
     StoreMissingError,
+    StoreQuotaExceededError,
     StoreTimeoutError,
     StoreUnavailableError,
     UploadBusyError,
@@ -168,6 +171,36 @@ async def test_a_write_goes_on_behind_what_another_process_kept(place: Place, ap
     assert await read(store) == DATA
     await store.delete(KEY)
     assert place.remains() == []
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_without_end_is_not_read_to_its_end(place: Place, status: int) -> None:
+    store = place.store()
+    place.proxy.add(Answer(status=status, body=b" " * (ANSWER_MAX + 1), times=None))
+    for call in (listed(store), store.stat(KEY), store.open_write(KEY)):
+        with pytest.raises((StoreUnavailableError, BlobDamagedError)):
+            await call
+    with pytest.raises(StoreUnavailableError, match="AnswerTooLargeError"):
+        await listed(store)
+
+
+@pytest.mark.ceph
+async def test_a_quota_of_the_gateway_is_told_as_one(ceph: Ceph) -> None:
+    server = s3_of_ceph(ceph)
+    with new_bucket(server) as bucket:
+        ceph.set_bucket_quota(bucket, 6 * MIB)
+        store = S3ImageStore("main", server.settings(bucket))
+        writer = await store.open_write(KEY)
+        for begin in range(0, 5 * MIB, MIB):
+            await writer.append(DATA[begin : begin + MIB])
+        await writer.commit(size=5 * MIB, digests={})
+        writer = await store.open_write(KEY, replace=True)
+        await writer.append(DATA[:MIB])
+        await writer.append(DATA[MIB : 2 * MIB])
+        with pytest.raises(StoreQuotaExceededError):
+            await writer.commit(size=2 * MIB, digests={})
+        assert await read(store) == DATA[: 5 * MIB]
+        await store.aclose()
 
 
 async def test_of_a_killed_process_whole_parts_are_kept_and_its_lease_lapses(place: Place) -> None:
