@@ -26,6 +26,7 @@ from tintype.domain.errors import (
     ImageNotFoundError,
     LogCorruptError,
     StaleStepError,
+    StoreFullError,
     StoreUnavailableError,
     TintypeError,
 )
@@ -201,6 +202,8 @@ class Scrubber:
         """Whether a store that failed a read works otherwise; if not, it is left alone from here on."""
         try:
             await self._stores.named(store).check()
+        except StoreFullError:
+            return True  # what is there can be read
         except StoreUnavailableError as exc:
             log.warning("store is left out of the scrub", store=store, error=str(exc))
             run.away.add(store)
