@@ -15,7 +15,6 @@ from tintype.domain.errors import (
     AlreadyExistsError,
     StoreDeviceError,
     StoreFullError,
-    StoreTimeoutError,
     StoreUnavailableError,
     TintypeError,
 )
