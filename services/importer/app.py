@@ -9,6 +9,7 @@ from functools import partial
 from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
+from services.importer.fan_out import all_left
 from services.importer.locations import Locations
 from services.importer.origins import Origins
 from services.importer.placing import Placing
@@ -74,6 +75,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
+    stack.push_async_callback(all_left, own.worker.lease_s)
     uploads = Uploads(journal, stores, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
