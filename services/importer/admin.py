@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc.aio
 
-from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
+from services.importer.active_images import active_images
+from services.importer.scrubbing import Finding, Scrubbed, Scrubber
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
