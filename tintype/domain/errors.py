@@ -939,9 +939,7 @@ class StoreReadOnlyError(StoreUnavailableError):
     """The store takes no bytes for the time being: its mount is lost, stale or read-only, or it failed too often."""
 
     reason = "STORE_READ_ONLY"
-    hint = (
-        "An operator sees why with `python -m services.importer.check_store NAME`; what can be reached is still read."
-    )
+    hint = "An operator sees why with `tintype store check NAME`; what can be reached is still read."
 
 
 class StoreTimeoutError(StoreUnavailableError):
