@@ -16,6 +16,7 @@ _GRADE = values.EnumCodec("grade", {grade: pb.Grade.Value(f"GRADE_{grade.name}")
 def encode_store(view: StoreView) -> pb.Store:
     """A store for its users: nothing of where it is, or of how it is reached."""
     store, section, state = view.store, view.section, view.store.state
+    failure = Failure(state.reason, state.message, retryable=True) if state.mode is not StoreMode.READ_WRITE else None
     message = pb.Store(
         name=store.name,
         description=section.description,
@@ -24,11 +25,10 @@ def encode_store(view: StoreView) -> pb.Store:
         weight=section.weight,
         mode=_MODE.encode(state.mode),
         since=values.encode_time(state.since),
+        failure=values.encode_failure(failure),
         is_sparse=store.capabilities.is_sparse,
         handover=(store.capabilities.handover or "") if section.hand_over else "",
     )
-    if state.mode is not StoreMode.READ_WRITE:
-        message.failure.CopyFrom(values.encode_failure(Failure(state.reason, state.message, retryable=True)))
     if view.space is not None:
         message.free_bytes, message.total_bytes = view.space.free, view.space.total
     return message

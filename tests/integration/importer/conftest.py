@@ -14,7 +14,10 @@ import pytest
 
 from services.importer.app import make_publisher, make_stager
 from services.importer.downloads import Downloads
+from services.importer.locations import Locations
+from services.importer.servicer import ImporterServicer
 from services.importer.settings import ImporterSection, ImporterSettings
+from services.importer.store_listing import StoreListing
 from services.importer.sweep import Sweeper, SweepLimits
 from services.importer.uploads import UploadLimits, Uploads
 from tintype.adapters.filesystem.store import FileImageStore
@@ -76,6 +79,12 @@ class Importer:
         """The uploads of a process that has just been started."""
         own = self.settings.importer
         return Uploads(self.journal, self.stores, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
+
+    def new_servicer(self) -> ImporterServicer:
+        """The calls of ImporterService."""
+        locations = Locations(self.journal, self.stores, self.settings.importer.location_rules)
+        plugins = self.settings.importer.plugins
+        return ImporterServicer(self.uploads, self.downloads, plugins, StoreListing(self.stores), locations)
 
     def sweeper_in(self, *, hours: int) -> Sweeper:
         """The sweeper at a later time."""
