@@ -9,7 +9,8 @@ from typing import Any
 
 import grpc.aio
 
-from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
+from services.importer.active_images import active_images
+from services.importer.scrubbing import Finding, Scrubbed, Scrubber
 from services.importer.store_encoding import encode_finding
 from services.importer.store_listing import StoreListing
 from tintype.api.importer.v1 import importer_pb2 as pb
