@@ -326,6 +326,7 @@ async def test_who_comes_back_before_the_upload_is_recorded_takes_no_copy_away(i
 async def _at_once(importer: Importer, token: str) -> int:
     """Another stream of the same upload that goes away again at once."""
     again = importer.new_uploads()
+
     async def nothing() -> AsyncIterator[WriteFrame]:
         yield WriteFrame(token, len(DATA), False, b"")
 

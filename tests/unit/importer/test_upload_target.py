@@ -39,7 +39,9 @@ class Site:
         self.store = {name: FailingStore(name) for name in NAMES}
         self.stores = Stores(self.store["one"], self.store)
 
-    def target(self, placement: Placement = TOKEN.placement, purpose: StagePurpose = StagePurpose.UPLOAD) -> UploadTarget:
+    def target(
+        self, placement: Placement = TOKEN.placement, purpose: StagePurpose = StagePurpose.UPLOAD
+    ) -> UploadTarget:
         return UploadTarget(
             self.stores, UploadToken(TOKEN.image_id, TOKEN.nonce, purpose, None, None, placement=placement)
         )
