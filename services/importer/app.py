@@ -74,7 +74,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
     scrubber = Scrubber(journal, stores)
-    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name))
+    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), sweeper)
     return Service(
         registrations=[
             partial(register, servicer),
