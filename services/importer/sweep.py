@@ -100,6 +100,7 @@ class Sweeper:
         """
         if not isinstance(event.payload, _ENDING):
             return
+        away: StoreUnavailableError | None = None
         for store in self._stores.by_name.values():
             try:
                 found = [blob async for blob in store.list(image.id)]
@@ -110,7 +111,9 @@ class Sweeper:
             except StoreUnavailableError as exc:
                 log.warning("unwanted bytes may be left", store=store.name, image_id=image.id, reason=exc.reason)
                 if self._is_to_be_repeated(event, store.name):
-                    raise
+                    away = exc
+        if away is not None:
+            raise away
 
     def _is_to_be_repeated(self, event: RecordedEvent, store: str) -> bool:
         removed = isinstance(event.payload, CopyRemoved) and event.payload.ref.store == store
