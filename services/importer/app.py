@@ -41,6 +41,7 @@ from tintype.ports.event_log import EventLog
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
+from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
 
 PUBLISHER_EVENTS = (
@@ -64,8 +65,10 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         ConfigurationError: a store or the log is set up wrongly.
         StoreUnavailableError, EventLogUnavailableError: it does not answer.
     """
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    teller = StoreStateTeller("importer")
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="importer"))
+    states = await opened.store_states()
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
@@ -87,12 +90,14 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
             "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
+            "store states": partial(teller.run, states),
             "scrub": BackgroundScrub(scrubber, opened.log, own.scrub_limits).run,
         },
         health_checks={
             "event log": opened.check,
-            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+            "stores": stores.check,
         },
+        part_checks={f"store {name}": store.check for name, store in stores.by_name.items()},
     )
 
 
