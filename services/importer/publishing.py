@@ -41,8 +41,15 @@ class Publishing:
         wanted = [ref for ref in final if ref.store in operation.placement.stores] or final
         for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
             if ref not in wanted:
-                await self._stores.named(ref.store).delete(ref.key)
+                await self._remove(ref)
         return RecordPublished(operation.id, tuple(wanted))
+
+    async def _remove(self, ref: BlobRef) -> None:
+        """Remove bytes that are not published; a store that does not answer keeps no image from being so."""
+        try:
+            await self._stores.named(ref.store).delete(ref.key)
+        except StoreUnavailableError as exc:
+            log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
         stored = await self._stores.named(ref.store).stat(ref.key)

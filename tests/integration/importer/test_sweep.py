@@ -51,6 +51,8 @@ CONTENT = b"the image's bytes"
 LIMITS = SweepLimits(upload_ttl_s=3600, orphan_age_s=7200, interval_s=600)
 UPLOAD, COPY = OperationId(an_id("an unfinished upload")), OperationId(an_id("copy"))
 
+DELAY = timedelta(hours=1)
+
 Before = Callable[[], Awaitable[object]]
 
 
@@ -406,7 +408,7 @@ async def test_bytes_that_a_replacement_is_made_of_are_left_alone(site: Site) ->
 async def test_a_deleted_image_keeps_its_bytes_until_it_expires(site: Site) -> None:
     image = await site.publish(CONTENT, "main", "second")
     kept = site.keys("main")
-    deleted = await site.observe(image, DeleteImage(purge_after=site.clock.now() + timedelta(hours=1)))
+    deleted = await site.observe(image, DeleteImage(purge_after=site.clock.now() + DELAY))
     assert next_step(deleted) is None
     with pytest.raises(StaleStepError):
         await site.execute(image, RecordPurged())
@@ -421,7 +423,7 @@ async def test_a_deleted_image_keeps_its_bytes_until_it_expires(site: Site) -> N
 
 async def test_a_sweep_removes_what_the_purge_of_an_expired_image_could_not(site: Site) -> None:
     image = await site.publish(CONTENT, "main", "second")
-    for command in (DeleteImage(purge_after=site.clock.now()), ExpireImage()):
+    for command in (DeleteImage(purge_after=site.clock.now() + DELAY), ExpireImage()):
         await site.execute(image, command)
     found = await site.sweep(hours=0)
     assert kinds(found) == [("main", Kind.UNWANTED, True), ("second", Kind.UNWANTED, True)]
@@ -429,18 +431,18 @@ async def test_a_sweep_removes_what_the_purge_of_an_expired_image_could_not(site
 
 async def test_an_image_that_is_restored_between_the_judgement_and_the_removal_keeps_its_bytes(site: Site) -> None:
     image = await site.create()
-    await site.execute(image, DeleteImage(purge_after=site.clock.now()))
+    await site.execute(image, DeleteImage(purge_after=site.clock.now() + DELAY))
     await site.write(key_of(image))  # of an upload that has no use in a deleted image, and is young in a restored one
-    site.meddled["main"].before["list"] = (1, lambda: site.execute(image, RestoreImage()))
+    site.meddled["main"].before["list"] = (1, lambda: site.execute(image, RestoreImage(site.clock.now())))
     assert kinds(await site.sweep(hours=0)) == [("main", Kind.SPARED, False)]
     assert site.keys("main") == ([key_of(image)], [])
 
 
 async def test_a_restored_image_has_its_bytes_and_is_scrubbed_again(site: Site) -> None:
     image = await site.publish(CONTENT, "main", "second")
-    await site.execute(image, DeleteImage(purge_after=site.clock.now()))
+    await site.execute(image, DeleteImage(purge_after=site.clock.now() + DELAY))
     assert await active_images(site.log) == {}
-    restored = await site.observe(image, RestoreImage())
+    restored = await site.observe(image, RestoreImage(site.clock.now()))
     assert restored.status is Status.ACTIVE
     assert await site.sweep(hours=9999) == []
     assert await active_images(site.log) == {image: 2 * len(CONTENT)}
