@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,8 +32,14 @@ from tintype.domain.commands import (
     RequestCopy,
     RestoreImage,
 )
-from tintype.domain.errors import StaleStepError, StoreFullError, StoreUnavailableError
-from tintype.domain.events import StagePurpose, Step
+from tintype.domain.errors import (
+    EventLogUnavailableError,
+    LogCorruptError,
+    StaleStepError,
+    StoreFullError,
+    StoreUnavailableError,
+)
+from tintype.domain.events import RecordedEvent, StagePurpose, Step
 from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import (
@@ -52,6 +60,7 @@ LIMITS = SweepLimits(upload_ttl_s=3600, orphan_age_s=7200, interval_s=600)
 UPLOAD, COPY = OperationId(an_id("an unfinished upload")), OperationId(an_id("copy"))
 
 DELAY = timedelta(hours=1)
+DEADLINE_S = 20
 
 Before = Callable[[], Awaitable[object]]
 
@@ -288,6 +297,60 @@ async def test_bytes_that_cannot_be_removed_keep_no_others_from_being(site: Site
     found = await site.sweep()
     assert sorted(finding.is_removed for finding in found) == [False, True]
     assert [finding.failure is None for finding in found] == [finding.is_removed for finding in found]
+
+
+async def test_a_store_that_goes_away_amid_its_removals_is_left_alone(site: Site) -> None:
+    image = await site.publish(CONTENT, "main", "second")
+    for name in ("a", "b"):
+        await site.write(key_of(image, name=name))
+    await site.write(key_of(image), store="second")
+
+    async def away() -> None:
+        raise StoreUnavailableError("away")
+
+    site.meddled["main"].before.update({"delete": (0, away), "check": (0, away)})
+    assert kinds(await site.sweep()) == [("main", None, False), ("second", Kind.UNWANTED, True)]
+
+
+async def test_an_image_whose_history_cannot_be_read_keeps_its_bytes_and_no_other_from_being_swept(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, image = an_image_id("broken"), await site.publish(CONTENT, "main")
+    for owner in (broken, image):
+        await site.write(key_of(owner))
+    history = site.log.history
+
+    async def reading(image_id: ImageId) -> Sequence[RecordedEvent]:
+        if image_id == broken:
+            raise LogCorruptError("an event cannot be read")
+        return await history(image_id)
+
+    monkeypatch.setattr(site.log, "history", reading)
+    found = await site.sweep(hours=9999)
+    assert {(each.image_id, each.kind, each.is_removed) for each in found} == {
+        (broken, None, False),
+        (image, Kind.UNWANTED, True),
+    }
+    assert key_of(broken) in site.keys("main")[0]
+
+
+async def test_the_background_sweep_goes_on_whatever_happens(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    went_on = asyncio.Event()
+
+    async def sweep() -> None:
+        rounds.append(len(rounds))
+        if len(rounds) == 3:
+            went_on.set()
+        raise (EventLogUnavailableError("away"), ZeroDivisionError())[len(rounds) % 2]
+
+    sweeper = Sweeper(site.journal, site.stores, site.clock, replace(LIMITS, interval_s=0))
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    running = asyncio.create_task(sweeper.run())
+    async with asyncio.timeout(DEADLINE_S):
+        await went_on.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 # --- races ------------------------------------------------------------------------------------------------------------
