@@ -29,7 +29,6 @@ from tintype.domain.events import (
     CopyRemoved,
     CopyRequested,
     ImageAttested,
-    ImageConverted,
     ImageDeleted,
     ImageExpired,
     ImagePlaced,
@@ -47,10 +46,8 @@ from tintype.runtime.service import Service
 from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
 
-PUBLISHER_EVENTS = (
+PURGER_EVENTS = (
     ImageStaged,
-    ImageConverted,
-    ImageAttested,
     ImagePlaced,
     ImagePublished,
     ImageStepFailed,
@@ -58,11 +55,11 @@ PUBLISHER_EVENTS = (
     ImageDeleted,
     ImageExpired,
 )
-"""What may make PUBLISH or PURGE the next step, or bytes unwanted."""
+"""What may make PURGE the next step, or bytes unwanted."""
 
 
 async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
-    """The importer: workers for STAGE, for PLACE, for PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
+    """The importer: workers for STAGE, PLACE, PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
 
     Raises:
         ConfigurationError: a store or the log is set up wrongly.
@@ -83,7 +80,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     locations = Locations(journal, stores, own.location_rules)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins, listing, locations)
     scrubber = Scrubber(journal, stores)
-    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), listing)
+    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), listing, sweeper)
     return Service(
         registrations=[
             partial(register, servicer),
@@ -93,7 +90,8 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         background={
             "worker": make_stager(settings, opened.log, clock, stores).run,
             "placer": make_placer(settings, opened.log, clock, stores).run,
-            "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
+            "publisher": make_publisher(settings, opened.log, clock, stores).run,
+            "purger": make_purger(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
             "store states": partial(teller.run, states),
@@ -134,15 +132,26 @@ def make_placer(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     )
 
 
-def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
-    """The worker with the short steps: in a queue of its own, so that slow web servers do not hold them up."""
-    publishing = Publishing(stores)
+def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
+    """The worker that takes the last look: in a queue of its own, so that slow web servers do not hold it up."""
     return Worker(
         name="publisher",
         event_log=log,
         clock=clock,
-        steps={Step.PUBLISH: publishing.publish_image, Step.PURGE: publishing.purge_image},
-        types=PUBLISHER_EVENTS,
+        steps={Step.PUBLISH: Publishing(stores).publish_image},
+        types=(ImageAttested, ImagePlaced),
+        settings=settings.importer.worker,
+    )
+
+
+def make_purger(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
+    """The worker that removes: in a queue of its own, so that a store which is away holds up nothing else."""
+    return Worker(
+        name="purger",
+        event_log=log,
+        clock=clock,
+        steps={Step.PURGE: Publishing(stores).purge_image},
+        types=PURGER_EVENTS,
         settings=settings.importer.worker,
         observer=sweeper.observe,
     )

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.importer.copy_reading import CopyReading
+from services.importer.kept_copies import kept_copies
 from tintype.adapters.decorators.verified_reads import trusted_digest
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordCopyDamaged, RecordCopyHealed
@@ -34,6 +35,7 @@ from tintype.domain.events import EventContext, Failure
 from tintype.domain.image import Image, ImageData, failure_of
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
+from tintype.ports.event_log import EventLog
 from tintype.runtime.journal import Journal
 from tintype.runtime.token_bucket import TokenBucket
 
@@ -83,6 +85,16 @@ class _Run:
 
     def told(self, finding: Finding | None = None) -> Scrubbed:
         return Scrubbed(self.done, max(self.total, self.done), self.copies, finding)
+
+
+async def active_images(event_log: EventLog) -> dict[ImageId, int]:
+    """All images that have bytes now, and how many in all copies; read from the log, not from each history.
+
+    Raises:
+        EventLogUnavailableError: the log does not answer.
+    """
+    kept = await kept_copies(event_log)
+    return {image_id: copies.total for image_id, copies in kept.items() if not copies.is_deleted}
 
 
 class Scrubber:

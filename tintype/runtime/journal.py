@@ -46,6 +46,11 @@ class Journal:
         self._log = log
         self._clock = clock
 
+    @property
+    def event_log(self) -> EventLog:
+        """The log, for who reads more of it than one image."""
+        return self._log
+
     async def history(self, image_id: ImageId) -> Sequence[RecordedEvent]:
         """All events of one image, oldest first."""
         return await self._log.history(image_id)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.app import make_placer, make_publisher, make_stager
+from services.importer.app import make_placer, make_publisher, make_purger, make_stager
 from services.importer.downloads import Downloads
 from services.importer.locations import Locations
 from services.importer.servicer import ImporterServicer
@@ -173,9 +173,10 @@ class Importer:
     async def working(self, *, converts: bool = False) -> AsyncIterator[None]:
         """The importer's workers, and a signer and a converter that agree with everything."""
         stager = make_stager(self.settings, self.log, self.clock, self.stores)
-        publisher = make_publisher(self.settings, self.log, self.clock, self.stores, self.sweeper)
         placer = make_placer(self.settings, self.log, self.clock, self.stores)
-        runs = (stager.run(), placer.run(), publisher.run(), self._play_others(converts))
+        publisher = make_publisher(self.settings, self.log, self.clock, self.stores)
+        purger = make_purger(self.settings, self.log, self.clock, self.stores, self.sweeper)
+        runs = (stager.run(), placer.run(), publisher.run(), purger.run(), self._play_others(converts))
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield

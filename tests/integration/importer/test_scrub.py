@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.active_images import active_images
 from services.importer.background_scrub import LEAST_CHARGE, BackgroundScrub, ScrubLimits
 from services.importer.downloads import Downloads
 from services.importer.publishing import Publishing
-from services.importer.scrubbing import Finding, Scrubber
+from services.importer.scrubbing import Finding, Scrubber, active_images
 from services.importer.sweep import Sweeper, SweepLimits
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.filesystem.writer import FileWriter

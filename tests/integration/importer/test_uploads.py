@@ -541,6 +541,9 @@ async def test_what_an_unfinished_upload_left_goes_when_another_gave_the_image_i
         await importer.uploads.write(CALLER, frames(WriteFrame(token, 0, True, b"keep me")))
         await importer.until(image, is_active)
     await importer.sweeper.sweep()
+    assert len(importer.files()) == 2  # whoever began it may still be at it
+    await importer.uploads.aclose()
+    await importer.sweeper.sweep()
     assert await importer.read(image) == b"keep me"
     assert len(importer.files()) == 1
 
