@@ -41,7 +41,9 @@ def test_a_token_comes_back_as_it_was(
     st.booleans(),
     st.sampled_from(("", "sha224", "sha512")),
 )
-def test_a_token_with_stores_comes_back_as_it_was(names: list[str], all_must_succeed: bool, hash_algorithm: str) -> None:
+def test_a_token_with_stores_comes_back_as_it_was(
+    names: list[str], all_must_succeed: bool, hash_algorithm: str
+) -> None:
     placement = Placement(tuple(names), all_must_succeed=all_must_succeed)
     token = UploadToken(IMAGE, NONCE, StagePurpose.UPLOAD, 5, None, hash_algorithm, placement)
     assert UploadToken.parse(str(token)) == token
@@ -57,7 +59,13 @@ def test_a_message_with_the_longest_name_has_room_for_four_mebibytes() -> None:
     names = tuple(f"{index:02}{'x' * 61}" for index in range(32))
     digest = Digest("sha512", "ab" * 64)
     token = UploadToken(
-        IMAGE, NONCE, StagePurpose.UPLOAD, MAX_SIZE, digest, max(DIGEST_ALGORITHMS, key=len), Placement(names, all_must_succeed=True)
+        IMAGE,
+        NONCE,
+        StagePurpose.UPLOAD,
+        MAX_SIZE,
+        digest,
+        max(DIGEST_ALGORITHMS, key=len),
+        Placement(names, all_must_succeed=True),
     )
     assert UploadToken.parse(str(token)) == token
     longest = "x" * MAX_TOKEN_LENGTH  # whatever a later version says
