@@ -27,7 +27,7 @@ PATIENCE_S = 30.0
 """For so long a store may stand still while the others wait for it."""
 
 _QUEUED_PIECES = 4
-"""So many pieces, of 4 MiB at most, one store may lag behind another: what an upload holds in memory while one hangs."""
+"""So many pieces, of 4 MiB at most, one store may lag behind another: an upload has them in memory while one hangs."""
 
 _leaving: set[asyncio.Task[None]] = set()
 
@@ -144,7 +144,7 @@ class Branch:
 
 
 async def all_left(within_s: float) -> None:
-    """Wait until the stores that dropped out are rid of what was written, but no longer; before the stores are ended."""
+    """Wait, for so long at most, until the stores that dropped out are rid of what was written to them."""
     here = asyncio.get_running_loop()
     if leaving := [task for task in _leaving if task.get_loop() is here]:
         _, late = await asyncio.wait(leaving, timeout=within_s)
@@ -269,7 +269,7 @@ class FanOutWriter:
 
 
 async def _put(branches: Sequence[Branch], data: bytes | memoryview) -> None:
-    """Hand ``data`` to all, and wait for those that lag at once: several that hang are waited for no longer than one."""
+    """Hand ``data`` to all, and wait for all that lag at once: several that hang are waited for as long as one."""
     if lagging := [branch for branch in branches if not branch.put_now(data)]:
         await asyncio.gather(*(branch.put(data) for branch in lagging))
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
 import structlog
 
+from services.importer.beginning import begin, begin_all
 from services.importer.fan_out import Branch, FanOutWriter
 from services.importer.placement import resolved
 from services.importer.reading import Reading
@@ -19,7 +20,6 @@ from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordPlaced
 from tintype.domain.decide import final_blob
 from tintype.domain.errors import (
-    AlreadyExistsError,
     BlobDamagedError,
     InternalError,
     TintypeError,
@@ -103,9 +103,8 @@ class Placing:
         return RecordPlaced(operation.id, copies, failed)
 
     async def _open(self, operation: Operation, key: str, targets: Sequence[ImageStore]) -> FanOutWriter:
-        begun = await _begun(targets, key)
         opened, failed = [], {}
-        for store, writer in zip(targets, begun, strict=True):
+        for store, writer in await begin_all(targets, lambda store: _begin(store, key)):
             if isinstance(writer, TintypeError):
                 failed[store.name] = writer
             else:
@@ -113,37 +112,16 @@ class Placing:
         return FanOutWriter(opened, failed, all_must_succeed=operation.placement.all_must_succeed)
 
 
-async def _begun(stores: Sequence[ImageStore], key: str) -> Sequence[BlobWriter | TintypeError]:
-    """A write in each of the stores, or why there is none; whoever is cancelled meanwhile leaves none open."""
-    tasks = [asyncio.create_task(_begin(store, key)) for store in stores]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        for writer in await asyncio.gather(*tasks, return_exceptions=True):
-            if not isinstance(writer, BaseException):
-                with suppress(TintypeError):  # what is left is swept
-                    await writer.abort()
-        raise
-
-
-async def _begin(store: ImageStore, key: str) -> BlobWriter | TintypeError:
-    """A write under a key that there may be other bytes of: damaged ones, or those of an attempt that was killed."""
+async def _begin(store: ImageStore, key: str) -> BlobWriter:
     waited_s = 0.0
     while True:
         try:
-            try:
-                return await store.open_write(key)
-            except AlreadyExistsError:
-                return await store.open_write(key, replace=True)
-        except UploadBusyError as exc:  # a killed worker's claim lapses by itself
+            return await begin(store, key)
+        except UploadBusyError:  # a killed worker's claim lapses by itself
             if waited_s >= _LONGEST_CLAIM_S:
-                return exc
+                raise
             await asyncio.sleep(_PAUSE_S)
             waited_s += _PAUSE_S
-        except TintypeError as exc:
-            return exc
 
 
 def _about_to_be_published(image: Image, operation: Operation) -> ImageData:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from services.importer.beginning import begin, begin_all, in_patience
 from services.importer.fan_out import Branch, FanOutWriter
 from services.importer.placement import resolved
 from services.importer.upload_tokens import UploadToken
@@ -120,7 +121,8 @@ class UploadTarget:
     async def _found(self) -> dict[str, StoredBlob | TintypeError | None]:
         async def look(store: ImageStore) -> StoredBlob | TintypeError | None:
             try:
-                return await store.stat(self._key)
+                async with in_patience(store) if len(self._stores) > 1 else nullcontext():
+                    return await store.stat(self._key)
             except BlobNotFoundError:
                 return None
             except TintypeError as exc:
@@ -149,22 +151,25 @@ class UploadTarget:
         failed = {name: each for name, each in found.items() if isinstance(each, TintypeError)}
         pieces, leading = _nothing(), None
         try:
-            for store in sorted(self._stores, key=lambda store: store.name != leader):
-                if store.name in failed:
-                    continue
+            for store in self._stores:
                 if store.name == leader:
                     writer, pieces = await self._lead(store, found[leader])
                     leading = Branch(store, writer)
                     opened.append(leading)
-                elif isinstance(writing := await self._begin(store), TintypeError):
+            others = [store for store in self._stores if store.name != leader and store.name not in failed]
+            for store, writing in await begin_all(others, lambda store: begin(store, self._key)):
+                if isinstance(writing, TintypeError):
                     failed[store.name] = writing
                 else:
                     opened.append(Branch(store, writing))
+            for error in failed.values():
+                if isinstance(error, UploadBusyError):
+                    raise error
             self._fan_out = self._fanned_out(opened, failed, leading)
             self._fan_out.require_alive()
         except BaseException:
-            with suppress(TintypeError):  # what is left of them is swept
-                await asyncio.gather(*(each.keep() if each is leading else each.give_up() for each in opened))
+            ends = (each.keep() if each is leading else each.give_up() for each in opened)
+            await asyncio.gather(*ends, return_exceptions=True)  # what is left of them is swept
             raise
         return self._fan_out, self._fan_out.caught_up(pieces, leading) if leading else pieces
 
@@ -174,18 +179,6 @@ class UploadTarget:
         if isinstance(there, StoredBlob) and there.is_committed:  # the store need not even take bytes any more
             return CommittedBytes(store, self._key, there.size), store.read(self._key)
         return await self._open_one(store, create=False)
-
-    async def _begin(self, store: ImageStore) -> BlobWriter | TintypeError:
-        try:
-            try:
-                return await store.open_write(self._key)
-            except AlreadyExistsError:
-                # They stay until the same are committed once more: another stream may be about to record them.
-                return await store.open_write(self._key, replace=True)
-        except UploadBusyError:
-            raise
-        except TintypeError as exc:
-            return exc
 
     def _fanned_out(
         self, opened: Sequence[Branch], failed: Mapping[str, TintypeError], leading: Branch | None

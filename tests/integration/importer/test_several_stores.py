@@ -29,7 +29,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import ImportMethod, ImportSource, StagePurpose, Step
 from tintype.domain.image import Image, OperationState
 from tintype.domain.lifecycle import Status, next_step
-from tintype.domain.values import BlobRef, Digest, ImageId, OperationId, Placement
+from tintype.domain.values import DEFAULT_PLACEMENT, BlobRef, Digest, ImageId, OperationId, Placement
 from tintype.ports.image_store import StoreMode
 from tintype.runtime import worker as worker_module
 from tintype.testing.events import an_id
@@ -112,7 +112,7 @@ async def test_an_upload_that_says_nothing_is_in_the_default_store_and_no_fan_ou
     importer: Importer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(FanOutWriter, "__init__", lambda *_, **__: pytest.fail("one store needs none"))
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     assert contents(importer) == {"main": [DATA]}
     assert image.operation is not None
     assert image.operation.placement == Placement(("main",))
@@ -284,7 +284,7 @@ async def test_a_kill_between_the_commits_of_two_stores_ends_with_identical_copi
     assert image.data.blob.digests["sha256"] == hashlib.sha256(DATA).hexdigest()
 
 
-@pytest.mark.parametrize("placement", [EVERYWHERE, Placement()])
+@pytest.mark.parametrize("placement", [EVERYWHERE, DEFAULT_PLACEMENT])
 async def test_bytes_behind_a_committed_upload_are_refused_and_it_can_be_finished_at_once(
     importer: Importer, placement: Placement
 ) -> None:
@@ -307,7 +307,7 @@ async def test_who_comes_back_before_the_upload_is_recorded_takes_no_copy_away(i
     image_id = await importer.create()
     token = await begin(importer, image_id)
     key = UploadToken.parse(token).key
-    execute, seen = importer.journal.execute, []
+    execute, seen = importer.journal.execute, list[int]()
 
     async def recording(*args: object, **kwargs: object) -> object:
         if not seen:
@@ -345,7 +345,7 @@ async def stage(importer: Importer, placement: Placement) -> ImageId:
 
 
 async def direct(
-    importer: Importer, image_id: ImageId, placement: Placement = Placement(), *, converts: bool = False
+    importer: Importer, image_id: ImageId, placement: Placement = DEFAULT_PLACEMENT, *, converts: bool = False
 ) -> Image:
     async with importer.working(converts=converts):
         source = ImportSource(ImportMethod.GLANCE_DIRECT)
@@ -366,7 +366,7 @@ async def test_staged_bytes_are_in_the_first_store_that_takes_them_and_their_imp
 
 
 async def test_the_store_that_an_import_does_not_want_has_no_copy_in_the_end(importer: Importer) -> None:
-    image = await direct(importer, await stage(importer, Placement()), Placement(("far",)))
+    image = await direct(importer, await stage(importer, DEFAULT_PLACEMENT), Placement(("far",)))
     assert (locations(image), contents(importer)) == (["far"], {"far": [DATA]})
     assert await importer.read(image.id) == DATA
 
@@ -383,7 +383,7 @@ async def test_a_store_that_an_import_does_not_want_holds_it_not_up_when_it_is_a
 
 async def test_bytes_stay_where_they_were_staged_where_no_store_that_is_wanted_takes_them(importer: Importer) -> None:
     importer.others["far"].fails["open_write"] = StoreFullError("full")
-    image = await direct(importer, await stage(importer, Placement()), Placement(("far",)))
+    image = await direct(importer, await stage(importer, DEFAULT_PLACEMENT), Placement(("far",)))
     assert (locations(image), failures(image)) == (["main"], {"far": "STORE_FULL"})
 
 
@@ -391,7 +391,7 @@ async def test_bytes_stay_where_they_were_staged_where_no_store_that_is_wanted_t
 async def test_an_import_of_staged_bytes_may_want_them_in_all_stores(
     importer: Importer, named: tuple[str, ...]
 ) -> None:
-    image = await direct(importer, await stage(importer, Placement()), Placement(named, in_all=True))
+    image = await direct(importer, await stage(importer, DEFAULT_PLACEMENT), Placement(named, in_all=True))
     assert sorted(locations(image)) == ["far", "main", "spare"]
     assert contents(importer) == {name: [DATA] for name in EVERYWHERE.stores}
 
@@ -403,7 +403,7 @@ async def test_of_what_is_converted_the_copies_have_the_converted_bytes(importer
 
 
 async def test_an_import_into_a_store_that_does_not_exist_fails_with_that_reason(importer: Importer) -> None:
-    image = await direct(importer, await stage(importer, Placement()), Placement(("unknown",)))
+    image = await direct(importer, await stage(importer, DEFAULT_PLACEMENT), Placement(("unknown",)))
     assert image.failure is not None
     assert (image.status, image.failure.reason) == (Status.QUEUED, "STORE_NOT_FOUND")
 
@@ -477,7 +477,7 @@ def _is_copy(image: Image) -> bool:
 
 
 async def test_an_active_image_is_copied_and_stays_active(importer: Importer) -> None:
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     image = await copy(importer, image.id, Placement(("far", "spare")))
     assert image.operation is not None
     assert (image.status, image.operation.state) == (Status.ACTIVE, OperationState.SUCCEEDED)
@@ -485,7 +485,7 @@ async def test_an_active_image_is_copied_and_stays_active(importer: Importer) ->
 
 
 async def test_where_no_store_takes_a_copy_the_operation_fails_and_the_image_stays_active(importer: Importer) -> None:
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     for store in importer.others.values():
         store.is_away = True
     image = await copy(importer, image.id, Placement(("far", "spare")))
@@ -497,7 +497,7 @@ async def test_where_no_store_takes_a_copy_the_operation_fails_and_the_image_sta
 
 
 async def test_a_copy_that_must_be_everywhere_and_is_not_leaves_nothing(importer: Importer) -> None:
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     importer.others["spare"].fails["commit"] = StoreFullError("full")
     image = await copy(importer, image.id, Placement(("far", "spare"), all_must_succeed=True))
     assert image.operation is not None
@@ -508,7 +508,7 @@ async def test_a_copy_that_must_be_everywhere_and_is_not_leaves_nothing(importer
 
 
 async def test_a_copy_into_a_store_that_does_not_exist_fails_with_that_reason(importer: Importer) -> None:
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     image = await copy(importer, image.id, Placement(("unknown",)))
     assert image.operation is not None
     assert image.operation.failure is not None
@@ -516,7 +516,7 @@ async def test_a_copy_into_a_store_that_does_not_exist_fails_with_that_reason(im
 
 
 async def test_a_copy_that_is_cancelled_leaves_the_image_active_and_no_bytes(importer: Importer) -> None:
-    image = await upload(importer, Placement())
+    image = await upload(importer, DEFAULT_PLACEMENT)
     far: FailingStore = importer.others["far"]
     far.hangs = True
     fan_out.PATIENCE_S = 60  # the fixture's patch puts it back

@@ -16,7 +16,7 @@ from tintype.runtime.clock import SystemClock
 class FailingStore(DelegatingStore):
     """``fails`` says what a call raises, by its name; an append does so behind ``takes`` bytes, or hangs there.
 
-    While it is ``away``, every call fails. ``hanging`` ends a hang when it is set.
+    While it is ``away``, every call fails. Calls that are ``stuck`` hang. ``hanging`` ends every hang when it is set.
     """
 
     def __init__(self, name: str, memory: MemoryImageStore | None = None) -> None:
@@ -25,13 +25,16 @@ class FailingStore(DelegatingStore):
         self.fails: dict[str, Exception] = {}
         self.takes = 0
         self.hangs = False
+        self.stuck: set[str] = set()
         self.hanging = asyncio.Event()
         self.mode = StoreMode.READ_WRITE
         self.is_away = False
         self.aborted = 0
 
-    def require(self, call: str) -> None:
-        """Fail, if that call shall."""
+    async def pass_by(self, call: str) -> None:
+        """Fail or hang, if that call shall."""
+        if call in self.stuck:
+            await self.hanging.wait()
         if self.is_away:
             raise StoreUnavailableError(f"store {self.name!r} is away")
         if call in self.fails:
@@ -50,24 +53,24 @@ class FailingStore(DelegatingStore):
         return StoreState(StoreMode.AWAY if self.is_away else self.mode, datetime(2026, 1, 1, tzinfo=UTC))
 
     async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> BlobWriter:
-        self.require("open_write")
+        await self.pass_by("open_write")
         return _Writer(self, await super().open_write(key, resume=resume, replace=replace))
 
     async def stat(self, key: str) -> StoredBlob:
-        self.require("stat")
+        await self.pass_by("stat")
         return await super().stat(key)
 
     async def delete(self, key: str) -> None:
-        self.require("delete")
+        await self.pass_by("delete")
         await super().delete(key)
 
     async def read(self, key: str, *, offset: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
-        self.require("read")
+        await self.pass_by("read")
         async for piece in super().read(key, offset=offset, length=length):
             yield piece
 
     async def list(self, prefix: str = "") -> AsyncIterator[StoredBlob]:
-        self.require("list")
+        await self.pass_by("list")
         async for stored in super().list(prefix):
             yield stored
 
@@ -79,17 +82,17 @@ class _Writer(DelegatingWriter):
 
     async def append(self, data: bytes | memoryview) -> None:
         if self.offset + len(data) > self._store.takes:
-            self._store.require("append")
+            await self._store.pass_by("append")
             if self._store.hangs:
                 await self._store.hanging.wait()
         await super().append(data)
 
     async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
-        self._store.require("commit")
+        await self._store.pass_by("commit")
         await super().commit(size=size, digests=digests)
-        self._store.require("committed")
+        await self._store.pass_by("committed")
 
     async def abort(self) -> None:
-        self._store.require("abort")
+        await self._store.pass_by("abort")
         self._store.aborted += 1
         await super().abort()

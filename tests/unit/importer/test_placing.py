@@ -170,6 +170,12 @@ async def test_a_store_that_hangs_is_told_and_the_others_have_the_copy(site: Sit
     assert site.store["second"].is_empty()
 
 
+async def test_a_store_that_does_not_answer_at_the_beginning_is_told(site: Site) -> None:
+    site.store["second"].stuck = {"open_write"}
+    placed = await site.copy(await site.publish(CONTENT, "main"), "second", "third")
+    assert (stores_of(placed), failures_of(placed)) == (["third"], {"second": "STORE_TIMEOUT"})
+
+
 async def test_where_all_stores_fail_a_copy_fails(site: Site) -> None:
     for name in ("second", "third"):
         site.store[name].fails["append"] = StoreFullError(name)

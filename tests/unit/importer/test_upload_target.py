@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
@@ -144,6 +145,31 @@ async def test_where_no_store_can_be_begun_in_the_first_ones_failure_is_told(sit
         await site.target().open(create=True)
 
 
+@pytest.mark.parametrize("call", ["open_write", "stat"])
+async def test_a_store_that_does_not_answer_at_the_beginning_is_dropped(site: Site, call: str) -> None:
+    site.store["one"].stuck = site.store["two"].stuck = {call}
+    target = site.target()
+    writer, _ = await opened(target, create=True)
+    await finish(writer, OLD)
+    written = target.written(Blob(BlobRef("one", KEY), len(OLD), {}, DiskFormat.RAW, len(OLD), {}))
+    assert written.blob.ref.store == "three"
+    assert [(each.store, each.failure.reason) for each in written.failed] == [
+        ("one", "STORE_TIMEOUT"),
+        ("two", "STORE_TIMEOUT"),
+    ]
+
+
+async def test_who_is_cancelled_while_a_store_does_not_answer_leaves_no_write_open(site: Site) -> None:
+    site.store["one"].stuck = {"open_write"}
+    opening = asyncio.create_task(site.target().open(create=True))
+    while KEY not in site.store["three"].memory.uncommitted:
+        await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert site.kept() == {}
+
+
 async def test_where_all_must_succeed_one_that_cannot_be_begun_in_leaves_nothing_in_the_others(site: Site) -> None:
     site.store["three"].fails["open_write"] = StoreFullError("three is full")
     with pytest.raises(StoreFullError, match="three"):
@@ -282,7 +308,7 @@ async def one_try(site: Site, away: tuple[str, ...], content: bytes, *, upto: in
     for name, store in site.store.items():
         store.is_away = name in away
     try:
-        writer, before = await opened(site.target(), create=True)
+        writer, _ = await opened(site.target(), create=True)
     except StoreUnavailableError:
         return  # all are away
     try:
@@ -290,14 +316,12 @@ async def one_try(site: Site, away: tuple[str, ...], content: bytes, *, upto: in
             await writer.append(rest)
         if killed == "before":
             await writer.close()
-        elif killed == "at":  # the first of the stores has committed, and no other one
+        else:  # one of the stores has committed, and no other one
             assert isinstance(writer, FanOutWriter)
             branches = writer._branches
             for branch in branches:
                 await branch.settle()
             await branches[-1].commit(writer.offset, {})
-        else:
-            await writer.commit(size=writer.offset, digests={})
     except AlreadyExistsError:  # all of it was there
         await writer.commit(size=writer.offset, digests={})
     finally:
