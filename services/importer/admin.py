@@ -9,7 +9,10 @@ from typing import Any
 
 import grpc.aio
 
-from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
+from services.importer.active_images import active_images
+from services.importer.scrubbing import Finding, Scrubbed, Scrubber
+from services.importer.store_encoding import encode_finding
+from services.importer.store_listing import StoreListing
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
@@ -28,10 +31,13 @@ PROGRESS_INTERVAL_S = 0.5
 class ImporterAdminServicer(ImporterAdminServiceServicer):
     """What operators ask of the importer."""
 
-    def __init__(self, scrubber: Scrubber, event_log: EventLog, store_names: frozenset[str]) -> None:
+    def __init__(
+        self, scrubber: Scrubber, event_log: EventLog, store_names: frozenset[str], stores: StoreListing
+    ) -> None:
         self._scrubber = scrubber
         self._log = event_log
         self._store_names = store_names
+        self._stores = stores
 
     async def Scrub(
         self, request: pb.ScrubRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -64,6 +70,13 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
                     yield _response(last)
         if last is not told or last.finding:
             yield _response(Scrubbed(last.done, last.total, last.copies))
+
+    async def ExamineStore(
+        self, request: pb.ExamineStoreRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ExamineStoreResponse:
+        """Look at everything about a store."""
+        findings = await self._stores.examine(caller_of(context), request.store)
+        return pb.ExamineStoreResponse(findings=[encode_finding(finding) for finding in findings])
 
 
 def _response(step: Scrubbed) -> pb.ScrubResponse:

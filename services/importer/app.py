@@ -9,6 +9,8 @@ from functools import partial
 from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
+from services.importer.fan_out import all_left
+from services.importer.locations import Locations
 from services.importer.origins import Origins
 from services.importer.placing import Placing
 from services.importer.publishing import Publishing
@@ -17,6 +19,7 @@ from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
 from services.importer.sources.http import WebSource
 from services.importer.staging import Staging
+from services.importer.store_listing import StoreListing
 from services.importer.sweep import Sweeper
 from services.importer.uploads import Uploads
 from tintype.adapters.event_log import open_event_log
@@ -72,12 +75,15 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
+    stack.push_async_callback(all_left, own.worker.lease_s)
     uploads = Uploads(journal, stores, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
-    servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
+    listing = StoreListing(stores)
+    locations = Locations(journal, stores, own.location_rules)
+    servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins, listing, locations)
     scrubber = Scrubber(journal, stores)
-    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name))
+    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), listing)
     return Service(
         registrations=[
             partial(register, servicer),

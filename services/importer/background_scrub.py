@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.importer.scrubbing import Finding, Scrubber, active_images
+from services.importer.active_images import active_images
+from services.importer.scrubbing import Finding, Scrubber
 from tintype.domain.errors import TintypeError, UnavailableError
 from tintype.domain.values import ImageId
 from tintype.ports.event_log import EventLog

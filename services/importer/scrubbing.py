@@ -30,12 +30,10 @@ from tintype.domain.errors import (
     StoreUnavailableError,
     TintypeError,
 )
-from tintype.domain.events import EventContext, Failure, ImageDeleted, ImagePublished
+from tintype.domain.events import EventContext, Failure
 from tintype.domain.image import Image, ImageData, failure_of
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
-from tintype.ports.event_log import EventLog
-from tintype.runtime.following import UnreadableEvent, entries_until
 from tintype.runtime.journal import Journal
 from tintype.runtime.token_bucket import TokenBucket
 
@@ -85,24 +83,6 @@ class _Run:
 
     def told(self, finding: Finding | None = None) -> Scrubbed:
         return Scrubbed(self.done, max(self.total, self.done), self.copies, finding)
-
-
-async def active_images(event_log: EventLog) -> dict[ImageId, int]:
-    """All images that have bytes now, and how many in all copies; read from the log, not from each history.
-
-    Raises:
-        EventLogUnavailableError: the log does not answer.
-    """
-    found: dict[ImageId, int] = {}
-    async with aclosing(entries_until(event_log, await event_log.head())) as entries:
-        async for entry in entries:
-            if isinstance(entry, UnreadableEvent):
-                log.error("scrub left out an event", position=entry.position, reason=entry.reason, error=entry.error)
-            elif isinstance(entry.payload, ImagePublished):
-                found[entry.image_id] = entry.payload.blob.size * len(entry.payload.locations)
-            elif isinstance(entry.payload, ImageDeleted):
-                found.pop(entry.image_id, None)
-    return found
 
 
 class Scrubber:

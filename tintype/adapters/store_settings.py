@@ -12,7 +12,7 @@ from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
 from tintype.adapters.swift.settings import SwiftStoreSettings
-from tintype.domain.values import STORE_NAME
+from tintype.domain.values import MAX_STORES, STORE_NAME
 from tintype.runtime.settings import KIND_TAG, Settings
 
 
@@ -47,6 +47,8 @@ class StoreUserSettings(Settings):
         for name in stores:
             if not STORE_NAME.fullmatch(name):
                 raise ValueError(f"store name {name[:80]!r} must be 1 to 63 lower-case letters, digits or hyphens")
+        if len(stores) > MAX_STORES:
+            raise ValueError(f"{len(stores)} stores are set, and there can be {MAX_STORES}")
         if not stores:
             raise ValueError("no store is set: add a table [stores.NAME] with a path")
         if len(stores) > 1 and sum(store.default for store in stores.values()) != 1:

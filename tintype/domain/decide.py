@@ -279,7 +279,7 @@ def _end_deletion(image: Image, command: RestoreImage | ExpireImage) -> Event:
     if image.status is not Status.DELETED:
         raise ImageNotDeletedError(f"image {image.id} is not deleted")
     if image.purge_after is None or not image.can_be_restored:
-        raise RestoreTooLateError(f"image {image.id} is deleted for good: its bytes are being removed")
+        raise RestoreTooLateError(f"image {image.id} is deleted for good")
     if isinstance(command, RestoreImage):
         if command.at >= image.purge_after:
             raise RestoreTooLateError(f"image {image.id} could be restored until {image.purge_after.isoformat()}")

@@ -730,7 +730,7 @@ class StoreNotFoundError(NotFoundError):
     """No store of that name is configured."""
 
     reason = "STORE_NOT_FOUND"
-    hint = "An image's stores are named in what `tintype image show` prints; an operator's [stores.NAME] define them."
+    hint = "`tintype store list` names the stores; an operator's [stores.NAME] define them."
 
 
 class LastCopyError(PreconditionError):

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tintype.domain.errors import InvalidPlacementError, StoreNotFoundError
-from tintype.domain.values import STORE_NAME, Placement
-
-MAX_STORES = 32
-"""That one request names; every one is in the image's events."""
+from tintype.domain.values import MAX_STORES, STORE_NAME, Placement
 
 
 def checked_placement(placement: Placement, known: Collection[str] | None = None) -> Placement:

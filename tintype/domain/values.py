@@ -140,6 +140,9 @@ class Placement:
     all_must_succeed: bool = False
 
 
+MAX_STORES = 32
+"""A deployment has no more of them: the names of all have to fit into that of an upload."""
+
 DEFAULT_PLACEMENT = Placement()
 """Nobody said anything: the deployment's default store."""
 

@@ -13,12 +13,14 @@ from tests.unit.domain.test_image import (
     CREATE,
     FIRST,
     IMPORT,
+    KEPT,
     NOON,
     OUTPUT,
     PUBLISHED,
     SECOND,
     SOURCE,
     STAGED,
+    UNSIGNED,
     UPLOADED,
     VERIFIED,
     Life,
@@ -29,18 +31,22 @@ from tintype.domain.commands import (
     Command,
     DeleteImage,
     ExpireImage,
+    RecordAttested,
     RecordConversionSkipped,
     RecordCopyDamaged,
     RecordPlaced,
     RecordPublished,
     RecordPurged,
+    RecordStaged,
     RecordStepFailed,
+    RecordVerified,
     RemoveCopy,
     RequestCopy,
+    RequestImport,
     RestoreImage,
 )
 from tintype.domain.decide import MAX_VERSION_FOR_CHANGES
-from tintype.domain.events import FailedStore, Failure, SkipReason, StagePurpose, Step
+from tintype.domain.events import FailedStore, Failure, ImportMethod, ImportSource, SkipReason, StagePurpose, Step
 from tintype.domain.image import ImageData, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, missing_stores, next_step
 from tintype.domain.values import BlobRef, Digest, Placement
@@ -89,6 +95,43 @@ def test_copies_of_what_was_converted_are_none_of_the_final_bytes() -> None:
     assert missing_stores(life.now.operation) == ("second", "third")
     life.does(RecordPlaced(FIRST, (SECOND_OUTPUT, BlobRef("third", OUTPUT.ref.key))))
     assert life.now.operation.copies == (SECOND_OUTPUT, BlobRef("third", OUTPUT.ref.key))
+
+
+def direct(placement: Placement, kept: RecordStaged = KEPT) -> Life:
+    """Staged bytes whose import says where they shall be, right before they are there."""
+    life = Life().does(CREATE, kept, RequestImport(SECOND, ImportSource(ImportMethod.GLANCE_DIRECT), placement))
+    skipped = RecordConversionSkipped(SECOND, SkipReason.ALREADY_PREFERRED)
+    return life.does(RecordVerified(SECOND, UNSIGNED), skipped, RecordAttested(SECOND, "key", b"{}"))
+
+
+def test_an_import_of_staged_bytes_may_say_where_they_shall_be() -> None:
+    life = direct(Placement(("second",)), replace(KEPT, placement=EVERYWHERE))
+    assert life.now.operation is not None
+    assert missing_stores(life.now.operation) == ("second",)
+    assert next_step(life.now) is Step.PLACE
+    life.does(RecordPlaced(SECOND, (BlobRef("second", SOURCE.ref.key),)))
+    assert next_step(life.now) is Step.PUBLISH
+
+
+@pytest.mark.parametrize("named", [(), ("main",)])
+def test_what_all_stores_are_is_found_where_bytes_are_written(named: tuple[str, ...]) -> None:
+    life = direct(Placement(named, in_all=True))
+    assert next_step(life.now) is Step.PLACE  # though no store that is named lacks them
+    life.does(RecordPlaced(SECOND, (BlobRef("second", SOURCE.ref.key),), (FULL,)))
+    assert next_step(life.now) is Step.PUBLISH
+
+
+def test_an_import_of_staged_bytes_that_says_nothing_leaves_them_where_their_upload_wanted_them() -> None:
+    life = direct(Placement(), replace(KEPT, placement=EVERYWHERE))
+    assert life.now.operation is not None
+    assert missing_stores(life.now.operation) == ("second", "third")
+    assert next_step(direct(Placement()).now) is Step.PUBLISH
+
+
+def test_that_all_must_succeed_alone_says_nothing_of_where_bytes_shall_be() -> None:
+    life = direct(Placement(all_must_succeed=True), replace(KEPT, placement=EVERYWHERE))
+    assert life.now.operation is not None
+    assert life.now.operation.placement == EVERYWHERE
 
 
 def test_an_active_image_is_copied_and_stays_active() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tintype.domain.errors import InvalidPlacementError, StoreNotFoundError
-from tintype.domain.placements import MAX_STORES, checked_copy, checked_placement
-from tintype.domain.values import DEFAULT_PLACEMENT, Placement
+from tintype.domain.placements import checked_copy, checked_placement
+from tintype.domain.values import DEFAULT_PLACEMENT, MAX_STORES, Placement
 
 KNOWN = frozenset({"main", "second-1"})
 

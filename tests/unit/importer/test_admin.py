@@ -8,6 +8,7 @@ import pytest
 
 from services.importer.admin import ImporterAdminServicer
 from services.importer.scrubbing import Scrubber
+from services.importer.store_listing import StoreListing
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
@@ -39,8 +40,9 @@ class Call:
 async def scrub(request: pb.ScrubRequest, *, is_admin: bool = True) -> list[pb.ScrubResponse]:
     log, clock = MemoryEventLog(), SystemClock()
     store = MemoryImageStore("main", clock)
-    scrubber = Scrubber(Journal(log, clock), Stores(store, {"main": store}))
-    servicer = ImporterAdminServicer(scrubber, log, frozenset({"main"}))
+    stores = Stores(store, {"main": store})
+    scrubber = Scrubber(Journal(log, clock), stores)
+    servicer = ImporterAdminServicer(scrubber, log, frozenset({"main"}), StoreListing(stores))
     call: Any = Call(is_admin=is_admin)
     return [response async for response in servicer.Scrub(request, call)]
 
