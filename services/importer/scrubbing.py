@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.importer.copy_reading import CopyReading
-from services.importer.kept_copies import kept_copies
+from services.importer.kept_copies import KeptCopies
 from tintype.adapters.decorators.verified_reads import trusted_digest
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordCopyDamaged, RecordCopyHealed
@@ -93,7 +93,7 @@ async def active_images(event_log: EventLog) -> dict[ImageId, int]:
     Raises:
         EventLogUnavailableError: the log does not answer.
     """
-    kept = await kept_copies(event_log)
+    kept = await KeptCopies(event_log).now()
     return {image_id: copies.total for image_id, copies in kept.items() if not copies.is_deleted}
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from services.importer.kept_copies import Copies, kept_copies
+from services.importer.kept_copies import Copies, KeptCopies
 from services.importer.sweep_judgement import Kind, SweepLimits, judged, leftovers
 from tintype.adapters.stores import Stores
 from tintype.domain.blob_keys import BlobKey
@@ -89,6 +89,7 @@ class Sweeper:
         self._stores = stores
         self._clock = clock
         self._limits = limits
+        self._kept = KeptCopies(journal.event_log)
 
     async def observe(self, event: RecordedEvent, image: Image) -> None:
         """Remove what ``event`` made unwanted, from every store that answers.
@@ -158,7 +159,7 @@ class Sweeper:
         Raises:
             EventLogUnavailableError: the log does not answer.
         """
-        kept = await kept_copies(self._journal.event_log)
+        kept = await self._kept.now()
         blobs = 0
         for each in self._stores.by_name.values():
             if store not in ("", each.name):

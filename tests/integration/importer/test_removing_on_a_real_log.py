@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.importer.app import make_purger
-from services.importer.kept_copies import kept_copies
+from services.importer.kept_copies import KeptCopies
 from services.importer.settings import ImporterSection, ImporterSettings
 from services.importer.sweep import Kind, Sweeper, SweepLimits
 from tests.contract.event_logs import NatsHarness
@@ -94,9 +94,8 @@ async def test_bytes_go_as_the_log_says_and_not_before(site: Site) -> None:
         await site.execute(image, RestoreImage(site.clock.now()))
         await site.execute(image, RemoveCopy("main"))
         await site.until_files_in("second")
-        assert {name: copies.stores for name, copies in (await kept_copies(site.real_log)).items()} == {
-            image: ("second",)
-        }
+        kept = KeptCopies(site.real_log)
+        assert {name: copies.stores for name, copies in (await kept.now()).items()} == {image: ("second",)}
 
         await site.execute(image, DeleteImage(purge_after=site.clock.now() + DELAY))
         await site.sweeper(days=9).sweep()
@@ -111,7 +110,8 @@ async def test_bytes_go_as_the_log_says_and_not_before(site: Site) -> None:
     assert site.with_files() == []
     tokens = [type(event.payload) for event in await site.journal.history(image)][-2:]
     assert tokens == [ImageExpired, ImagePurged]
-    assert await kept_copies(site.real_log) == {}
+    assert await kept.now() == {}
+    assert await KeptCopies(site.real_log).now() == {}
 
 
 async def test_what_lies_around_is_found(site: Site) -> None:
