@@ -23,6 +23,7 @@ from tintype.adapters.rbd.child.pool import OFFSET, REPLACING, SNAPSHOT, Pool, d
 PIECE = 4 * 1024 * 1024
 BLOCK = 64 * 1024
 _ZEROS = bytes(BLOCK)
+_PROBE = 256
 FIRST_SIZE = 64 * 1024 * 1024
 MAX_STEP = 64 * 1024 * 1024 * 1024
 
@@ -39,21 +40,26 @@ class Writer:
         self._in_flight: deque[Any] = deque()
         self._max_in_flight = int(options["writes_in_flight"])
         self._record_every = int(options["record_every"])
-        self._buffer = bytearray()
+        self._parts: list[memoryview] = []
+        self._buffered = 0
         self._written = self._recorded = durable_offset(image)
         self._size = int(image.size())
 
     @property
     def offset(self) -> int:
         """How many bytes have been appended."""
-        return self._written + len(self._buffer)
+        return self._written + self._buffered
 
-    def append(self, data: bytes) -> None:
-        """Take bytes; whole pieces are on their way when this returns."""
-        self._buffer += data
-        while len(self._buffer) >= PIECE:
-            self._write(bytes(memoryview(self._buffer)[:PIECE]))
-            del self._buffer[:PIECE]
+    def append(self, data: bytes | bytearray) -> None:
+        """Take bytes, which must not change; whole pieces are on their way when this returns."""
+        view = memoryview(data)
+        while view:
+            part = view[: PIECE - self._buffered]
+            self._parts.append(part)
+            self._buffered += len(part)
+            view = view[len(part) :]
+            if self._buffered == PIECE:
+                self._write_buffered()
         if self._written - self._recorded >= self._record_every:
             self._record()
 
@@ -106,9 +112,8 @@ class Writer:
             raise FailureError(SWEPT)
 
     def _drain(self) -> None:
-        if self._buffer:
-            self._write(bytes(self._buffer))
-            self._buffer.clear()
+        if self._buffered:
+            self._write_buffered()
         self._settle(0)
         self._image.flush()
 
@@ -117,6 +122,11 @@ class Writer:
         self._image.flush()
         self._image.metadata_set(OFFSET, str(self._written))
         self._recorded = self._written
+
+    def _write_buffered(self) -> None:
+        self._write(b"".join(self._parts))
+        self._parts.clear()
+        self._buffered = 0
 
     def _write(self, data: bytes) -> None:
         """Write what is not zero, in runs of blocks that lie at multiples of :data:`BLOCK`."""
@@ -128,7 +138,7 @@ class Writer:
         begin = position = 0
         while position < len(data):
             stop = min(len(data), position + BLOCK - (self._written + position) % BLOCK)
-            if data[position:stop] == _ZEROS[: stop - position]:
+            if _is_zero(view[position:stop]):
                 self._send(view[begin:position], begin)
                 begin = stop
             position = stop
@@ -138,7 +148,9 @@ class Writer:
     def _send(self, view: memoryview, begin: int) -> None:
         if view:
             self._settle(self._max_in_flight - 1)
-            self._in_flight.append(self._image.aio_write(bytes(view), self._written + begin, _nothing))
+            whole = view.obj  # mostly that is all of it, which is then not copied
+            data = whole if isinstance(whole, bytes) and len(whole) == len(view) else bytes(view)
+            self._in_flight.append(self._image.aio_write(data, self._written + begin, _nothing))
 
     def _settle(self, left: int) -> None:
         while len(self._in_flight) > left:
@@ -209,6 +221,13 @@ def _lock(pool: Pool, image: Any) -> None:
         image.lock_acquire(rbd.RBD_LOCK_MODE_EXCLUSIVE)
     except (rbd.ReadOnlyImage, rbd.ImageBusy):
         raise FailureError(BUSY) from None
+
+
+def _is_zero(view: memoryview) -> bool:
+    """Nearly all that is not zero shows it at once, before anything is copied."""
+    if view[:_PROBE] != _ZEROS[: min(_PROBE, len(view))]:
+        return False
+    return bytes(view) == _ZEROS[: len(view)]  # bytes compare with memcmp, views byte by byte
 
 
 def _nothing(completion: Any) -> None:
