@@ -37,7 +37,7 @@ from tintype.ports.image_store import (
 )
 
 HOP_SIZE = 2 * 1024 * 1024
-"""So many bytes are read by one call of a thread, because calls cost; more of them would leave the processor's cache."""
+"""So many bytes are read by one call of a thread, because calls cost; more would leave the processor's cache."""
 
 _CHECK_TIMEOUT_S = 10.0
 _BETTER_MODES = (StoreMode.READ_WRITE, StoreMode.READ_ONLY, StoreMode.AWAY)
