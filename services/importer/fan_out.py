@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 30.0
 """For so long a store may stand still while the others wait for it."""
 
-_QUEUED_PIECES = 8
-"""So many pieces, of 4 MiB at most, one store may lag behind another."""
+_QUEUED_PIECES = 4
+"""So many pieces, of 4 MiB at most, one store may lag behind another: what an upload holds in memory while one hangs."""
 
 _leaving: set[asyncio.Task[None]] = set()
 
@@ -35,15 +35,25 @@ _leaving: set[asyncio.Task[None]] = set()
 class Branch:
     """The write into one store. ``error`` is why it dropped out."""
 
-    def __init__(self, store: ImageStore, writer: BlobWriter, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, store: ImageStore, writer: BlobWriter, *, patience_s: float | None = None) -> None:
+        """``patience_s`` is for so long it may stand still: :data:`PATIENCE_S`, where nothing is said."""
         self.store = store
         self.writer = writer
         self.error: TintypeError | None = None
         self.is_committed = False
-        self._patience_s = patience_s
+        self._patience_s = PATIENCE_S if patience_s is None else patience_s
         self._written = 0
         self._queue: asyncio.Queue[bytes | memoryview | None] = asyncio.Queue(_QUEUED_PIECES)
         self._task = asyncio.create_task(self._run(), name=f"write {writer.key} into {store.name}")
+
+    def put_now(self, data: bytes | memoryview) -> bool:
+        """As :meth:`put`, where that need not wait: ``False`` where it does."""
+        if self.error is None:
+            try:
+                self._queue.put_nowait(data)
+            except asyncio.QueueFull:
+                return False
+        return True
 
     async def put(self, data: bytes | memoryview | None) -> None:
         """Write ``data`` soon, behind what was put before; of a store that has dropped out, never."""
@@ -58,7 +68,8 @@ class Branch:
 
     async def settle(self) -> None:
         """Wait until all that was put is written, or the store has dropped out; nothing more is put."""
-        await self.put(None)
+        if not self._task.done():
+            await self.put(None)
         while self.error is None and not self._task.done():
             written = self._written
             await asyncio.wait([self._task], timeout=self._patience_s)
@@ -72,6 +83,8 @@ class Branch:
             self.is_committed = True
         except TintypeError as exc:
             self._drop(exc)
+        except Exception as exc:
+            self._drop(self._crashed(exc))
 
     async def keep(self) -> None:
         """Stop, and keep what was written."""
@@ -86,9 +99,9 @@ class Branch:
             await self.writer.abort()
 
     async def remove(self) -> None:
-        """Stop, and remove what was written, also what is committed."""
+        """Stop, and remove all that is under the key: what was written, and what was committed, now or before."""
         await self.give_up()
-        if self.is_committed:
+        if self.error is None:
             await self.store.delete(self.writer.key)
 
     async def _run(self) -> None:
@@ -99,15 +112,20 @@ class Branch:
             except TintypeError as exc:
                 self._drop(exc)
             except Exception as exc:
-                log.exception("write crashed", store=self.store.name, key=self.writer.key)
-                self._drop(InternalError(f"store {self.store.name!r} failed unexpectedly: {type(exc).__name__}"))
+                self._drop(self._crashed(exc))
+
+    def _crashed(self, exc: Exception) -> InternalError:
+        log.exception("write crashed", store=self.store.name, key=self.writer.key)
+        return InternalError(f"store {self.store.name!r} failed unexpectedly: {type(exc).__name__}")
 
     def _drop_if_still(self, written: int) -> None:
         if self._written == written and self.error is None:
             self._drop(StoreTimeoutError(f"store {self.store.name!r} took no bytes for {self._patience_s:g} s"))
 
     def _drop(self, error: TintypeError) -> None:
-        self.error = self.error or error
+        if self.error is not None:  # it was dropped while its last call was under way, and that has ended now
+            return
+        self.error = error
         log.warning("store drops out of a write", store=self.store.name, key=self.writer.key, reason=error.reason)
         leaving = asyncio.create_task(self._leave(), name=f"remove {self.writer.key} from {self.store.name}")
         _leaving.add(leaving)
@@ -119,8 +137,20 @@ class Branch:
             self._queue.get_nowait()
         self._queue.put_nowait(None)
         await asyncio.wait([self._task])
-        with suppress(TintypeError):  # what is left is swept
+        try:
             await self.writer.abort()
+        except Exception as exc:  # what is left is swept
+            log.warning("what was written is left for the sweep", store=self.store.name, error=str(exc)[:200])
+
+
+async def all_left(within_s: float) -> None:
+    """Wait until the stores that dropped out are rid of what was written, but no longer; before the stores are ended."""
+    here = asyncio.get_running_loop()
+    if leaving := [task for task in _leaving if task.get_loop() is here]:
+        _, late = await asyncio.wait(leaving, timeout=within_s)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
 
 
 class FanOutWriter:
@@ -179,15 +209,13 @@ class FanOutWriter:
             raise AlreadyExistsError("the upload has all its bytes already")
         self.require_alive()
         self._offset += len(data)
-        for branch in self._branches:
-            await branch.put(data)
+        await _put(self._branches, data)
 
     async def caught_up(self, pieces: AsyncIterator[bytes], leader: Branch) -> AsyncIterator[bytes]:
         """Yield the bytes that ``leader`` has already, and write them into all others."""
+        others = [branch for branch in self._branches if branch is not leader]
         async for piece in pieces:
-            for branch in self._branches:
-                if branch is not leader:
-                    await branch.put(piece)
+            await _put(others, piece)
             yield piece
 
     async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
@@ -238,6 +266,12 @@ class FanOutWriter:
         failures = [*self._unopened.values(), *dropped]
         if failures and (self._all_must_succeed or not self.is_alive):
             raise failures[0]
+
+
+async def _put(branches: Sequence[Branch], data: bytes | memoryview) -> None:
+    """Hand ``data`` to all, and wait for those that lag at once: several that hang are waited for no longer than one."""
+    if lagging := [branch for branch in branches if not branch.put_now(data)]:
+        await asyncio.gather(*(branch.put(data) for branch in lagging))
 
 
 async def _all(ends: Iterable[Coroutine[Any, Any, None]]) -> None:

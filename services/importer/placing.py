@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import structlog
 
@@ -103,7 +103,7 @@ class Placing:
         return RecordPlaced(operation.id, copies, failed)
 
     async def _open(self, operation: Operation, key: str, targets: Sequence[ImageStore]) -> FanOutWriter:
-        begun = await asyncio.gather(*(_begin(store, key) for store in targets))
+        begun = await _begun(targets, key)
         opened, failed = [], {}
         for store, writer in zip(targets, begun, strict=True):
             if isinstance(writer, TintypeError):
@@ -111,6 +111,21 @@ class Placing:
             else:
                 opened.append(Branch(store, writer))
         return FanOutWriter(opened, failed, all_must_succeed=operation.placement.all_must_succeed)
+
+
+async def _begun(stores: Sequence[ImageStore], key: str) -> Sequence[BlobWriter | TintypeError]:
+    """A write in each of the stores, or why there is none; whoever is cancelled meanwhile leaves none open."""
+    tasks = [asyncio.create_task(_begin(store, key)) for store in stores]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        for writer in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(writer, BaseException):
+                with suppress(TintypeError):  # what is left is swept
+                    await writer.abort()
+        raise
 
 
 async def _begin(store: ImageStore, key: str) -> BlobWriter | TintypeError:

@@ -38,11 +38,19 @@ class Publishing:
             if ref.key == blob.ref.key and ref not in final and await self._is_there(blob, ref):
                 final.append(ref)
         # What waited for its import may lie where the import does not want it.
-        wanted = [ref for ref in final if ref.store in operation.placement.stores] or final
+        asked = operation.placement
+        wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores] or final
         for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
             if ref not in wanted:
-                await self._stores.named(ref.store).delete(ref.key)
+                await self._remove(ref)
         return RecordPublished(operation.id, tuple(wanted))
+
+    async def _remove(self, ref: BlobRef) -> None:
+        """Remove bytes that are not published; a store that does not answer keeps no image from being so."""
+        try:
+            await self._stores.named(ref.store).delete(ref.key)
+        except StoreUnavailableError as exc:
+            log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
         stored = await self._stores.named(ref.store).stat(ref.key)
@@ -52,9 +60,15 @@ class Publishing:
             )
 
     async def _is_there(self, blob: Blob, ref: BlobRef) -> bool:
-        """Whether a further copy is there, whole: an image is not held up by one that is gone."""
+        """Whether a further copy is there, whole: an image is not held up by one that is gone.
+
+        One that cannot be looked at now was committed whole.
+        """
         try:
             await self._check(blob, ref)
+        except StoreUnavailableError as exc:
+            log.warning("a copy is published unseen", store=ref.store, reason=exc.reason)
+            return True
         except (BlobNotFoundError, BlobDamagedError) as exc:
             log.warning("a copy is not published", store=ref.store, reason=exc.reason)
             return False

@@ -6,7 +6,7 @@ is the matter of :mod:`services.importer.uploads`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import structlog
@@ -106,7 +106,7 @@ class Sessions:
         session.is_busy = True
         try:
             yield session
-        except StoreUnavailableError:
+        except (StoreUnavailableError, AlreadyExistsError):
             await self._close(operation)  # what was written can be gone on with; the hashes are ahead of it
             raise
         except TintypeError as exc:
@@ -157,7 +157,7 @@ class Sessions:
             except BaseException as exc:
                 # Cancelled is whose client has gone away while the hashes were made again: it may come back.
                 is_kept = isinstance(exc, _KEEPING) or not isinstance(exc, Exception)
-                await (one_pass.close() if is_kept else one_pass.abort())
+                await _ended(one_pass.close() if is_kept else one_pass.abort())
                 raise
             session = self._held[token.operation_id] = Session(one_pass, target, self._monotonic())
             return session
@@ -175,13 +175,21 @@ class Sessions:
     async def _close(self, operation: OperationId) -> None:
         session = self._held.pop(operation, None)
         if session:
-            await session.one_pass.close()
+            await _ended(session.one_pass.close())
 
     async def _abort(self, operation: OperationId) -> None:
         session = self._held.pop(operation, None)
         if session:
-            await session.one_pass.abort()
+            await _ended(session.one_pass.abort())
             log.info("upload was given up", operation_id=operation, received_bytes=session.one_pass.offset)
+
+
+async def _ended(ending: Awaitable[None]) -> None:
+    """End a pass. A store that does not let it hides no other failure; what is left is gone on with, or swept."""
+    try:
+        await ending
+    except TintypeError as exc:
+        log.warning("upload was not ended cleanly", reason=exc.reason, error=str(exc))
 
 
 def _pass(

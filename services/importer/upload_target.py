@@ -19,6 +19,7 @@ from tintype.adapters.stores import Stores
 from tintype.domain.errors import (
     AlreadyExistsError,
     BlobNotFoundError,
+    StoreReadOnlyError,
     TintypeError,
     UploadBusyError,
     UploadNotFoundError,
@@ -72,10 +73,16 @@ class UploadTarget:
         found = await self._found()
         if any(isinstance(each, StoredBlob) and each.is_leased for each in found.values()):
             raise UploadBusyError("another replica writes to the same upload")
-        leader = _furthest(found)
-        if leader is None and not create:
+        while (leader := _furthest(found)) is not None:
+            try:
+                return await self._open_all(found, leader)
+            except StoreReadOnlyError as exc:
+                if self.placement.all_must_succeed:
+                    raise
+                found[leader] = exc  # the next one goes on in its place
+        if not create:
             raise _first_error(found) or UploadNotFoundError(_GONE)
-        return await self._open_all(found, leader)
+        return await self._open_all(found, None)
 
     async def size(self) -> int:
         """How many bytes are kept.
@@ -110,7 +117,7 @@ class UploadTarget:
         first, *copies = self._fan_out.committed()
         return Written(replace(blob, ref=first), self.placement, tuple(copies), self._fan_out.failed())
 
-    async def _found(self) -> Mapping[str, StoredBlob | TintypeError | None]:
+    async def _found(self) -> dict[str, StoredBlob | TintypeError | None]:
         async def look(store: ImageStore) -> StoredBlob | TintypeError | None:
             try:
                 return await store.stat(self._key)
@@ -146,10 +153,10 @@ class UploadTarget:
                 if store.name in failed:
                     continue
                 if store.name == leader:
-                    writer, pieces = await self._open_one(store, create=False)
+                    writer, pieces = await self._lead(store, found[leader])
                     leading = Branch(store, writer)
                     opened.append(leading)
-                elif isinstance(writing := await self._begin(store, found[store.name] is not None), TintypeError):
+                elif isinstance(writing := await self._begin(store), TintypeError):
                     failed[store.name] = writing
                 else:
                     opened.append(Branch(store, writing))
@@ -157,15 +164,24 @@ class UploadTarget:
             self._fan_out.require_alive()
         except BaseException:
             with suppress(TintypeError):  # what is left of them is swept
-                await asyncio.gather(*(each.keep() if each is leading else each.remove() for each in opened))
+                await asyncio.gather(*(each.keep() if each is leading else each.give_up() for each in opened))
             raise
         return self._fan_out, self._fan_out.caught_up(pieces, leading) if leading else pieces
 
-    async def _begin(self, store: ImageStore, has_leftover: bool) -> BlobWriter | TintypeError:
+    async def _lead(
+        self, store: ImageStore, there: StoredBlob | TintypeError | None
+    ) -> tuple[BlobWriter, AsyncIterator[bytes]]:
+        if isinstance(there, StoredBlob) and there.is_committed:  # the store need not even take bytes any more
+            return CommittedBytes(store, self._key, there.size), store.read(self._key)
+        return await self._open_one(store, create=False)
+
+    async def _begin(self, store: ImageStore) -> BlobWriter | TintypeError:
         try:
-            if has_leftover:
-                await store.delete(self._key)
-            return await store.open_write(self._key)
+            try:
+                return await store.open_write(self._key)
+            except AlreadyExistsError:
+                # They stay until the same are committed once more: another stream may be about to record them.
+                return await store.open_write(self._key, replace=True)
         except UploadBusyError:
             raise
         except TintypeError as exc:

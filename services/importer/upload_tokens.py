@@ -20,6 +20,7 @@ from tintype.domain.events import StagePurpose
 from tintype.domain.values import (
     DEFAULT_PLACEMENT,
     DIGEST_ALGORITHMS,
+    MAX_STORES,
     Digest,
     ImageId,
     OperationId,
@@ -35,7 +36,6 @@ _VERSION_WITH_HASH = 2
 _VERSION_WITH_STORES = 3
 """An upload without a hash and without stores of its own keeps the name that older replicas read."""
 
-_MAX_STORES = 32
 _MAX_STORE_NAME_LENGTH = 63
 
 _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
@@ -154,6 +154,6 @@ def _options(version: int, rest: list[object]) -> tuple[str, Placement] | None:
             return name, DEFAULT_PLACEMENT
         case 3, [str(name), [*stores], bool(all_must_succeed)] if name == "" or name in DIGEST_ALGORITHMS:
             names = tuple(store for store in stores if isinstance(store, str) and len(store) <= _MAX_STORE_NAME_LENGTH)
-            if names and len(names) == len(stores) <= _MAX_STORES:
+            if names and len(names) == len(stores) <= MAX_STORES:
                 return name, Placement(names, all_must_succeed=all_must_succeed)
     return None

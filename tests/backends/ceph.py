@@ -239,6 +239,13 @@ class Ceph:
         """S3 is here; Swift's sign-in below ``/auth/v1.0``."""
         return f"http://127.0.0.1:{self._gateway_port}"
 
+    def set_bucket_quota(self, bucket: str, max_bytes: int) -> None:
+        """Let a bucket of the gateway hold no more."""
+        admin = ("radosgw-admin", "-c", self.conf, "-n", "client.gateway", "--keyring", self.keyring("gateway"))
+        where = ("--quota-scope", "bucket", "--bucket", bucket)
+        _run(*admin, "quota", "set", *where, "--max-size", str(max_bytes))
+        _run(*admin, "quota", "enable", *where)
+
     def kill_gateway(self) -> None:
         """End the gateway at once; :meth:`start_gateway` takes another port then."""
         process = self._processes.pop("gateway")

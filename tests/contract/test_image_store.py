@@ -300,6 +300,22 @@ async def test_a_replacement_takes_its_place_at_the_commit_and_not_before(store:
     assert [(blob.size, blob.is_committed) for blob in await listed(store)] == [(17, True)]
 
 
+async def test_an_abandoned_write_is_removed_by_one_who_replaces_it_and_gives_up(store: ImageStore) -> None:
+    """That is how a sweep removes it: under nobody's hands, and not with what is committed under the same key."""
+    for is_committed in (False, True):
+        if is_committed:
+            await put(store, b"sound")
+        writer = await store.open_write(KEY, replace=is_committed)
+        await writer.append(b"abandoned")
+        await writer.close()
+        assert False in [blob.is_committed for blob in await listed(store)]
+
+        await (await store.open_write(KEY, replace=True)).abort()
+
+        assert [blob.is_committed for blob in await listed(store)] == [True] * is_committed
+    assert await read(store) == b"sound"
+
+
 # --- what only files can get wrong ------------------------------------------------------------------------------------
 
 

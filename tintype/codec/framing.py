@@ -14,8 +14,8 @@ from tintype.domain.errors import InvalidArgumentError
 MESSAGE_SIZE = 1024 * 1024
 """Payload bytes of one message: more gains nothing, and makes the queues between both ends larger."""
 
-MAX_MESSAGE_SIZE = 4 * MESSAGE_SIZE + 1024
-"""The longest message that is taken, in bytes."""
+MAX_MESSAGE_SIZE = 4 * MESSAGE_SIZE + 8 * 1024
+"""The longest message that is taken, in bytes: four times the usual payload, and an upload's longest name."""
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _UPLOAD_ID = 1 << 3 | _LENGTH

@@ -1,9 +1,13 @@
-"""An importer with a log in memory and a store of files, and the rest of the road played by the test."""
+"""An importer with a log in memory and a store of files, and the rest of the road played by the test.
+
+Besides the store of files it may have others, in memory, which fail on demand.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,11 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.app import make_publisher, make_stager
+from services.importer.app import make_placer, make_publisher, make_purger, make_stager
 from services.importer.downloads import Downloads
+from services.importer.locations import Locations
+from services.importer.servicer import ImporterServicer
 from services.importer.settings import ImporterSection, ImporterSettings
+from services.importer.store_listing import StoreListing
 from services.importer.sweep import Sweeper, SweepLimits
 from services.importer.uploads import UploadLimits, Uploads
+from tests.unit.importer.failing_store import FailingStore
 from tintype.adapters.filesystem.store import FileImageStore
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.stores import Stores
@@ -34,6 +42,7 @@ from tintype.domain.events import EventContext, ImportMethod, ImportSource, Skip
 from tintype.domain.image import Image
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import (
+    DEFAULT_PLACEMENT,
     BlobRef,
     CommandId,
     ContainerFormat,
@@ -41,6 +50,7 @@ from tintype.domain.values import (
     DiskFormat,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
 )
 from tintype.runtime import worker as worker_module
@@ -55,16 +65,20 @@ DEADLINE_S = 20
 
 
 class Importer:
-    """The importer's parts around one log and one directory; ``root`` is where the bytes are."""
+    """The importer's parts around one log and one directory; ``root`` is where the bytes are.
 
-    def __init__(self, root: Path, section: ImporterSection) -> None:
+    ``others`` are the names of further stores.
+    """
+
+    def __init__(self, root: Path, section: ImporterSection, others: Sequence[str] = ()) -> None:
         self.root = root
         self.settings = ImporterSettings.model_construct(importer=section)
         self.clock = SystemClock()
         self.log = MemoryEventLog()
         self.journal = Journal(self.log, self.clock)
         self.store = FileImageStore("main", root)
-        self.stores = Stores(self.store, {"main": self.store})
+        self.others = {name: FailingStore(name) for name in others}
+        self.stores = Stores(self.store, {"main": self.store, **self.others})
         self.now_s = 0.0
         self.uploads = self.new_uploads()
         self.downloads = Downloads(self.journal, self.stores)
@@ -75,6 +89,12 @@ class Importer:
         """The uploads of a process that has just been started."""
         own = self.settings.importer
         return Uploads(self.journal, self.stores, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
+
+    def new_servicer(self) -> ImporterServicer:
+        """The calls of ImporterService."""
+        locations = Locations(self.journal, self.stores, self.settings.importer.location_rules)
+        plugins = self.settings.importer.plugins
+        return ImporterServicer(self.uploads, self.downloads, plugins, StoreListing(self.stores), locations)
 
     def sweeper_in(self, *, hours: int) -> Sweeper:
         """The sweeper at a later time."""
@@ -108,11 +128,12 @@ class Importer:
         disk_format: DiskFormat = DiskFormat.RAW,
         size: int | None = None,
         digest: Digest | None = None,
+        placement: Placement = DEFAULT_PLACEMENT,
     ) -> ImageId:
         """An image whose bytes are to be fetched."""
         image_id = await self.create(name, disk_format)
         source = ImportSource(ImportMethod.WEB_DOWNLOAD, uri, size, digest)
-        await self.execute(image_id, RequestImport(OperationId(an_id(f"import {name}")), source))
+        await self.execute(image_id, RequestImport(OperationId(an_id(f"import {name}")), source, placement))
         return image_id
 
     async def load(self, image_id: ImageId) -> Image:
@@ -152,8 +173,10 @@ class Importer:
     async def working(self, *, converts: bool = False) -> AsyncIterator[None]:
         """The importer's workers, and a signer and a converter that agree with everything."""
         stager = make_stager(self.settings, self.log, self.clock, self.stores)
-        publisher = make_publisher(self.settings, self.log, self.clock, self.stores, self.sweeper)
-        runs = (stager.run(), publisher.run(), self._play_others(converts))
+        placer = make_placer(self.settings, self.log, self.clock, self.stores)
+        publisher = make_publisher(self.settings, self.log, self.clock, self.stores)
+        purger = make_purger(self.settings, self.log, self.clock, self.stores, self.sweeper)
+        runs = (stager.run(), placer.run(), publisher.run(), purger.run(), self._play_others(converts))
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield
@@ -179,7 +202,8 @@ class Importer:
                 writer = await self.store.open_write(key)
                 await writer.append(b"converted")
                 await writer.commit(size=9, digests={})
-                made = replace(operation.staged, ref=BlobRef("main", key), size=9)
+                digests = {"sha256": hashlib.sha256(b"converted").hexdigest()}
+                made = replace(operation.staged, ref=BlobRef("main", key), size=9, digests=digests)
                 await self.execute(image.id, RecordConverted(operation.id, made, "qemu-img", "7", ()))
 
 
@@ -196,9 +220,9 @@ async def make_importer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
     monkeypatch.setattr(worker_module, "PROGRESS_INTERVAL_S", 0.05)
     made: list[Importer] = []
 
-    async def make(**settings: object) -> Importer:
+    async def make(others: Sequence[str] = (), **settings: object) -> Importer:
         values: dict[str, object] = {"allowed_hosts": "127.0.0.1", "max_attempts": 2, "max_image_bytes": 1 << 26}
-        importer = Importer(tmp_path / "store", ImporterSection.model_validate(values | settings))
+        importer = Importer(tmp_path / "store", ImporterSection.model_validate(values | settings), others)
         await importer.store.prepare()
         made.append(importer)
         return importer

@@ -103,6 +103,7 @@ def test_sections_of_other_services_are_not_read(tmp_path: Path) -> None:
         ('[importer]\nlisten = "localhost"\n', "is not HOST:PORT"),
         ('[importer]\nlisten = "127.0.0.1:99999"\n', "is not HOST:PORT"),
         ('[stores.other]\npath = "/x"\n', "exactly one must have default"),
+        ("".join(f'[stores.store-{n}]\npath = "/x"\n' for n in range(32)), "33 stores are set, and there can be 32"),
         ('[stores."../x"]\npath = "/x"\ndefault = true\n', "store name"),
         ("[importer\n", "is not TOML"),
         ("\x00", "is not TOML"),
