@@ -649,6 +649,24 @@ async def test_bytes_that_the_disk_cannot_read_are_damaged(
         await read(files)
 
 
+async def test_what_comes_before_unreadable_bytes_is_given(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(files, bytes(4 * MIB))
+    whole = os.pread
+
+    def bad_sector(descriptor: int, count: int, position: int) -> bytes:
+        if position == 2 * MIB:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return whole(descriptor, count, position)
+
+    monkeypatch.setattr(os, "pread", bad_sector)
+    pieces = files.read(KEY)
+    assert sum([len(await anext(pieces)) for _ in range(2)]) == 2 * MIB
+    with pytest.raises(BlobDamagedError):
+        await anext(pieces)
+
+
 async def test_a_replacement_that_is_killed_at_any_instruction_leaves_whole_bytes(
     files: FileImageStore, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from tintype.adapters.rbd.child.pool import OFFSET, REPLACING, SNAPSHOT, Pool, d
 PIECE = 4 * 1024 * 1024
 BLOCK = 64 * 1024
 _ZEROS = bytes(BLOCK)
+_PROBE = 256
 FIRST_SIZE = 64 * 1024 * 1024
 MAX_STEP = 64 * 1024 * 1024 * 1024
 
@@ -63,7 +64,8 @@ class Writer:
         self._in_flight: deque[_Write] = deque()
         self._max_in_flight = int(options["writes_in_flight"])
         self._record_every = int(options["record_every"])
-        self._buffer = bytearray()
+        self._parts: list[memoryview] = []
+        self._buffered = 0
         self._is_taking_place = False
         self._written = self._recorded = durable_offset(image)
         self._size = int(image.size())
@@ -71,9 +73,9 @@ class Writer:
     @property
     def offset(self) -> int:
         """How many bytes have been appended."""
-        return self._written + len(self._buffer)
+        return self._written + self._buffered
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: bytes | bytearray) -> None:
         """Take all bytes or, where this fails, none; whole pieces are on their way when this returns.
 
         What failed is of an earlier piece. It is sent again, and the next call waits for that.
@@ -82,10 +84,14 @@ class Writer:
         self._make_room(self.offset + len(data))
         if self._written - self._recorded >= self._record_every:
             self._record()
-        self._buffer += data
-        while len(self._buffer) >= PIECE:
-            self._write(bytes(memoryview(self._buffer)[:PIECE]))
-            del self._buffer[:PIECE]
+        view = memoryview(data)  # whose bytes nobody changes any more
+        while view:
+            part = view[: PIECE - self._buffered]
+            self._parts.append(part)
+            self._buffered += len(part)
+            view = view[len(part) :]
+            if self._buffered == PIECE:
+                self._write_buffered()
 
     def commit(self, size: int) -> None:
         """Make the bytes visible: the instant is the protection of the snapshot, or the renaming of a replacement."""
@@ -143,9 +149,8 @@ class Writer:
             raise FailureError(SWEPT)
 
     def _drain(self) -> None:
-        if self._buffer:
-            self._write(bytes(self._buffer))
-            self._buffer.clear()
+        if self._buffered:
+            self._write_buffered()
         self._settle(0)
         self._image.flush()
 
@@ -161,13 +166,18 @@ class Writer:
             self._image.resize(size)
             self._size = size
 
+    def _write_buffered(self) -> None:
+        self._write(b"".join(self._parts))
+        self._parts.clear()
+        self._buffered = 0
+
     def _write(self, data: bytes) -> None:
         """Send what is not zero, in runs of blocks that lie at multiples of :data:`BLOCK`."""
         view = memoryview(data)
         begin = position = 0
         while position < len(data):
             stop = min(len(data), position + BLOCK - (self._written + position) % BLOCK)
-            if data[position:stop] == _ZEROS[: stop - position]:
+            if _is_zero(view[position:stop]):
                 self._send(view[begin:position], begin)
                 begin = stop
             position = stop
@@ -176,7 +186,9 @@ class Writer:
 
     def _send(self, view: memoryview, begin: int) -> None:
         if view:
-            self._in_flight.append(_Write(self._image, bytes(view), self._written + begin))
+            whole = view.obj  # mostly that is all of it, which is then not copied
+            data = whole if isinstance(whole, bytes) and len(whole) == len(view) else bytes(view)
+            self._in_flight.append(_Write(self._image, data, self._written + begin))
 
     def _settle(self, left: int) -> None:
         while len(self._in_flight) > left:
@@ -185,6 +197,13 @@ class Writer:
                 self._in_flight[0].begin()
                 raise translated(OSError(-result, "write"))
             self._in_flight.popleft()
+
+
+def _is_zero(view: memoryview) -> bool:
+    """Nearly all that is not zero shows it at once, before anything is copied."""
+    if view[:_PROBE] != _ZEROS[: min(_PROBE, len(view))]:
+        return False
+    return bytes(view) == _ZEROS[: len(view)]  # bytes compare with memcmp, views byte by byte
 
 
 def open_writer(pool: Pool, name: str, *, resume: bool, replace: bool, options: dict[str, Any]) -> Writer:
