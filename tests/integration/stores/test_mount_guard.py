@@ -264,3 +264,13 @@ async def test_the_bare_mount_point_is_seen_beneath_the_share(tmp_path: Path, mo
         await store.aclose()
     assert found.grade is (Grade.BAD if mode else Grade.DOUBTFUL)  # root may write to a directory of mode 0
     assert "chattr +i" in found.advice
+
+
+async def test_each_published_practice_for_shares_is_a_finding(store: FileImageStore) -> None:
+    found = {finding.name: finding for finding in await store.examine()}
+    practices = {"back-end", "mount-guard", "mount-point-unwritable", "mount-network", "monitoring", "permissions"}
+    assert practices <= found.keys()
+    assert found["back-end"].grade is Grade.DOUBTFUL  # it is in memory
+    assert found["monitoring"].grade is Grade.GOOD
+    await store.aclose()
+    assert not any(directory.is_watched for directory in store.directories)
