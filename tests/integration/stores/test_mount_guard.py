@@ -132,6 +132,14 @@ async def test_a_commit_after_the_share_was_lost_is_refused(store: FileImageStor
     assert files_below(share.at) == []
 
 
+async def test_a_write_that_looks_for_room_on_a_lost_share_is_refused_as_every_write(
+    store: FileImageStore, share: Share
+) -> None:
+    share.unmount()
+    with pytest.raises(StoreReadOnlyError):
+        await asyncio.to_thread(store.directories[0].room.require, 1, 0)
+
+
 async def test_bytes_of_a_lost_share_are_not_said_to_be_missing(store: FileImageStore, share: Share) -> None:
     await put(store, b"image")
     share.unmount()
