@@ -77,7 +77,7 @@ bench: install system-packages ## Measure side by side with cp, curl and qemu-im
 	$(BIN)/python -m benchmarks
 
 bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
-	$(BIN)/python -m benchmarks stores $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks stores --write $(BENCH_ARGS)
 
 docs: install ## Draw the generated parts of docs/ anew
 	$(BIN)/python tools/generate_docs.py

@@ -18,7 +18,7 @@ from benchmarks.disks import MIB, make_disks
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
-Written by `make bench`, or a table at a time from `python -m benchmarks NAME`, as measured:
+Written by `make bench`, or a table at a time from `python -m benchmarks NAME --write`, as measured:
 {cores} cores, Python {python}, {system}. Each number is the median of {runs}
 runs, with the least and the greatest; everything in a table was measured in turn, in the same run, over files in the
 page cache. Take the ratios, not the seconds. The transferred disk has {size} MiB of random bytes; Tintype makes what it
@@ -34,11 +34,23 @@ def main() -> None:
     )
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--size-mib", type=int, default=1024, help="the size of the disk that is moved (default 1024)")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md, the others stay")
     arguments = parser.parse_args()
     text = asyncio.run(_measure(arguments.only, arguments.runs, arguments.size_mib))
     print(text)
     if not arguments.only:
         REPORT.write_text(text + "\n")
+    elif arguments.write:
+        REPORT.write_text(with_sections(REPORT.read_text(), text))
+
+
+def with_sections(report: str, measured: str) -> str:
+    """The report with the measured sections in the place of those of the same title, new ones behind the others."""
+    head, *sections = report.rstrip("\n").split("\n## ")
+    by_title = {section.partition("\n")[0]: section.rstrip("\n") for section in sections}
+    for section in measured.rstrip("\n").split("\n## ")[1:]:
+        by_title[section.partition("\n")[0]] = section.rstrip("\n")
+    return "\n\n## ".join([head.rstrip("\n"), *by_title.values()]) + "\n"
 
 
 async def _measure(only: list[str], runs: int, size_mib: int) -> str:

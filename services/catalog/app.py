@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
 
 from services.catalog.admin import AdminServicer
-from services.catalog.commands import Commands
+from services.catalog.commands import Commands, Rules
 from services.catalog.database import Database
+from services.catalog.expiry import Expiry
 from services.catalog.operations import Operations, ProgressBoard
 from services.catalog.operations_servicer import OperationsServicer
 from services.catalog.projection import Projection
@@ -41,7 +42,7 @@ async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
     """
     make_data_dir(settings.catalog)
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="catalog"))
-    service = assemble(settings.catalog, stack, opened.log, SystemClock())
+    service = assemble(settings.catalog, stack, opened.log, SystemClock(), settings.store_names)
     return Service(
         service.registrations,
         service.service_names,
@@ -64,15 +65,22 @@ def make_data_dir(settings: CatalogSection) -> None:
         raise ConfigurationError(f"catalog.data_dir {settings.data_dir} cannot be made: {exc.strerror}") from exc
 
 
-def assemble(settings: CatalogSection, stack: AsyncExitStack, event_log: EventLog, clock: Clock) -> Service:
-    """The service on a given log and clock."""
+def assemble(
+    settings: CatalogSection,
+    stack: AsyncExitStack,
+    event_log: EventLog,
+    clock: Clock,
+    stores: Collection[str] | None = None,
+) -> Service:
+    """The service on a given log and clock; ``stores`` are the names that users may give, if it is known."""
     database = Database(settings.database)
     stack.push_async_callback(database.close)
     projection, watermark, board = Projection(database), Watermark(), ProgressBoard(event_log)
     projector = Projector(event_log, projection, watermark)
     journal = Journal(event_log, clock)
-    commands = Commands(journal, clock, max_image_bytes=settings.max_image_bytes)
+    commands = Commands(journal, clock, Rules(settings.max_image_bytes, settings.delete_delay_s, stores))
     reading = Reading(journal, projection, watermark, projector.check)
+    expiry = Expiry(journal, projection, clock, projector.caught_up)
     operations = Operations(event_log, commands, projection, watermark, board, projector.check)
     catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)
     add: list[tuple[Callable[..., object], object]] = [
@@ -84,6 +92,6 @@ def assemble(settings: CatalogSection, stack: AsyncExitStack, event_log: EventLo
     return Service(
         registrations,
         SERVICES,
-        background={"projector": projector.run, "progress": board.run},
+        background={"projector": projector.run, "progress": board.run, "expiry": expiry.run},
         health_checks={"projection": projector.check, "database": database.check},
     )

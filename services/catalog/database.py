@@ -7,6 +7,8 @@ databases. Nothing in the database is a fact of its own; what is lost is project
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ READERS = 4
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 30
 BUSY_TIMEOUT_MS = 10_000
+_WAL_PAUSE_S = 0.01
 
 
 class Database:
@@ -133,7 +136,7 @@ def _sqlite(url: URL) -> Engine:
         connection.isolation_level = None  # the driver's own idea of when to BEGIN does not cover DDL and reads
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        _begin_wal(cursor)
         # A power failure may lose the newest transactions, never their order: rows and position fall back together,
         # and the log fills the gap. FULL would pay an fsync per batch for nothing.
         cursor.execute("PRAGMA synchronous = NORMAL")
@@ -146,6 +149,19 @@ def _sqlite(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
 
     return engine
+
+
+def _begin_wal(cursor: sqlite3.Cursor) -> None:
+    # Two that open a new file at once: the switch fails at once for the second, whatever the busy timeout says.
+    end = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                raise
+        time.sleep(_WAL_PAUSE_S)
 
 
 def _postgresql(url: URL) -> Engine:

@@ -11,13 +11,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, and_, exists, false, func, or_, select, union
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    TextClause,
+    and_,
+    exists,
+    false,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+)
 from sqlalchemy.sql.elements import KeyedColumnElement
 
 from services.catalog.filters import Term
 from services.catalog.paging import SORTABLE, Key, OrderBy, fitting
 from services.catalog.rows import image_of, operation_of
-from services.catalog.schema import LISTED, Tables
+from services.catalog.schema import LISTED, WAITING, Tables
 from tintype.domain.access import Caller
 from tintype.domain.events import Step
 from tintype.domain.image import Image, Operation
@@ -54,10 +67,38 @@ class Page:
     next_key: Key | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A deleted image that can be restored until ``purge_after``, in microseconds since 1970."""
+
+    image_id: ImageId
+    project: ProjectId
+    version: int
+    purge_after: int
+
+
 def image_by_id(connection: Connection, tables: Tables, image_id: ImageId) -> Image | None:
     """The image, deleted or not, whosever it is."""
     state = connection.execute(select(tables.images.c.state).where(tables.images.c.id == image_id)).scalar()
     return image_of(state) if state is not None else None
+
+
+def deletions_due(
+    connection: Connection, tables: Tables, now: int, after: tuple[int, str], limit: int
+) -> tuple[Waiting, ...]:
+    """Deleted images whose time to be restored is over at ``now``, by that time and by id, behind ``after``."""
+    return tuple(Waiting(*row) for row in connection.execute(due_query(tables, now, after, limit)))
+
+
+def due_query(tables: Tables, now: int, after: tuple[int, str], limit: int) -> Select[Any]:
+    """The statement behind :func:`deletions_due`."""
+    columns = tables.images.c
+    return (
+        select(columns.id, columns.project, columns.version, columns.purge_after)
+        .where(WAITING, columns.purge_after <= now, tuple_(columns.purge_after, columns.id) > after)
+        .order_by(columns.purge_after, columns.id)
+        .limit(limit)
+    )
 
 
 def operation_by_id(connection: Connection, tables: Tables, operation_id: OperationId) -> StoredOperation | None:

@@ -46,6 +46,7 @@ def image_row(image: Image) -> Row:
         "hidden": attributes.hidden,
         "created_at": microseconds(image.created_at),
         "updated_at": microseconds(image.updated_at),
+        "purge_after": microseconds(image.purge_after) if image.purge_after and image.can_be_restored else None,
         "version": image.version,
         "position": image.position,
         "state": _encoder.encode(image).decode(),

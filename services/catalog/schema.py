@@ -28,6 +28,9 @@ _Json = Text()
 LISTED = text("status <> 'deleted'")
 """The predicate of the partial indexes; written as text because a bound parameter would hide it from the planner."""
 
+WAITING = text("purge_after IS NOT NULL")
+"""The predicate of the index by which deleted images are found whose time to be restored has passed."""
+
 META = MetaData()
 
 GENERATIONS = Table(
@@ -105,6 +108,8 @@ def _images(metadata: MetaData, generation: int) -> Table:
         # Microseconds since 1970: the same integer on every database, and on the wire of a page token.
         Column("created_at", BigInteger, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
+        # Of a deleted image that can be restored; no other has one.
+        Column("purge_after", BigInteger),
         Column("version", BigInteger, nullable=False),
         Column("position", BigInteger, nullable=False),
         Column("state", _Json, nullable=False),
@@ -123,6 +128,13 @@ def _images(metadata: MetaData, generation: int) -> Table:
             sqlite_where=LISTED,
             postgresql_where=LISTED,
         )
+    Index(
+        f"ix_images_{generation}_purge_after_id",
+        table.c.purge_after,
+        table.c.id,
+        sqlite_where=WAITING,
+        postgresql_where=WAITING,
+    )
     return table
 
 

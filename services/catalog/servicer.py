@@ -70,13 +70,32 @@ class CatalogServicer(CatalogServiceServicer):
     async def DeleteImage(self, request: pb.DeleteImageRequest, context: Context) -> pb.Image:
         """Remove an image."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
-        return encode_image(await self._commands.delete(asked, image_id(request.image_id), request.etag))
+        image = image_id(request.image_id)
+        return encode_image(await self._commands.delete(asked, image, request.etag, skip_delay=request.skip_delay))
+
+    async def RestoreImage(self, request: pb.RestoreImageRequest, context: Context) -> pb.Image:
+        """Undo a deletion."""
+        asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
+        return encode_image(await self._commands.restore(asked, image_id(request.image_id)))
 
     async def ImportImage(self, request: pb.ImportImageRequest, context: Context) -> pb.Operation:
         """Begin to fetch an image's bytes."""
         asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
         source = values.decode_source(request.source)
-        return newest_operation(await self._commands.import_(asked, image_id(request.image_id), source))
+        placement = values.decode_placement(request.placement)
+        return newest_operation(await self._commands.import_(asked, image_id(request.image_id), source, placement))
+
+    async def CopyImage(self, request: pb.CopyImageRequest, context: Context) -> pb.Operation:
+        """Begin to copy an image to further stores."""
+        asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
+        placement = values.decode_placement(request.placement)
+        return newest_operation(await self._commands.copy(asked, image_id(request.image_id), placement))
+
+    async def RemoveCopy(self, request: pb.RemoveCopyRequest, context: Context) -> pb.Image:
+        """Give up the copy in one store."""
+        asked = request_of(context, request.request_id, is_validate_only=request.validate_only)
+        image = image_id(request.image_id)
+        return encode_image(await self._commands.remove_copy(asked, image, request.store, request.etag))
 
     async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Context) -> pb.Provenance:
         """The chain from what a publisher signed to the bytes that are served."""

@@ -18,6 +18,7 @@ from tintype.domain.events import ImageVerified, Step
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.jail import detect_sandbox
 from tintype.runtime.service import Service
+from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
 
 
@@ -29,8 +30,10 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     """
     own = settings.converter
     converting = await _converting(own)
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    teller = StoreStateTeller("converter")
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="converter"))
+    states = await opened.store_states()
     worker = Worker(
         name="converter",
         event_log=opened.log,
@@ -43,11 +46,12 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     return Service(
         registrations=[partial(converter_pb2_grpc.add_ConverterServiceServicer_to_server, servicer)],
         service_names=[converter_pb2.DESCRIPTOR.services_by_name["ConverterService"].full_name],
-        background={"worker": worker.run},
+        background={"worker": worker.run, "store states": partial(teller.run, states)},
         health_checks={
             "event log": opened.check,
-            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+            "stores": stores.check,
         },
+        part_checks={f"store {name}": store.check for name, store in stores.by_name.items()},
     )
 
 

@@ -8,8 +8,12 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc.aio
+import structlog
 
 from services.importer.scrubbing import Finding, Scrubbed, Scrubber, active_images
+from services.importer.store_encoding import encode_finding
+from services.importer.store_listing import StoreListing
+from services.importer.sweep import Kind, Sweeper, Swept
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.importer.v1.importer_pb2_grpc import ImporterAdminServiceServicer
 from tintype.codec.values import encode_failure
@@ -20,6 +24,8 @@ from tintype.ports.event_log import EventLog
 from tintype.runtime.grpc_server import caller_of
 from tintype.runtime.token_bucket import TokenBucket
 
+log = structlog.get_logger(__name__)
+
 ADMIN_SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ImporterAdminService"].full_name
 
 PROGRESS_INTERVAL_S = 0.5
@@ -28,10 +34,19 @@ PROGRESS_INTERVAL_S = 0.5
 class ImporterAdminServicer(ImporterAdminServiceServicer):
     """What operators ask of the importer."""
 
-    def __init__(self, scrubber: Scrubber, event_log: EventLog, store_names: frozenset[str]) -> None:
+    def __init__(
+        self,
+        scrubber: Scrubber,
+        event_log: EventLog,
+        store_names: frozenset[str],
+        stores: StoreListing,
+        sweeper: Sweeper,
+    ) -> None:
         self._scrubber = scrubber
+        self._sweeper = sweeper
         self._log = event_log
         self._store_names = store_names
+        self._stores = stores
 
     async def Scrub(
         self, request: pb.ScrubRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -41,8 +56,7 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
         require_admin(caller, "scrub")
         if request.rate_bytes_s < 0:
             raise InvalidSizeError("a rate is a number of bytes a second")
-        if request.store and request.store not in self._store_names:
-            raise StoreNotFoundError(f"store {request.store[:80]!r} is not configured here")
+        self._require_store(request.store)
         images = await active_images(self._log)
         if request.image_id:
             wanted = image_id(request.image_id)
@@ -65,10 +79,64 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
         if last is not told or last.finding:
             yield _response(Scrubbed(last.done, last.total, last.copies))
 
+    async def ExamineStore(
+        self, request: pb.ExamineStoreRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.ExamineStoreResponse:
+        """Look at everything about a store."""
+        findings = await self._stores.examine(caller_of(context), request.store)
+        return pb.ExamineStoreResponse(findings=[encode_finding(finding) for finding in findings])
+
+    async def Sweep(
+        self, request: pb.SweepRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[pb.SweepResponse]:
+        """Sweep until every store was looked at; a client that goes away ends it."""
+        caller = caller_of(context)
+        require_admin(caller, "sweep")
+        self._require_store(request.store)
+        log.info("sweep was asked for", actor=caller.actor, store=request.store, dry_run=request.dry_run)
+        steps = self._sweeper.steps(store=request.store, dry_run=request.dry_run)
+        told_at, blobs = time.monotonic(), 0
+        async with aclosing(steps):
+            async for step in steps:
+                blobs = step.blobs
+                if step.finding or time.monotonic() - told_at >= PROGRESS_INTERVAL_S:
+                    told_at = time.monotonic()
+                    yield _swept(step)
+        yield pb.SweepResponse(blobs=blobs)
+
+    def _require_store(self, name: str) -> None:
+        if name and name not in self._store_names:
+            raise StoreNotFoundError(f"store {name[:80]!r} is not configured here")
+
 
 def _response(step: Scrubbed) -> pb.ScrubResponse:
     finding = _finding(step.finding) if step.finding else None
     return pb.ScrubResponse(done=step.done, total=step.total, copies=step.copies, finding=finding)
+
+
+_SWEEP_KINDS = {
+    None: pb.SWEEP_FINDING_KIND_UNSPECIFIED,
+    Kind.UNWANTED: pb.SWEEP_FINDING_KIND_UNWANTED,
+    Kind.ORPHAN: pb.SWEEP_FINDING_KIND_ORPHAN,
+    Kind.MISSING: pb.SWEEP_FINDING_KIND_MISSING,
+    Kind.SPARED: pb.SWEEP_FINDING_KIND_SPARED,
+}
+
+
+def _swept(step: Swept) -> pb.SweepResponse:
+    found = step.finding
+    if found is None:
+        return pb.SweepResponse(blobs=step.blobs)
+    finding = pb.SweepFinding(
+        store=found.store,
+        key=found.key,
+        image_id=found.image_id,
+        size=found.size,
+        kind=_SWEEP_KINDS[found.kind],
+        removed=found.is_removed,
+        failure=encode_failure(found.failure),
+    )
+    return pb.SweepResponse(blobs=step.blobs, finding=finding)
 
 
 def _finding(finding: Finding) -> pb.ScrubFinding:

@@ -10,6 +10,7 @@ from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
 from services.importer.fan_out import all_left
+from services.importer.locations import Locations
 from services.importer.origins import Origins
 from services.importer.placing import Placing
 from services.importer.publishing import Publishing
@@ -18,6 +19,7 @@ from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
 from services.importer.sources.http import WebSource
 from services.importer.staging import Staging
+from services.importer.store_listing import StoreListing
 from services.importer.sweep import Sweeper
 from services.importer.uploads import Uploads
 from tintype.adapters.event_log import open_event_log
@@ -27,7 +29,6 @@ from tintype.domain.events import (
     CopyRemoved,
     CopyRequested,
     ImageAttested,
-    ImageConverted,
     ImageDeleted,
     ImageExpired,
     ImagePlaced,
@@ -42,12 +43,11 @@ from tintype.ports.event_log import EventLog
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
+from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
 
-PUBLISHER_EVENTS = (
+PURGER_EVENTS = (
     ImageStaged,
-    ImageConverted,
-    ImageAttested,
     ImagePlaced,
     ImagePublished,
     ImageStepFailed,
@@ -55,18 +55,20 @@ PUBLISHER_EVENTS = (
     ImageDeleted,
     ImageExpired,
 )
-"""What may make PUBLISH or PURGE the next step, or bytes unwanted."""
+"""What may make PURGE the next step, or bytes unwanted."""
 
 
 async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
-    """The importer: workers for STAGE, for PLACE, for PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
+    """The importer: workers for STAGE, PLACE, PUBLISH and PURGE, uploads, downloads, the sweep and the scrub.
 
     Raises:
         ConfigurationError: a store or the log is set up wrongly.
         StoreUnavailableError, EventLogUnavailableError: it does not answer.
     """
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store))
+    teller = StoreStateTeller("importer")
+    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
     opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="importer"))
+    states = await opened.store_states()
     clock = SystemClock()
     own = settings.importer
     journal = Journal(opened.log, clock)
@@ -74,9 +76,11 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     uploads = Uploads(journal, stores, own.policy, own.upload_limits, monotonic=time.monotonic)
     stack.push_async_callback(uploads.aclose)
     sweeper = Sweeper(journal, stores, clock, own.sweep_limits)
-    servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins)
+    listing = StoreListing(stores)
+    locations = Locations(journal, stores, own.location_rules)
+    servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins, listing, locations)
     scrubber = Scrubber(journal, stores)
-    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name))
+    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), listing, sweeper)
     return Service(
         registrations=[
             partial(register, servicer),
@@ -86,15 +90,18 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         background={
             "worker": make_stager(settings, opened.log, clock, stores).run,
             "placer": make_placer(settings, opened.log, clock, stores).run,
-            "publisher": make_publisher(settings, opened.log, clock, stores, sweeper).run,
+            "publisher": make_publisher(settings, opened.log, clock, stores).run,
+            "purger": make_purger(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
+            "store states": partial(teller.run, states),
             "scrub": BackgroundScrub(scrubber, opened.log, own.scrub_limits).run,
         },
         health_checks={
             "event log": opened.check,
-            **{f"store {name}": store.check for name, store in stores.by_name.items()},
+            "stores": stores.check,
         },
+        part_checks={f"store {name}": store.check for name, store in stores.by_name.items()},
     )
 
 
@@ -125,15 +132,26 @@ def make_placer(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     )
 
 
-def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
-    """The worker with the short steps: in a queue of its own, so that slow web servers do not hold them up."""
-    publishing = Publishing(stores)
+def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
+    """The worker that takes the last look: in a queue of its own, so that slow web servers do not hold it up."""
     return Worker(
         name="publisher",
         event_log=log,
         clock=clock,
-        steps={Step.PUBLISH: publishing.publish_image, Step.PURGE: publishing.purge_image},
-        types=PUBLISHER_EVENTS,
+        steps={Step.PUBLISH: Publishing(stores).publish_image},
+        types=(ImageAttested, ImagePlaced),
+        settings=settings.importer.worker,
+    )
+
+
+def make_purger(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores, sweeper: Sweeper) -> Worker:
+    """The worker that removes: in a queue of its own, so that a store which is away holds up nothing else."""
+    return Worker(
+        name="purger",
+        event_log=log,
+        clock=clock,
+        steps={Step.PURGE: Publishing(stores).purge_image},
+        types=PURGER_EVENTS,
         settings=settings.importer.worker,
         observer=sweeper.observe,
     )

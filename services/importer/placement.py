@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tintype.adapters.stores import Stores
-from tintype.domain.errors import StoreNotFoundError
+from tintype.domain.placements import checked_placement
 from tintype.domain.values import Placement
 from tintype.ports.image_store import ImageStore, StoreMode
 
@@ -15,11 +15,9 @@ def resolved(stores: Stores, asked: Placement) -> Placement:
 
     Raises:
         StoreNotFoundError: there is none of such a name.
+        InvalidPlacementError: it names one twice.
     """
-    for name in asked.stores:
-        if name not in stores.by_name:
-            raise StoreNotFoundError(f"store {name[:80]!r} is not configured here")
-    names = asked.stores
+    names = checked_placement(asked, stores.by_name).stores
     if asked.in_all:
         others = sorted(stores.by_name, key=lambda name: (-stores.section(name).weight, name))
         names = (*names, stores.default.name, *others)

@@ -46,10 +46,11 @@ class Publishing:
         return RecordPublished(operation.id, tuple(wanted))
 
     async def _remove(self, ref: BlobRef) -> None:
+        """Remove bytes that are not published; a store that does not answer keeps no image from being so."""
         try:
             await self._stores.named(ref.store).delete(ref.key)
-        except StoreUnavailableError as exc:  # an image is not held up by bytes that it does not want
-            log.warning("bytes are left for the sweep", store=ref.store, key=ref.key, reason=exc.reason)
+        except StoreUnavailableError as exc:
+            log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
     async def _found(self, blob: Blob, copies: Sequence[BlobRef]) -> tuple[list[BlobRef], set[BlobRef]]:
         """Where the bytes are, and where they were seen: in one store that answers at least.

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from services.importer.copy_reading import CopyReading
+from services.importer.kept_copies import KeptCopies
 from tintype.adapters.decorators.verified_reads import trusted_digest
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordCopyDamaged, RecordCopyHealed
@@ -26,15 +27,15 @@ from tintype.domain.errors import (
     ImageNotFoundError,
     LogCorruptError,
     StaleStepError,
+    StoreFullError,
     StoreUnavailableError,
     TintypeError,
 )
-from tintype.domain.events import EventContext, Failure, ImageDeleted, ImagePublished
+from tintype.domain.events import EventContext, Failure
 from tintype.domain.image import Image, ImageData, failure_of
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
 from tintype.ports.event_log import EventLog
-from tintype.runtime.following import UnreadableEvent, entries_until
 from tintype.runtime.journal import Journal
 from tintype.runtime.token_bucket import TokenBucket
 
@@ -92,16 +93,8 @@ async def active_images(event_log: EventLog) -> dict[ImageId, int]:
     Raises:
         EventLogUnavailableError: the log does not answer.
     """
-    found: dict[ImageId, int] = {}
-    async with aclosing(entries_until(event_log, await event_log.head())) as entries:
-        async for entry in entries:
-            if isinstance(entry, UnreadableEvent):
-                log.error("scrub left out an event", position=entry.position, reason=entry.reason, error=entry.error)
-            elif isinstance(entry.payload, ImagePublished):
-                found[entry.image_id] = entry.payload.blob.size * len(entry.payload.locations)
-            elif isinstance(entry.payload, ImageDeleted):
-                found.pop(entry.image_id, None)
-    return found
+    kept = await KeptCopies(event_log).now()
+    return {image_id: copies.total for image_id, copies in kept.items() if not copies.is_deleted}
 
 
 class Scrubber:
@@ -201,6 +194,8 @@ class Scrubber:
         """Whether a store that failed a read works otherwise; if not, it is left alone from here on."""
         try:
             await self._stores.named(store).check()
+        except StoreFullError:
+            return True  # what is there can be read
         except StoreUnavailableError as exc:
             log.warning("store is left out of the scrub", store=store, error=str(exc))
             run.away.add(store)

@@ -14,7 +14,10 @@ import grpc
 import grpc.aio
 
 from services.importer.downloads import Downloads
+from services.importer.locations import Locations
 from services.importer.plugins import ImportPlugins
+from services.importer.store_encoding import encode_location, encode_store
+from services.importer.store_listing import StoreListing
 from services.importer.uploads import Uploads, UploadState
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.codec.events import STAGE_PURPOSE
@@ -31,10 +34,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ImporterServicer:
     """The calls of ImporterService."""
 
-    def __init__(self, uploads: Uploads, downloads: Downloads, plugins: ImportPlugins) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        downloads: Downloads,
+        plugins: ImportPlugins,
+        stores: StoreListing,
+        locations: Locations,
+    ) -> None:
         self._uploads = uploads
         self._downloads = downloads
         self._plugins = plugins
+        self._stores = stores
+        self._locations = locations
 
     async def start_upload(self, request: pb.StartUploadRequest, context: Context) -> pb.Upload:
         """Begin an upload."""
@@ -81,6 +93,18 @@ class ImporterServicer:
             ]
         )
 
+    async def list_stores(self, request: pb.ListStoresRequest, context: Context) -> pb.ListStoresResponse:
+        """Say what stores there are, and how they are."""
+        caller_of(context)
+        return pb.ListStoresResponse(stores=[encode_store(view) for view in await self._stores.all()])
+
+    async def list_image_locations(
+        self, request: pb.ListImageLocationsRequest, context: Context
+    ) -> pb.ListImageLocationsResponse:
+        """Say where an image is."""
+        found = await self._locations.of(caller_of(context), image_id(request.image_id), request.expires_in_s)
+        return pb.ListImageLocationsResponse(locations=[encode_location(each) for each in found])
+
     async def read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[bytes]:
         """Send an image's bytes."""
         pieces = self._downloads.read(
@@ -108,6 +132,14 @@ def register(servicer: ImporterServicer, server: grpc.aio.Server) -> None:
             servicer.list_import_plugins,
             pb.ListImportPluginsRequest.FromString,
             pb.ListImportPluginsResponse.SerializeToString,
+        ),
+        "ListStores": grpc.unary_unary_rpc_method_handler(
+            servicer.list_stores, pb.ListStoresRequest.FromString, pb.ListStoresResponse.SerializeToString
+        ),
+        "ListImageLocations": grpc.unary_unary_rpc_method_handler(
+            servicer.list_image_locations,
+            pb.ListImageLocationsRequest.FromString,
+            pb.ListImageLocationsResponse.SerializeToString,
         ),
         "Read": grpc.unary_stream_rpc_method_handler(servicer.read, pb.ReadRequest.FromString, None),
     }

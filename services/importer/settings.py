@@ -9,14 +9,15 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from services.importer.background_scrub import ScrubLimits
 from services.importer.expectations import SitePolicy
+from services.importer.locations import LocationRules
 from services.importer.plugins import ImportPlugins, checked_injection
 from services.importer.sources.addresses import AddressRules
 from services.importer.sources.connection import WebLimits
 from services.importer.sweep import SweepLimits
 from services.importer.uploads import UploadLimits
 from tintype.adapters.store_settings import StoreUserSettings
-from tintype.domain.errors import ConfigurationError
-from tintype.domain.values import DIGEST_ALGORITHMS, STRONG_DIGESTS, PropertyValue
+from tintype.domain.errors import ConfigurationError, InvalidIdentifierError
+from tintype.domain.values import DIGEST_ALGORITHMS, STRONG_DIGESTS, PropertyValue, project_id
 from tintype.runtime.settings import CommaSeparated, ServiceSettings
 
 
@@ -108,6 +109,14 @@ class ImporterSection(ServiceSettings):
         description="Age in seconds of bytes of no known image, from which on they are removed.",
     )
 
+    locations_for: CommaSeparated = Field(
+        default=(),
+        description="Projects of compute services that are told where images are, besides administrators.",
+    )
+    locations_expire_s: int = Field(
+        default=3600, ge=1, le=7 * 24 * 3600, description="Seconds that a location which expires works at most."
+    )
+
     scrub_rate_bytes_s: int = Field(
         default=8 * 1024**2,
         ge=0,
@@ -132,6 +141,14 @@ class ImporterSection(ServiceSettings):
         try:
             return dict(checked_injection(properties))
         except ConfigurationError as exc:
+            raise ValueError(exc.message) from None
+
+    @field_validator("locations_for")
+    @classmethod
+    def _are_projects(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            return tuple(project_id(entry) for entry in entries)
+        except InvalidIdentifierError as exc:
             raise ValueError(exc.message) from None
 
     @field_validator("allowed_hosts")
@@ -192,6 +209,11 @@ class ImporterSection(ServiceSettings):
     def upload_limits(self) -> UploadLimits:
         """How long uploads may rest, and how many there may be."""
         return UploadLimits(self.upload_idle_s, self.max_uploads, self.upload_stall_timeout_s)
+
+    @property
+    def location_rules(self) -> LocationRules:
+        """Who is told where images are, and for how long."""
+        return LocationRules(frozenset(self.locations_for), self.locations_expire_s)
 
     @property
     def scrub_limits(self) -> ScrubLimits:

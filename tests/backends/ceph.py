@@ -36,6 +36,9 @@ POOLS = ("images", "volumes", "vms")
 WATCH_TIMEOUT_S = 5
 """Seconds until the OSD gives up a client that was killed; 30 unless it is told otherwise."""
 
+MEMORY_BYTES = 4 * 1024**3
+"""So much the OSD has room for; what is not written takes no memory."""
+
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph-mgr", "ceph-authtool", "monmaptool", "rbd", "radosgw", "radosgw-admin")
 ALL = {"mon": "allow *", "osd": "allow *", "mgr": "allow *"}
 USERS: Mapping[str, Mapping[str, str]] = {
@@ -78,8 +81,9 @@ GATEWAY_USERS = (
 class Ceph:
     """One cluster in ``directory``; its parts can be killed, frozen and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._directory = directory
+        self._memory_bytes = memory_bytes
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._gateway_port = 0
         self.fsid = str(uuid.uuid4())
@@ -100,7 +104,15 @@ class Ceph:
         (port,) = _free_ports(1)
         for name in ("mon", "osd", "mgr", "gateway", "run", "log"):
             (self._directory / name).mkdir()
-        self.conf.write_text(_CONF.format(directory=self._directory, fsid=self.fsid, port=port, watch=WATCH_TIMEOUT_S))
+        self.conf.write_text(
+            _CONF.format(
+                directory=self._directory,
+                fsid=self.fsid,
+                port=port,
+                watch=WATCH_TIMEOUT_S,
+                memory_bytes=self._memory_bytes,
+            )
+        )
         self._make_keys()
         _run("monmaptool", "--create", "--fsid", self.fsid, "--addv", "a", f"[v2:127.0.0.1:{port}]", self._monmap)
         keys = self._directory / "all.keyring"
@@ -227,6 +239,13 @@ class Ceph:
         """S3 is here; Swift's sign-in below ``/auth/v1.0``."""
         return f"http://127.0.0.1:{self._gateway_port}"
 
+    def set_bucket_quota(self, bucket: str, max_bytes: int) -> None:
+        """Let a bucket of the gateway hold no more."""
+        admin = ("radosgw-admin", "-c", self.conf, "-n", "client.gateway", "--keyring", self.keyring("gateway"))
+        where = ("--quota-scope", "bucket", "--bucket", bucket)
+        _run(*admin, "quota", "set", *where, "--max-size", str(max_bytes))
+        _run(*admin, "quota", "enable", *where)
+
     def kill_gateway(self) -> None:
         """End the gateway at once; :meth:`start_gateway` takes another port then."""
         process = self._processes.pop("gateway")
@@ -307,8 +326,8 @@ class Ceph:
 
 
 @contextlib.contextmanager
-def ceph_cluster() -> Iterator[Ceph]:
-    """A running cluster. Nothing of it is left behind."""
+def ceph_cluster(memory_bytes: int = MEMORY_BYTES) -> Iterator[Ceph]:
+    """A running cluster, whose OSD keeps up to ``memory_bytes`` in memory. Nothing of it is left behind."""
     missing = [program for program in PROGRAMS if _program(program) is None]
     if missing or not _has_bindings():
         pytest.fail(
@@ -316,7 +335,7 @@ def ceph_cluster() -> Iterator[Ceph]:
             f"(missing: {', '.join(missing) or 'python3-rbd and python3-rados'})"
         )
     directory = Path(tempfile.mkdtemp(prefix="ceph-"))
-    cluster = Ceph(directory)
+    cluster = Ceph(directory, memory_bytes)
     try:
         cluster.start()
         yield cluster
@@ -439,7 +458,7 @@ mgr_tick_period = 1
 osd_data = {directory}/osd
 log_file = {directory}/log/$name.log
 osd_objectstore = memstore
-memstore_device_bytes = 4294967296
+memstore_device_bytes = {memory_bytes}
 osd_memory_target = 939524096
 osd_class_update_on_start = true
 osd_op_num_shards = 2

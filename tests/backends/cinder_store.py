@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.backends.ceph import Ceph
 from tests.backends.cinder import PROJECT, Cinder
-from tests.backends.store_backend import CannotBeBrokenError
+from tests.backends.store_backend import SERVER, CannotBeBrokenError, Told
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 
@@ -21,6 +21,10 @@ class CinderBackend:
     """A :class:`~tests.backends.store_backend.StoreBackend` of volumes in one project."""
 
     name = "cinder"
+    told = SERVER | {
+        "back end killed in mid-write, and back": Told.by("STORE_UNAVAILABLE", why="connections are refused"),
+        "full": Told.by("STORE_QUOTA_EXCEEDED", why="the project may have no further gibibyte"),
+    }
 
     def __init__(self, service: Cinder, ceph: Ceph) -> None:
         self._service = service

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.backends.faulty_filesystem import FaultyShare
 from tests.backends.private_mounts import mount
-from tests.backends.store_backend import CannotBeBrokenError
+from tests.backends.store_backend import ANY_SYSTEM, CannotBeBrokenError, Told
 from tintype.adapters.filesystem.mount_marker import MARKER, initialise
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.stores import open_store
@@ -29,6 +29,12 @@ class FileBackend:
     """A directory on a tmpfs that the fault suite can fill."""
 
     name = "file"
+    told = ANY_SYSTEM | {
+        "full": Told.by("STORE_FULL", why="ENOSPC"),
+        "missing container, pool, bucket or directory": Told.by(
+            "STORE_MISSING", why="the directory was there when the store was opened, and is not made again"
+        ),
+    }
 
     def __init__(self, directory: Path, *, size: str = "64m") -> None:
         self._directory = directory
@@ -50,8 +56,11 @@ class FileBackend:
         raise CannotBeBrokenError(_NO_CREDENTIALS)
 
     async def open_with_missing_place(self) -> ImageStore:
-        """A missing directory is made."""
-        raise CannotBeBrokenError("a directory that is missing is made when the store is opened")
+        """A directory that was removed since."""
+        gone = self._at / "gone"
+        store = await open_store("main", self._settings(gone))
+        shutil.rmtree(gone)
+        return store
 
     async def kill(self) -> None:
         """There is nothing to kill."""
@@ -102,6 +111,16 @@ class NfsBackend:
     """A guarded directory on a share whose server is a process; it stands for NFS, which not every kernel can mount."""
 
     name = "nfs"
+    told = ANY_SYSTEM | {
+        "full": Told.by("STORE_FULL", why="ENOSPC"),
+        "back end killed in mid-write, and back": Told.by(
+            "STORE_MOUNT_STALE", "STORE_READ_ONLY", why="ENOTCONN; the watch may have seen it first"
+        ),
+        "hanging": Told.by("STORE_READ_ONLY", "STORE_TIMEOUT", why="the watch may see it before the deadline has come"),
+        "missing container, pool, bucket or directory": Told.by(
+            "STORE_READ_ONLY", why="without its marker the directory may be the bare mount point: nothing is written"
+        ),
+    }
 
     def __init__(self, directory: Path, *, size: str = "64m") -> None:
         self._directory = directory

@@ -1,22 +1,16 @@
-"""The stores without a system of their own beneath them, a directory and the memory, for the fault suite."""
+"""The store without a system of its own beneath it, the memory, for the fault suite."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from tests.backends.store_backend import CannotBeBrokenError
+from tests.backends.store_backend import ANY_SYSTEM, CannotBeBrokenError, Told
 from tintype.adapters.decorators.metrics import StoreMetrics
 from tintype.adapters.decorators.stack import decorated
-from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.store_section import StoreSection
-from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 
@@ -48,63 +42,11 @@ class _Unbreakable:
     async def speed_up(self) -> None: ...
 
 
-class DirectoryBackend(_Unbreakable):
-    """A :class:`~tests.backends.store_backend.StoreBackend`: a directory on a small file system of its own."""
-
-    name = "file"
-    what = "a local directory"
-
-    def __init__(self, directory: Path) -> None:
-        self._mount = directory / "mount"
-        self._mount.mkdir()
-        self._is_mounted = os.geteuid() == 0
-        if self._is_mounted:
-            options = f"size={_SIZE_BYTES}"
-            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self._mount)], check=True)
-        self._root = self._mount / "store"
-        self._filling = self._mount / "filling"
-
-    async def open(self) -> ImageStore:
-        return await open_store("main", FileStoreSettings(path=self._root, timeout_s=_TIMEOUT_S))
-
-    def settings_file(self, directory: Path) -> str:
-        return f'[stores.main]\ntype = "file"\npath = {json.dumps(str(self._root))}\ntimeout_s = {_TIMEOUT_S}\n'
-
-    async def open_with_missing_place(self) -> ImageStore:
-        missing = self._mount / "removed"
-        store = await open_store("main", FileStoreSettings(path=missing, timeout_s=_TIMEOUT_S))
-        shutil.rmtree(missing)
-        return store
-
-    async def fill(self) -> None:
-        if not self._is_mounted:
-            raise CannotBeBrokenError("a small file system can be mounted by root alone")
-        with self._filling.open("wb") as file:
-            while free := os.statvfs(self._mount).f_bavail:
-                file.write(bytes(min(free, 64) * os.statvfs(self._mount).f_frsize))
-                file.flush()
-
-    async def relieve(self) -> None:
-        self._filling.unlink(missing_ok=True)
-
-    async def corrupt(self, key: str) -> None:
-        path = self._root / "blobs" / key
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-
-    async def remains(self) -> list[str]:
-        return [str(path.relative_to(self._root)) for path in self._root.rglob("*") if path.is_file()]
-
-    async def aclose(self) -> None:
-        if self._is_mounted:
-            subprocess.run(["umount", "--lazy", str(self._mount)], check=True)
-
-
 class MemoryBackend(_Unbreakable):
     """A :class:`~tests.backends.store_backend.StoreBackend`: the memory of this process."""
 
     name = "memory"
+    told = ANY_SYSTEM | {"full": Told.by("STORE_FULL", why="it has a bound of its own")}
     what = "memory"
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.backends.ceph import Ceph
-from tests.backends.store_backend import CannotBeBrokenError
+from tests.backends.store_backend import SERVER, CannotBeBrokenError, Told
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
@@ -42,6 +42,10 @@ class RbdBackend:
     """A :class:`~tests.backends.store_backend.StoreBackend`; the cluster belongs to the whole test session."""
 
     name = "rbd"
+    told = SERVER | {
+        "back end killed in mid-write, and back": Told.by("STORE_TIMEOUT", why="an OSD that is away is waited for"),
+        "full": Told.by("STORE_FULL", why="OSDs refuse what needs room, where the caller says that it does not wait"),
+    }
 
     def __init__(self, cluster: Ceph) -> None:
         self._cluster = cluster

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from tests.backends.ceph import Ceph
 from tests.backends.faulty_proxy import FaultyProxy
 from tests.backends.s3 import S3Server, make_bucket, remains, remove_bucket, s3_of_ceph, s3_of_swift
+from tests.backends.store_backend import SERVER, Told
 from tests.backends.swift import SwiftCluster
 from tintype.adapters.stores import open_store
 from tintype.ports.image_store import ImageStore
@@ -28,6 +29,7 @@ class Faults:
     thaw: Callable[[], None]
     fill: Callable[[], None]
     relieve: Callable[[], None]
+    full: Told
 
 
 class S3Backend:
@@ -44,6 +46,12 @@ class S3Backend:
     def name(self) -> str:
         """``s3-swift`` or ``s3-rgw``."""
         return self._name
+
+    @property
+    def told(self) -> Mapping[str, Told]:
+        """Servers differ in what they make of a disk that is full."""
+        killed = Told.by("STORE_UNAVAILABLE", why="the connection is cut or refused")
+        return {**SERVER, "back end killed in mid-write, and back": killed, "full": self._faults.full}
 
     async def open(self) -> ImageStore:
         """As a service opens it."""
@@ -152,6 +160,7 @@ def swift_s3_backend(cluster: SwiftCluster) -> S3Backend:
         thaw=lambda: cluster.resume("proxy"),
         fill=cluster.fill,
         relieve=cluster.relieve,
+        full=Told.by("STORE_UNAVAILABLE", why="Swift's proxy makes one 503 of whatever object servers answer"),
     )
     return S3Backend("s3-swift", s3_of_swift(cluster), faults)
 
@@ -165,5 +174,6 @@ def ceph_s3_backend(cluster: Ceph) -> S3Backend:
         thaw=cluster.thaw_gateway,
         fill=cluster.fill,
         relieve=cluster.relieve,
+        full=Told.by("STORE_TIMEOUT", why="the gateway answers nothing until its cluster has room"),
     )
     return S3Backend("s3-rgw", s3_of_ceph(cluster), faults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,12 +14,46 @@ class CannotBeBrokenError(Exception):
     """This system cannot be broken in this way; the message says why, for the table of docs/reliability.md."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The reasons that a fault may be told by in one system, and why these, for whoever doubts them."""
+
+    reasons: frozenset[str]
+    why: str
+
+    @classmethod
+    def by(cls, *reasons: str, why: str) -> Told:
+        """Any of the reasons."""
+        return cls(frozenset(reasons), why)
+
+
+ANY_SYSTEM: dict[str, Told] = {
+    "a stored bit changed": Told.by("BLOB_DAMAGED", why="the digest in the log is another one"),
+    "a name that leads out": Told.by("INVALID_IDENTIFIER", why="a key is parsed before a store is asked"),
+}
+"""What every system is to tell: the store does not matter."""
+
+SERVER: dict[str, Told] = {
+    **ANY_SYSTEM,
+    "slow: 1 byte/s": Told.by("STORE_TIMEOUT", why="a call ends by its deadline, though bytes go on trickling"),
+    "hanging": Told.by("STORE_TIMEOUT", why="a call ends by its deadline"),
+    "wrong credentials": Told.by("STORE_ACCESS_DENIED", why="the server says so"),
+    "missing container, pool, bucket or directory": Told.by("STORE_MISSING", why="the server says so"),
+}
+"""What a system that is a server of its own tells, unless it says otherwise."""
+
+
 class StoreBackend(Protocol):
     """A running system with one place for images in it. Every method either does it, or raises CannotBeBrokenError."""
 
     @property
     def name(self) -> str:
         """The kind of store, as the table names it: ``file``, ``nfs``, ``s3-swift``, ``s3-rgw``, ``swift``, ``rbd``."""
+        ...
+
+    @property
+    def told(self) -> Mapping[str, Told]:
+        """What it is to tell of each fault that it can have, by the fault's name in the table."""
         ...
 
     async def open(self) -> ImageStore:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.backends.faulty_proxy import FaultyProxy
+from tests.backends.store_backend import SERVER, Told
 from tests.backends.swift import KEY, POWERLESS_KEY, POWERLESS_USER, USER, SwiftCluster
 from tintype.adapters.stores import open_store
 from tintype.adapters.swift.settings import SwiftStoreSettings
@@ -47,6 +48,12 @@ class SwiftBackend:
     """A :class:`~tests.backends.store_backend.StoreBackend`: two containers behind a proxy; the cluster stays."""
 
     name = "swift"
+    told = SERVER | {
+        "back end killed in mid-write, and back": Told.by("STORE_UNAVAILABLE", why="the connection is cut or refused"),
+        "full": Told.by(
+            "STORE_UNAVAILABLE", why="the proxy makes one 503 of whatever object servers answer, a 507 as well"
+        ),
+    }
 
     def __init__(self, cluster: SwiftCluster, directory: Path) -> None:
         self._cluster = cluster

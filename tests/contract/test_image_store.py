@@ -300,6 +300,22 @@ async def test_a_replacement_takes_its_place_at_the_commit_and_not_before(store:
     assert [(blob.size, blob.is_committed) for blob in await listed(store)] == [(17, True)]
 
 
+async def test_an_abandoned_write_is_removed_by_one_who_replaces_it_and_gives_up(store: ImageStore) -> None:
+    """That is how a sweep removes it: under nobody's hands, and not with what is committed under the same key."""
+    for is_committed in (False, True):
+        if is_committed:
+            await put(store, b"sound")
+        writer = await store.open_write(KEY, replace=is_committed)
+        await writer.append(b"abandoned")
+        await writer.close()
+        assert False in [blob.is_committed for blob in await listed(store)]
+
+        await (await store.open_write(KEY, replace=True)).abort()
+
+        assert [blob.is_committed for blob in await listed(store)] == [True] * is_committed
+    assert await read(store) == b"sound"
+
+
 # --- what only files can get wrong ------------------------------------------------------------------------------------
 
 
@@ -631,6 +647,24 @@ async def test_bytes_that_the_disk_cannot_read_are_damaged(
     monkeypatch.setattr(os, "pread", bad_sector)
     with pytest.raises(BlobDamagedError):
         await read(files)
+
+
+async def test_what_comes_before_unreadable_bytes_is_given(
+    files: FileImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(files, bytes(4 * MIB))
+    whole = os.pread
+
+    def bad_sector(descriptor: int, count: int, position: int) -> bytes:
+        if position == 2 * MIB:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return whole(descriptor, count, position)
+
+    monkeypatch.setattr(os, "pread", bad_sector)
+    pieces = files.read(KEY)
+    assert sum([len(await anext(pieces)) for _ in range(2)]) == 2 * MIB
+    with pytest.raises(BlobDamagedError):
+        await anext(pieces)
 
 
 async def test_a_replacement_that_is_killed_at_any_instruction_leaves_whole_bytes(

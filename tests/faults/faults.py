@@ -13,11 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.importer.copy_reading import CopyReading
 from tests.backends.store_backend import StoreBackend
 from tintype.adapters.decorators.verified_reads import VerifiedReads
-from tintype.domain.errors import TintypeError
+from tintype.domain.errors import BlobDamagedError, TintypeError
 from tintype.domain.values import Blob, BlobRef, DiskFormat
 from tintype.ports.image_store import ImageStore
+from tintype.runtime.token_bucket import TokenBucket
 
 KEPT = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a01/9b2d1a44-8a3e-4cf4-9d0c-0d3c1f9f0b01/kept"
 VICTIM = "6f1c1a44-8a3e-4cf4-9d0c-0d3c1f9f0a02/9b2d1a44-8a3e-4cf4-9d0c-0d3c1f9f0b02/victim"
@@ -39,6 +41,10 @@ async def main():
     await asyncio.sleep(3600)
 asyncio.run(main())
 """
+
+
+NOBODY = ""
+"""Instead of a reason, where nobody was left to be told."""
 
 
 class NothingToldError(AssertionError):
@@ -69,8 +75,16 @@ async def put(store: ImageStore, key: str, data: bytes = DATA) -> None:
 
 async def read(store: ImageStore, key: str) -> bytes:
     """Read and verify an image."""
-    blob = Blob(BlobRef("main", key), len(DATA), {"sha256": hashlib.sha256(DATA).hexdigest()}, DiskFormat.RAW, None, {})
-    return b"".join([piece async for piece in VerifiedReads(store, blob).read(key)])
+    return b"".join([piece async for piece in VerifiedReads(store, _blob(key)).read(key)])
+
+
+async def is_sound(store: ImageStore, key: str) -> bool:
+    """What the scrub finds."""
+    reading = CopyReading(store, BlobRef("main", key), _blob(key), TokenBucket(0))
+    with suppress(BlobDamagedError):
+        async for _ in reading.pieces():
+            pass
+    return reading.is_sound
 
 
 async def told(call: Awaitable[object]) -> str:
@@ -78,7 +92,7 @@ async def told(call: Awaitable[object]) -> str:
     try:
         await call
     except TintypeError as exc:
-        return f"`{exc.reason}`"
+        return exc.reason
     raise NothingToldError("the call succeeded")
 
 
@@ -97,7 +111,7 @@ async def process_killed(scene: Scene) -> str:
         process.kill()
         await asyncio.to_thread(process.wait)
     assert was_written
-    return "invisible; removed by a sweep"
+    return NOBODY
 
 
 async def server_killed(scene: Scene) -> str:
@@ -156,6 +170,7 @@ async def corrupted(scene: Scene) -> str:
     await put(scene.store, VICTIM)
     await scene.backend.corrupt(VICTIM)
     reason = await told(read(scene.store, VICTIM))
+    assert not await is_sound(scene.store, VICTIM)
     await scene.store.delete(VICTIM)
     return reason
 
@@ -178,6 +193,11 @@ FAULTS: Mapping[str, Callable[[Scene], Awaitable[str]]] = {
     "a stored bit changed": corrupted,
     "a name that leads out": leaving_name,
 }
+
+
+def _blob(key: str) -> Blob:
+    digests = {"sha256": hashlib.sha256(DATA).hexdigest()}
+    return Blob(BlobRef("main", key), len(DATA), digests, DiskFormat.RAW, None, {})
 
 
 async def _with(opening: Callable[[], Awaitable[ImageStore]]) -> None:

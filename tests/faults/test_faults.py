@@ -10,7 +10,7 @@ import pytest
 
 from tests.backends.store_backend import CannotBeBrokenError, StoreBackend
 from tests.faults.backends import BACKENDS, Making
-from tests.faults.faults import DATA, FAULTS, KEPT, VICTIM, Scene, put, read
+from tests.faults.faults import DATA, FAULTS, KEPT, NOBODY, VICTIM, Scene, put, read
 from tintype.domain.errors import BlobNotFoundError, TintypeError
 from tintype.ports.image_store import ImageStore
 
@@ -33,12 +33,14 @@ async def test_a_fault_loses_no_image_shows_no_part_and_leaves_nothing(
     try:
         await put(store, KEPT)
         try:
-            happened = await FAULTS[fault](Scene(backend, store, tmp_path))
+            reason = await FAULTS[fault](Scene(backend, store, tmp_path))
         except CannotBeBrokenError as exc:
             tell(fault, backend.name, f"– ({exc})")
             await store.delete(VICTIM)
         else:
-            tell(fault, backend.name, happened)
+            if reason != NOBODY:
+                assert reason in backend.told[fault].reasons, backend.told[fault].why
+            tell(fault, backend.name, "invisible; removed by a sweep" if reason == NOBODY else f"`{reason}`")
         async with asyncio.timeout(_RECOVERY_S):
             await recovered(store)
         await require_nothing_lost_and_nothing_left(store, backend)

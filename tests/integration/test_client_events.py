@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from datetime import UTC, datetime
 
 import pytest
 import pytest_asyncio
 
 from tests.contract.event_logs import NatsHarness
+from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.server import NatsServer
+from tintype.adapters.nats.store_states import NatsStoreStateLog
+from tintype.adapters.nats.stream import ensure_stream
 from tintype.client import (
     Client,
     ClientConfig,
@@ -19,11 +23,16 @@ from tintype.client import (
     InvalidRequestError,
     ServiceDefectError,
     ServiceUnavailableError,
+    StoreChange,
+    StoreMode,
 )
 from tintype.client.client import connect
 from tintype.codec import cloudevents
+from tintype.codec.subjects import STORE_STREAM
 from tintype.domain.events import ImagePublished, RecordedEvent
 from tintype.domain.values import ProjectId
+from tintype.ports.image_store import StoreState
+from tintype.ports.store_states import StoreStateChanged
 from tintype.testing.events import CREATED, IMPORT_ROAD, EventBuilder, an_image_id
 
 pytestmark = pytest.mark.nats
@@ -184,3 +193,30 @@ async def test_events_need_a_server_in_the_configuration() -> None:
     async with connect(ClientConfig(catalog="127.0.0.1:1")) as client:
         with pytest.raises(ConfigurationError, match=r"client\.nats"):
             await anext(client.events.subscribe())
+
+
+async def test_changes_of_stores_are_read_from_the_beginning_and_as_they_come(
+    client: Client, nats_server: NatsServer
+) -> None:
+    since = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    stale = StoreState(StoreMode.READ_ONLY, since, "STORE_MOUNT_STALE", "it is stale")
+    connection = await NatsConnection.open(NatsSettings((nats_server.url,)))
+    await connection.api(f"STREAM.DELETE.{STORE_STREAM}")
+    await ensure_stream(connection, name=STORE_STREAM)
+    log = NatsStoreStateLog(connection)
+    for store in ("main", "second"):
+        await log.append(StoreStateChanged(store, stale, "importer", "host-1"))
+
+    async with asyncio.timeout(30), aclosing(client.events.stores(after=0, store="second")) as changes:
+        change = await anext(changes)
+        assert change == StoreChange(
+            2, "second", StoreMode.READ_ONLY, since, "STORE_MOUNT_STALE", "it is stale", "importer", "host-1"
+        )
+        await log.append(StoreStateChanged("second", StoreState(StoreMode.READ_WRITE, since), "importer", "host-1"))
+        assert (await anext(changes)).mode is StoreMode.READ_WRITE
+    await connection.close()
+
+
+async def test_the_changes_of_what_is_no_store_are_refused(client: Client) -> None:
+    with pytest.raises(InvalidRequestError):
+        await anext(client.events.stores(store="a.b"))

@@ -183,6 +183,25 @@ async def test_cancellation_ends_the_tool_before_it_goes_on(sandbox: Sandbox) ->
     assert processes_of("read -t 3602") == []
 
 
+async def test_cancellation_while_the_sandbox_is_being_set_up_ends_all_of_it(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Bubblewrap that is killed early leaves a child of its own, which waits for it for ever and holds the pipes."""
+    waiting, early = tmp_path / "waiting", tmp_path / "bwrap"
+    os.mkfifo(waiting)
+    early.write_text(f"#!{BASH}\n(echo > {waiting}; read -t 3605 <> /dev/ptmx) & wait\n")
+    early.chmod(0o755)
+    task = asyncio.create_task(run(replace(sandbox, bubblewrap=early), "true"))
+    while not processes_of(str(early)):
+        await asyncio.sleep(0)
+    with waiting.open() as fifo:  # the event loop stands still, so that asyncio has not connected the pipes yet
+        assert fifo.read() == "\n"
+    task.cancel()
+
+    await asyncio.wait([task], timeout=30)
+
+    assert task.cancelled()
+    assert processes_of(str(early)) == []
+
+
 async def test_tool_dies_with_its_parent(sandbox: Sandbox, tmp_path: Path) -> None:
     program = tmp_path / "parent.py"
     program.write_text(

@@ -18,6 +18,7 @@ from typing import Any
 import botocore.auth
 import pytest
 
+from tests.backends.ceph import Ceph
 from tests.backends.faulty_proxy import (
     Answer,
     CorruptRequest,
@@ -30,6 +31,7 @@ from tests.backends.faulty_proxy import (
 )
 from tests.backends.s3 import S3Server, new_bucket, remains, s3_of_ceph, s3_of_swift
 from tests.backends.s3_backend import S3Backend, ceph_s3_backend, swift_s3_backend
+from tintype.adapters.s3.bounded_answers import ANSWER_MAX
 from tintype.adapters.s3.store import S3ImageStore
 from tintype.domain.errors import (
     BlobDamagedError,
@@ -37,6 +39,7 @@ from tintype.domain.errors import (
     StoreAccessDeniedError,
     StoreBusyError,
     StoreMissingError,
+    StoreQuotaExceededError,
     StoreTimeoutError,
     StoreUnavailableError,
     UploadBusyError,
@@ -170,6 +173,36 @@ async def test_a_write_goes_on_behind_what_another_process_kept(place: Place, ap
     assert place.remains() == []
 
 
+@pytest.mark.parametrize("status", [200, 500])
+async def test_an_answer_without_end_is_not_read_to_its_end(place: Place, status: int) -> None:
+    store = place.store()
+    place.proxy.add(Answer(status=status, body=b" " * (ANSWER_MAX + 1), times=None))
+    for call in (listed(store), store.stat(KEY), store.open_write(KEY)):
+        with pytest.raises((StoreUnavailableError, BlobDamagedError)):
+            await call
+    with pytest.raises(StoreUnavailableError, match="AnswerTooLargeError"):
+        await listed(store)
+
+
+@pytest.mark.ceph
+async def test_a_quota_of_the_gateway_is_told_as_one(ceph: Ceph) -> None:
+    server = s3_of_ceph(ceph)
+    with new_bucket(server) as bucket:
+        ceph.set_bucket_quota(bucket, 6 * MIB)
+        store = S3ImageStore("main", server.settings(bucket))
+        writer = await store.open_write(KEY)
+        for begin in range(0, 5 * MIB, MIB):
+            await writer.append(DATA[begin : begin + MIB])
+        await writer.commit(size=5 * MIB, digests={})
+        writer = await store.open_write(KEY, replace=True)
+        await writer.append(DATA[:MIB])
+        await writer.append(DATA[MIB : 2 * MIB])
+        with pytest.raises(StoreQuotaExceededError):
+            await writer.commit(size=2 * MIB, digests={})
+        assert await read(store) == DATA[: 5 * MIB]
+        await store.aclose()
+
+
 async def test_of_a_killed_process_whole_parts_are_kept_and_its_lease_lapses(place: Place) -> None:
     program = (
         "import asyncio, sys\n"
@@ -208,6 +241,34 @@ async def test_of_a_killed_process_whole_parts_are_kept_and_its_lease_lapses(pla
     assert found == bytes(writer.offset)
     await writer.abort()
     assert place.remains() == []
+
+
+@pytest.mark.parametrize("end", ["commit", "abort", "close"])
+async def test_a_writer_whose_lease_was_taken_over_leaves_the_bytes_to_whoever_goes_on_with_them(
+    place: Place, end: str
+) -> None:
+    lapsed, store = place.store(lease_s=1.0, timeout_s=1.0), place.store()
+    writer = await lapsed.open_write(KEY)
+    for begin in range(0, 11 * MIB, MIB):
+        await writer.append(DATA[begin : begin + MIB])
+    place.proxy.refuse()
+    direct = S3ImageStore("main", place.server.settings(place.bucket))
+    place.stores.append(direct)
+    while (await direct.stat(KEY)).is_leased:
+        await asyncio.sleep(0.1)
+    successor = await direct.open_write(KEY, resume=True)
+    place.proxy.accept()
+
+    if end == "commit":
+        with pytest.raises(StoreUnavailableError):
+            await writer.commit(size=11 * MIB, digests={})
+    else:
+        await (writer.abort if end == "abort" else writer.close)()
+
+    for begin in range(successor.offset, len(DATA), MIB):
+        await successor.append(DATA[begin : begin + MIB])
+    await successor.commit(size=len(DATA), digests={})
+    assert await read(store) == DATA
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class Place:
 
     def store(self, **changes: Any) -> SwiftImageStore:
         """One more store, which reaches Swift through the proxy."""
-        settings = self.backend.settings.model_copy(update={"timeout_s": 10.0, "lease_s": 60, **changes})
+        usual = {"timeout_s": 10.0, "lease_s": 60, "create_containers": False}
+        settings = self.backend.settings.model_copy(update=usual | changes)
         self.stores.append(SwiftImageStore("main", settings))
         return self.stores[-1]
 
@@ -227,6 +228,32 @@ async def test_a_lease_that_lapsed_while_swift_was_away_is_taken_again_if_nobody
         else:
             await writer.commit(size=len(DATA), digests={})
         assert await read(store) == DATA
+
+
+@pytest.mark.parametrize("end", ["commit", "abort", "close"])
+async def test_a_writer_whose_lease_was_taken_over_leaves_the_bytes_to_whoever_goes_on_with_them(
+    place: Place, end: str
+) -> None:
+    lapsed, store = place.store(lease_s=2, timeout_s=1.0), place.store()
+    writer = await lapsed.open_write(KEY)
+    await append(writer, DATA)
+    place.proxy.refuse()
+    while await asyncio.to_thread(is_there, place.cluster, f"/{place.container}_segments/{KEY}/lease"):
+        pass
+    place.proxy.accept()
+    successor = await store.open_write(KEY, resume=True)
+    assert successor.offset > 0
+
+    if end == "commit":
+        with pytest.raises(StoreUnavailableError):
+            await writer.commit(size=len(DATA), digests={})
+    else:
+        await (writer.abort if end == "abort" else writer.close)()
+
+    await append(successor, DATA[successor.offset :])
+    await successor.commit(size=len(DATA), digests={})
+    assert await read(store) == DATA
+    assert await listed(store) == [(len(DATA), True, False)]
 
 
 async def test_of_two_writers_that_both_think_they_have_the_lease_one_commits(place: Place) -> None:
@@ -407,6 +434,23 @@ async def test_a_temporary_url_gives_the_bytes_to_whoever_has_it_and_no_others(p
     assert graded["temporary-urls"] is Grade.BAD
     with pytest.raises(BlobNotFoundError):
         await store.locate(KEY.replace("source", "output"), expires_in_s=60)
+
+
+async def test_a_store_opens_while_swift_is_away_and_makes_its_containers_later(place: Place) -> None:
+    store = place.store(container=f"{place.container}-later", create_containers=True)
+    place.proxy.refuse()
+    await store.prepare()
+    with pytest.raises(StoreUnavailableError):
+        await store.check()
+    place.proxy.accept()
+
+    await store.check()
+    await put(store)
+
+    assert await read(store) == DATA
+    await store.delete(KEY)
+    for container in (f"{place.container}-later", f"{place.container}-later_segments"):
+        await asyncio.to_thread(place.cluster.request, "DELETE", f"/{container}")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

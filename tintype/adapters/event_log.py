@@ -9,11 +9,13 @@ from typing import Protocol
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
+from tintype.adapters.nats.store_states import NatsStoreStateLog
 from tintype.adapters.nats.stream import StreamSettings, ensure_stream
-from tintype.codec.subjects import CHECKPOINT_STREAM
+from tintype.codec.subjects import CHECKPOINT_STREAM, STORE_STREAM
 from tintype.domain.errors import EventLogUnavailableError
 from tintype.ports.checkpoints import CheckpointLog
 from tintype.ports.event_log import EventLog
+from tintype.ports.store_states import StoreStateLog
 
 
 class EventLogConfiguration(Protocol):
@@ -52,6 +54,16 @@ class OpenEventLog:
         """
         await ensure_stream(self._connection, StreamSettings(replicas=self._replicas), name=CHECKPOINT_STREAM)
         return NatsCheckpointLog(self._connection)
+
+    async def store_states(self) -> StoreStateLog:
+        """Where changes of stores' states are told; the stream is made where it is missing.
+
+        Raises:
+            ConfigurationError: the stream is not what Tintype needs.
+            EventLogUnavailableError: no answer in time.
+        """
+        await ensure_stream(self._connection, StreamSettings(replicas=self._replicas), name=STORE_STREAM)
+        return NatsStoreStateLog(self._connection)
 
     async def check(self) -> None:
         """Find out whether the log answers.

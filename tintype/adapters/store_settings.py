@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,10 +12,8 @@ from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
 from tintype.adapters.swift.settings import SwiftStoreSettings
-from tintype.domain.values import MAX_STORES
+from tintype.domain.values import MAX_STORES, STORE_NAME
 from tintype.runtime.settings import KIND_TAG, Settings
-
-_STORE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 def _kind(value: Any) -> str:
@@ -48,7 +45,7 @@ class StoreUserSettings(Settings):
     @classmethod
     def _are_named_well_with_one_default(cls, stores: Mapping[str, StoreSettings]) -> Mapping[str, StoreSettings]:
         for name in stores:
-            if not _STORE_NAME.fullmatch(name):
+            if not STORE_NAME.fullmatch(name):
                 raise ValueError(f"store name {name[:80]!r} must be 1 to 63 lower-case letters, digits or hyphens")
         if len(stores) > MAX_STORES:
             raise ValueError(f"{len(stores)} stores are set, and there can be {MAX_STORES}")

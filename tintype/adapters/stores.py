@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from tintype.adapters.cinder.settings import CinderStoreSettings
 from tintype.adapters.decorators.metrics import StoreMetrics
 from tintype.adapters.decorators.stack import decorated
-from tintype.adapters.decorators.state_watch import OnState, log_state
+from tintype.adapters.decorators.state_watch import OnState, tell_nobody
 from tintype.adapters.filesystem.settings import FileStoreSettings
 from tintype.adapters.rbd.settings import RbdStoreSettings
 from tintype.adapters.s3.settings import S3StoreSettings
@@ -43,6 +43,20 @@ class Stores:
         except KeyError:
             raise StoreUnavailableError(f"store {name!r} is not configured here") from None
 
+    async def check(self) -> None:
+        """Find out whether there is a store that works: images are read and written wherever one does.
+
+        Raises:
+            StoreUnavailableError: none works; it is what the default store says.
+        """
+        try:
+            await self.default.check()
+        except StoreUnavailableError:
+            for store in self.by_name.values():
+                with suppress(StoreUnavailableError):
+                    return await store.check()
+            raise
+
     def section(self, name: str) -> StoreSection:
         """What the deployment says of the store of that name."""
         return self.sections.get(name) or StoreSection()
@@ -58,7 +72,7 @@ async def open_stores(
     default: str,
     *,
     registry: CollectorRegistry | None = None,
-    on_state: OnState = log_state,
+    on_state: OnState = tell_nobody,
 ) -> AsyncIterator[Stores]:
     """Make the stores ready, and end them with the context.
 
@@ -81,7 +95,7 @@ async def open_stores(
 
 
 async def open_store(
-    name: str, settings: StoreSettings, *, metrics: StoreMetrics | None = None, on_state: OnState = log_state
+    name: str, settings: StoreSettings, *, metrics: StoreMetrics | None = None, on_state: OnState = tell_nobody
 ) -> ImageStore:
     """Make one store ready, with all that is around every store; whoever asks for it ends it with ``aclose``.
 

@@ -13,6 +13,7 @@ from tintype.cli.bars import byte_bar, count_bar
 from tintype.cli.plain import cell, is_empty, plain
 from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
 from tintype.cli.session import Session, command
+from tintype.cli.store_view import SWEEP_COLUMNS, sweep_row, swept_row
 
 app = typer.Typer(help="Work on the catalog, the log and the stores, for operators.", no_args_is_help=True)
 
@@ -124,3 +125,41 @@ async def scrub(
     else:
         session.printer.one(found)
     found.require_sound()
+
+
+_SWEEP_EXAMPLES = """\b
+Examples:
+  tintype admin sweep --dry-run                  what would be removed
+  tintype admin sweep --store main -o json
+"""
+
+
+@command(app, "sweep", epilog=_SWEEP_EXAMPLES)
+async def sweep(
+    session: Session,
+    store: Annotated[str, typer.Option("--store", metavar="NAME", help="Only this store.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be removed, and remove nothing.")] = False,
+) -> None:
+    """Remove bytes in the stores that no image wants, and find copies that images have lost.
+
+    What is being written, or is too young to judge, is left. Fails if a copy is missing, or a store was not swept.
+    """
+    from tintype.client import SweepFinding, SweepReport
+
+    findings: list[SweepFinding] = []
+    state = None
+    with count_bar("blobs") as report:
+        async with aclosing(session.client.admin.sweep(store=store, dry_run=dry_run)) as states:
+            async for state in states:
+                if state.finding:
+                    findings.append(state.finding)
+                if report:
+                    report(state.blobs, None)
+    found = SweepReport(state.blobs if state else 0, tuple(findings))
+    if session.printer.is_table:
+        session.printer.table(("Blobs", "Findings", "Removed", "Room reclaimed"), [sweep_row(found)])
+        if findings:
+            session.printer.table(SWEEP_COLUMNS, [swept_row(finding, dry_run=dry_run) for finding in findings])
+    else:
+        session.printer.one(found)
+    found.require_swept()

@@ -15,7 +15,9 @@ from tintype.cli import (
     admin,
     events,
     image,
+    image_copies,
     image_data,
+    image_import,
     image_sign,
     info,
     inspect,
@@ -24,6 +26,7 @@ from tintype.cli import (
     policy,
     provenance,
     stack,
+    store,
 )
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
@@ -40,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(image.app, name="image")
+app.add_typer(store.app, name="store")
 app.add_typer(operation.app, name="operation")
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
@@ -48,6 +52,8 @@ app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 image_data.register(image.app)
+image_import.register(image.app)
+image_copies.register(image.app)
 provenance.register(image.app)
 image.app.command("sign")(image_sign.sign)
 info.register(app)

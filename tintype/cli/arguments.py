@@ -15,6 +15,9 @@ from tintype.domain.values import ContainerFormat, Digest, DiskFormat, Visibilit
 MAX_INT64 = 2**63 - 1
 """The largest size, offset or position that a message can carry."""
 
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_MAX_DIGITS = 9
+
 
 def parse_time(text: str) -> datetime:
     """Read an RFC 3339 time; without a zone it is local time."""
@@ -22,6 +25,15 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise typer.BadParameter(f"{text!r} is not a time: write it as 2026-01-31T12:00:00Z") from None
+
+
+def parse_duration_s(text: str) -> int:
+    """Read a time in seconds, or with one of the units s, m, h, d; in seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS_S else (text, "s")
+    is_number = number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS
+    if not is_number or int(number) == 0:
+        raise typer.BadParameter(f"{text!r} is not a time: write it as 900, 15m, 1h or 2d")
+    return int(number) * _UNITS_S[unit]
 
 
 def _require_digest(text: str) -> str:

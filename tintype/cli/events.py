@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tintype.cli.arguments import AfterOption
+from tintype.cli.plain import plain
 from tintype.cli.session import Session, command
 
 app = typer.Typer(help="The facts, straight from the log.", no_args_is_help=True)
@@ -31,3 +32,22 @@ async def follow(
     async with aclosing(events) as found:
         async for event in found:
             session.printer.change(event)
+
+
+@command(app, "stores")
+async def stores(
+    session: Session,
+    after: AfterOption = None,
+    store: Annotated[str | None, typer.Option(metavar="NAME", help="Only of this store.")] = None,
+) -> None:
+    """Print changes of stores' states as they happen, one line each, until Ctrl-C.
+
+    `--after 0` begins with those that are kept: the newest 256 of each store.
+    """
+    async with aclosing(session.client.events.stores(after=after, store=store)) as found:
+        async for change in found:
+            why = f": {change.message} [{change.reason}]" if change.reason else ""
+            seen_by = f"as the {change.service} on {change.host} sees it"
+            session.printer.item(
+                change, f"{plain(change.since)}  {change.position}  {change.store} is {change.mode}, {seen_by}{why}"
+            )

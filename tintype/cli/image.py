@@ -26,14 +26,16 @@ from tintype.cli.arguments import (
     VisibilityOption,
     parse_pairs,
 )
+from tintype.cli.event_view import EVENT_COLUMNS, event_row
 from tintype.cli.new_image import NewImage
-from tintype.cli.printer import EVENT_COLUMNS, IMAGE_COLUMNS, event_row, image_row
+from tintype.cli.printer import IMAGE_COLUMNS, image_row
 from tintype.cli.session import Session, command
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Visibility
 
 app = typer.Typer(
-    help="Images: create, import, upload, sign, list, show, set, delete, download, prove.", no_args_is_help=True
+    help="Images: create, import, upload, sign, list, show, set, copy, delete, restore, download, prove.",
+    no_args_is_help=True,
 )
 
 _SET_ATTEMPTS = 5
@@ -153,22 +155,6 @@ async def set_image(
         else:
             session.printer.image(changed)
             return
-
-
-@command(app, "delete")
-async def delete(
-    session: Session,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Ids, or names that no other image has.")],
-) -> None:
-    """Delete images, and soon after their bytes."""
-    deleted = [await session.client.images.delete(await session.image_id(image)) for image in images]
-    if session.printer.is_table:
-        for image in deleted:
-            session.printer.line(image.id)
-    elif len(deleted) == 1:
-        session.printer.one(deleted[0])
-    else:
-        session.printer.many(deleted, (), ())
 
 
 @command(app, "history")

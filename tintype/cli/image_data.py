@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import Annotated, BinaryIO
 
 import typer
 
-from tintype.cli.arguments import (
-    MAX_INT64,
-    ExpectedDigestOption,
-    ExpectedSizeOption,
-    ImageArgument,
-    WaitOption,
-)
+from tintype.cli.arguments import MAX_INT64, ExpectedDigestOption, ImageArgument
 from tintype.cli.bars import byte_bar
 from tintype.cli.new_image import NewImage
-from tintype.cli.operation import follow_to_end
-from tintype.cli.origin import ChecksumsSignatureUrlOption, ChecksumsUrlOption, PublisherKeyOption, read_checksums
+from tintype.cli.placement_options import PlacementOptions
+from tintype.cli.sending import finish, named_on_failure, require_file, send
 from tintype.cli.session import Session, command, usage_error
 from tintype.cli.signing_options import SigningOptions
 from tintype.cli.trusting import (
@@ -33,16 +24,18 @@ from tintype.cli.trusting import (
     print_custody,
     wanted_verification,
 )
-from tintype.domain.events import ImportMethod
 
-if TYPE_CHECKING:
-    from tintype.client import LocalSigner, Operation, ServiceSigner, Upload
+_UPLOAD_EXAMPLES = """\b
+Examples:
+  tintype image upload disk.qcow2 --name web --disk-format qcow2 --container-format bare
+  tintype image upload disk.qcow2 --name web --disk-format qcow2 --container-format bare --store ceph,s3
+  tintype image upload disk.raw --image web --all-stores --all-stores-must-succeed
+"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``tintype image``."""
-    command(app, "upload")(upload)
-    command(app, "create-via-import")(create_via_import)
+    command(app, "upload", epilog=_UPLOAD_EXAMPLES)(upload)
     command(app, "download")(download)
 
 
@@ -50,6 +43,7 @@ async def upload(
     session: Session,
     new: NewImage,
     signing: SigningOptions,
+    placement: PlacementOptions,
     file: Annotated[str, typer.Argument(metavar="FILE", help="The image's bytes; - is standard input.")],
     image: Annotated[
         str | None, typer.Option("--image", metavar="IMAGE", help="Upload to this image, and make none.")
@@ -62,64 +56,15 @@ async def upload(
     """Make an image, and upload its bytes as they are; signed on the way with --sign or --sign-key."""
     if image is not None and new.is_given:
         raise usage_error("--image uploads to an image that exists: change it with `tintype image set`")
-    _require_file(file)
+    wanted = placement.words()
+    require_file(file)
     if image is None:
         new.require_formats()
     signer = signing.signer()
     target = await session.image_id(image) if image is not None else (await new.create(session)).id
-    async with _named_on_failure(session, target):
-        sent = await _send(session, target, file, expected_digest=expected_digest, signer=signer)
-        await _finish(session, target, sent, wait=wait)
-
-
-async def create_via_import(
-    session: Session,
-    new: NewImage,
-    signing: SigningOptions,
-    positional_name: Annotated[str | None, typer.Argument(metavar="NAME", help="The image's name.")] = None,
-    import_method: Annotated[
-        ImportMethod | None,
-        typer.Option("--import-method", help="Default: what goes with --uri or --file.", case_sensitive=False),
-    ] = None,
-    uri: Annotated[str, typer.Option(help="Where the service shall fetch the bytes: http or https.")] = "",
-    file: Annotated[str | None, typer.Option(help="The bytes to stage and import; - is standard input.")] = None,
-    expected_size: ExpectedSizeOption = None,
-    expected_digest: ExpectedDigestOption = "",
-    checksums_url: ChecksumsUrlOption = "",
-    checksums_signature_url: ChecksumsSignatureUrlOption = "",
-    publisher_key: PublisherKeyOption = None,
-    wait: WaitOption = False,
-) -> None:
-    """Make an image, and import its bytes: fetched from a URL, or staged from a file."""
-    method = _method(import_method, uri, file)
-    if signing.is_given and file is None:
-        raise usage_error("what is signed is sent from here: give a --file")
-    checksums = read_checksums(uri, checksums_url, checksums_signature_url, publisher_key)
-    new.require_formats()
-    if file is not None:
-        _require_file(file)
-    signer = signing.signer()
-    image = await new.create(session, positional_name)
-    async with _named_on_failure(session, image.id):
-        if file is not None:
-            await _send(
-                session,
-                image.id,
-                file,
-                stage=True,
-                size=expected_size,
-                expected_digest=expected_digest,
-                signer=signer,
-            )
-        operation = await session.client.images.import_(
-            image.id,
-            method=method,
-            uri=uri,
-            expected_size=expected_size,
-            expected_digest=expected_digest,
-            checksums=checksums,
-        )
-        await _finish(session, image.id, operation, wait=wait)
+    async with named_on_failure(session, target):
+        sent = await send(session, target, file, wanted, expected_digest=expected_digest, signer=signer)
+        await finish(session, target, sent, wait=wait)
 
 
 async def download(
@@ -175,88 +120,3 @@ def _require_revocable(file: str) -> None:
     path = Path(file)
     if (path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device()) and file != os.devnull:
         raise usage_error(f"--verify cannot take back what went to {file}: name a regular file")
-
-
-def _method(chosen: ImportMethod | None, uri: str, file: str | None) -> ImportMethod:
-    method = chosen or (ImportMethod.GLANCE_DIRECT if file is not None else ImportMethod.WEB_DOWNLOAD)
-    if method is ImportMethod.WEB_DOWNLOAD and (not uri or file is not None):
-        raise usage_error("web-download takes a --uri, and no --file")
-    if method is ImportMethod.GLANCE_DIRECT and (file is None or uri):
-        raise usage_error("glance-direct takes a --file, and no --uri")
-    return method
-
-
-def _require_file(file: str) -> None:
-    """Find out that a file is not there before an image is made for it."""
-    if file != "-":
-        Path(file).open("rb").close()
-
-
-def _standard_input() -> BinaryIO:
-    try:
-        return open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
-    except (OSError, ValueError):
-        # What stands in for it has no descriptor.
-        return sys.stdin.buffer
-
-
-async def _send(
-    session: Session,
-    image_id: str,
-    file: str,
-    *,
-    stage: bool = False,
-    size: int | None = None,
-    expected_digest: str,
-    signer: ServiceSigner | LocalSigner | None,
-) -> Upload:
-    # Unbuffered: a thread that reads holds no lock of the interpreter's own, should Ctrl-C end it meanwhile.
-    source: Path | BinaryIO = _standard_input() if file == "-" else Path(file)
-    with byte_bar("upload") as report:
-        return await session.client.images.upload(
-            image_id,
-            source,
-            stage=stage,
-            expected_size=size,
-            expected_digest=expected_digest,
-            sign=signer,
-            on_progress=report,
-        )
-
-
-async def _finish(session: Session, image_id: str, started: Upload | Operation, *, wait: bool) -> None:
-    if wait:
-        with _named_on_interrupt(session, image_id):
-            await follow_to_end(session, started)
-    elif session.printer.is_table:
-        session.printer.line(image_id)
-        return
-    session.printer.image(await session.client.images.get(image_id))
-
-
-@asynccontextmanager
-async def _named_on_failure(session: Session, image_id: str) -> AsyncIterator[None]:
-    """Tell which image it is whose bytes did not arrive: it can be tried again."""
-    from tintype.client import ClientError, PreconditionError
-
-    try:
-        yield
-    except PreconditionError:
-        raise  # it says what the image has
-    except (ClientError, OSError) as exc:
-        if session.printer.is_table:
-            session.printer.note(f"image {image_id} has no bytes")
-        elif isinstance(exc, ClientError):
-            exc.evidence = {**exc.evidence, "image_id": image_id}
-        raise
-
-
-@contextmanager
-def _named_on_interrupt(session: Session, image_id: str) -> Iterator[None]:
-    """Tell whoever waits no longer that the work goes on, and how to look after it."""
-    try:
-        yield
-    except asyncio.CancelledError:
-        if session.printer.is_table:
-            session.printer.note(f"the work on image {image_id} goes on: tintype image watch {image_id}")
-        raise

@@ -33,6 +33,8 @@ def image_fields(image: Image) -> list[tuple[str, str]]:
             rows.append((name, verification_text(value)))
         elif name == "failure":
             rows += _failure(value)
+        elif name == "failed_stores":
+            rows += [(name, f"{each.store}: {cell(plain(each.failure))}") for each in image.failed_stores]
         else:
             rows.append((name, sized_cell(name, value)))
     return rows

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
+from tintype.cli.event_view import sentence as sentence_of
 from tintype.cli.image_view import image_fields, property_rows, verification_text
 from tintype.cli.plain import Plain, cell, escaped, plain, size_text, to_json
 
@@ -86,7 +87,7 @@ class Printer:
 
     def change(self, change: ImageEvent | Progress) -> None:
         """Print one of a stream of changes in one line."""
-        self.item(change, _sentence(change))
+        self.item(change, sentence_of(change))
 
     def item(self, value: object, sentence: str) -> None:
         """Print one of a stream of values in one line: ``sentence`` for a person, all of ``value`` otherwise."""
@@ -149,81 +150,8 @@ def image_row(image: Image) -> tuple[str, ...]:
 IMAGE_COLUMNS = ("ID", "Name", "Status", "Format", "Size", "Visibility", "Tags")
 
 
-def event_row(event: ImageEvent) -> tuple[str, ...]:
-    """An event in a list, under :data:`EVENT_COLUMNS`."""
-    return (
-        str(event.version),
-        str(plain(event.time)),
-        event.type,
-        event.actor,
-        detail(event),
-        str(event.position),
-    )
-
-
-EVENT_COLUMNS = ("Version", "Time", "Event", "Actor", "Detail", "Position")
-
-
-def detail(event: ImageEvent) -> str:
-    """What is worth telling of an event in a few words."""
-    body = plain(event.payload)
-    values = body if isinstance(body, dict) else {}
-    match event.type:
-        case "created":
-            return _text(values, "attributes", "name")
-        case "updated":
-            changed = values["changed"]
-            return ", ".join(_change(str(name), values) for name in changed) if isinstance(changed, list) else ""
-        case "import_requested":
-            return f"{_text(values, 'source', 'method')} {_text(values, 'source', 'uri')}".strip()
-        case "staged" | "converted" | "published":
-            size = _text(values, "blob", "size")
-            return f"{_text(values, 'blob', 'disk_format')}, {size_text(int(size))}"
-        case "verified":
-            return _text(values, "verification", "verdict")
-        case "attested":
-            return _text(values, "key_id")
-        case "copy_damaged" | "copy_healed":
-            return _text(values, "ref", "store")
-        case "conversion_skipped":
-            return _text(values, "why")
-        case "step_failed":
-            return (
-                f"{_text(values, 'step')}: {_text(values, 'failure', 'message')} [{_text(values, 'failure', 'reason')}]"
-            )
-        case _:
-            return ""
-
-
-def _change(name: str, values: dict[str, Plain]) -> str:
-    """A field that was changed; of overrides, which few have and which win over all else, what they are now."""
-    attributes = values.get("attributes")
-    now = attributes.get(name) if isinstance(attributes, dict) else None
-    if name != "overrides" or not isinstance(now, dict):
-        return name
-    return f"{name}: {', '.join(f'{key}={cell(value)}' for key, value in sorted(now.items())) or 'none'}"
-
-
 def _cell(key: str, value: Plain) -> str:
     return verification_text(value) if key == "verification" else cell(value)
-
-
-def _sentence(change: ImageEvent | Progress) -> str:
-    from tintype.client import ImageEvent
-
-    when = str(plain(change.time))
-    if isinstance(change, ImageEvent):
-        return f"{when}  {change.position}  {change.image_id}  {change.type}  {detail(change)}".rstrip()
-    if waiting_for := change.waiting_for:
-        return f"{when}  -  {change.image_id}  {change.step} waits: {waiting_for.message} [{waiting_for.reason}]"
-    total = "" if change.total is None else f" of {size_text(change.total)}"
-    return f"{when}  -  {change.image_id}  {change.step}: {size_text(change.done)}{total}"
-
-
-def _text(values: Plain, *path: str) -> str:
-    for key in path:
-        values = values.get(key) if isinstance(values, dict) else None
-    return "" if values is None else str(values)
 
 
 def _console(file: TextIO) -> Console:

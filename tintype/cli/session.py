@@ -80,17 +80,18 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, *, offline_with: str = ""
+    app: typer.Typer, name: str, *, offline_with: str = "", epilog: str | None = None
 ) -> Callable[[Callable[Concatenate[Session, P], Awaitable[None]]], Callable[Concatenate[Session, P], Awaitable[None]]]:
     """Make the decorated coroutine the command ``name`` of ``app``, with the options that all commands have.
 
-    Where its parameter ``offline_with`` is given, no configuration is looked for, and no service asked.
+    Where its parameter ``offline_with`` is given, no configuration is looked for, and no service asked. The help ends
+    with the ``epilog``.
     """
 
     def register(
         body: Callable[Concatenate[Session, P], Awaitable[None]],
     ) -> Callable[Concatenate[Session, P], Awaitable[None]]:
-        app.command(name)(_typer_function(body, offline_with))
+        app.command(name, epilog=epilog)(_typer_function(body, offline_with))
         return body
 
     return register

@@ -8,10 +8,14 @@ from contextlib import aclosing
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
-from tintype.client import decoding
+from tintype.client import decoding, store_decoding
 from tintype.client.custody import trust_part
 from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
+from tintype.client.store_models import StoreFinding, SweepProgress
 from tintype.client.transport import AS_ADMIN, Transport
+
+EXAMINE_TIMEOUT_S = 300.0
+"""A store may be examined by taking something through its whole life, such as a volume that is attached."""
 
 
 class Admin:
@@ -68,3 +72,34 @@ class Admin:
         async with aclosing(messages):
             async for message in messages:
                 yield decoding.scrub(message)
+
+    async def examine_store(self, name: str) -> tuple[StoreFinding, ...]:
+        """What the importer finds when it looks at everything that should be known before a store is trusted.
+
+        Raises:
+            NotFoundError: no store of that name is configured.
+            ServiceUnavailableError: the importer, or the store, does not answer.
+        """
+        answer = await self._transport.call(
+            self._transport.importer_admin.ExamineStore,
+            importer_pb2.ExamineStoreRequest(store=name),
+            timeout_s=EXAMINE_TIMEOUT_S,
+            extra_metadata=(AS_ADMIN,),
+        )
+        return tuple(store_decoding.finding(message) for message in answer.findings)
+
+    async def sweep(self, *, store: str = "", dry_run: bool = False) -> AsyncGenerator[SweepProgress, None]:
+        """Have the importer look for bytes without an event, in all stores or in one, and remove them; and for events
+        without bytes. Yield how far it is, and each finding. With ``dry_run`` nothing is removed.
+
+        What a live upload may own is spared. Closing the iterator ends the sweep; what is removed stays so.
+
+        Raises:
+            NotFoundError: no store of that name is configured.
+            ClientError: the importer refused, or the stream broke: sweep again.
+        """
+        request = importer_pb2.SweepRequest(store=store, dry_run=dry_run)
+        messages = self._transport.stream(self._transport.importer_admin.Sweep, request, extra_metadata=(AS_ADMIN,))
+        async with aclosing(messages):
+            async for message in messages:
+                yield store_decoding.sweep(message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from tintype.codec import values
 from tintype.domain.errors import PublisherKeyError
 from tintype.domain.events import ImportMethod, SignedChecksums
 from tintype.domain.openpgp import publisher_certificates
-from tintype.domain.values import ContainerFormat, DiskFormat, Visibility
+from tintype.domain.values import ContainerFormat, DiskFormat, Placement, Visibility
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -57,6 +57,17 @@ def encode_checksums(checksums: SignedChecksums | None) -> types_pb2.SignedCheck
         except PublisherKeyError as exc:
             raise InvalidRequestError(exc.message, reason=exc.reason, hint=exc.hint) from None
     return values.encode_checksums(checksums)
+
+
+def encode_placement(stores: Iterable[str], *, all_stores: bool, all_must_succeed: bool) -> types_pb2.Placement | None:
+    """Which stores the bytes shall be in; ``None`` where nothing is said, which is the deployment's default store.
+
+    Raises:
+        InvalidRequestError: ``stores`` is one name, and no collection of names.
+    """
+    if isinstance(stores, str):
+        raise InvalidRequestError("stores are a list of names", hint=f"Write stores=[{stores[:80]!r}].")
+    return values.encode_placement(Placement(tuple(stores), all_stores, all_must_succeed))
 
 
 def word(kind: type[E], what: str, value: object) -> E:

@@ -14,11 +14,12 @@ from tintype.client.importer import Importer
 from tintype.client.operations import Operations
 from tintype.client.policy import Policy
 from tintype.client.signer import Signer
+from tintype.client.stores import Stores
 from tintype.client.transport import Transport
 
 
 class Client:
-    """Images, operations, events, what importer and signer do, and what operators need. Made by :func:`connect`."""
+    """Images, operations, events, stores, what importer and signer do, what operators need. Made by :func:`connect`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -26,6 +27,7 @@ class Client:
         self.operations = Operations(transport)
         self.events = Events(transport)
         self.importer = Importer(transport)
+        self.stores = Stores(transport)
         self.signer = Signer(transport)
         self.admin = Admin(transport)
         self.policy = Policy(transport)

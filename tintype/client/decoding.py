@@ -87,6 +87,8 @@ def image(message: catalog_pb2.Image) -> Image:
             source_digests=dict(sorted(message.source_digests.items())),
             attestation_key_id=message.attestation_key_id,
             damaged_stores=tuple(message.damaged_stores),
+            failed_stores=values.decode_failed_stores(message.failed_stores),
+            purge_after=_time(message.purge_after) if message.HasField("purge_after") else None,
             failure=values.decode_failure(message.failure) if message.HasField("failure") else None,
             operation_id=message.operation_id,
             etag=message.etag,

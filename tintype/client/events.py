@@ -9,6 +9,7 @@ from pathlib import Path
 from tintype.client.decoding import understood
 from tintype.client.errors import InvalidRequestError
 from tintype.client.models import Event, ImageEvent, LogCheck
+from tintype.client.store_models import StoreChange
 from tintype.client.transport import Transport
 from tintype.codec import cloudevents, subjects
 from tintype.domain.errors import TintypeError
@@ -56,6 +57,41 @@ class Events:
                         message.subject, message.headers, message.payload, position=message.position
                     )
                 yield ImageEvent.of(event)
+
+    async def stores(self, *, after: int | None = None, store: str | None = None) -> AsyncGenerator[StoreChange, None]:
+        """Yield changes of stores' states behind the position ``after`` (0: all that are kept, the newest 256 of each
+        store; ``None``: from now on), for ever; of all stores or of one.
+
+        Raises:
+            InvalidRequestError: ``store`` is not the name of a store.
+            ServiceDefectError: reason ``NOT_UNDERSTOOD``: a change was written by a newer release.
+            ServiceUnavailableError: the log does not answer.
+        """
+        from tintype.client.log_reader import open_log
+        from tintype.codec import store_states
+
+        try:
+            subject = subjects.EVERY_STORE if store is None else subjects.store_subject(store)
+        except TintypeError as exc:
+            raise InvalidRequestError(str(exc), reason=exc.reason) from exc
+        async with (
+            open_log(self._transport) as log,
+            aclosing(log.follow([subject], after, stream=subjects.STORE_STREAM)) as messages,
+        ):
+            async for message in messages:
+                with understood(f"a change of a store at position {message.position}"):
+                    told = store_states.decode(message.subject, message.payload)
+                state = told.state
+                yield StoreChange(
+                    message.position,
+                    told.store,
+                    state.mode,
+                    state.since,
+                    state.reason,
+                    state.message,
+                    told.service,
+                    told.host,
+                )
 
     async def check_log(
         self,

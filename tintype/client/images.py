@@ -12,7 +12,8 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.client import decoding, filters
-from tintype.client.attributes import encode_checksums, encode_given, import_method
+from tintype.client.attributes import encode_checksums, encode_given, encode_placement, import_method
+from tintype.client.copies import Copies
 from tintype.client.custody import CustodyVerifier
 from tintype.client.downloads import Downloads
 from tintype.client.errors import InvalidRequestError
@@ -36,6 +37,7 @@ from tintype.client.models import (
 )
 from tintype.client.naming import find_image
 from tintype.client.signing import UploadSigner
+from tintype.client.store_models import ImageLocation
 from tintype.client.transport import Transport, new_request_id
 from tintype.client.uploads import Uploads
 from tintype.client.watching import watch_images
@@ -54,6 +56,7 @@ class Images:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._uploads = Uploads(transport)
+        self._copies = Copies(transport)
         self._verifier = CustodyVerifier(transport)
         self._downloads = Downloads(transport, self.get, self._verifier)
 
@@ -240,18 +243,91 @@ class Images:
         return self._answer(await self._transport.call(self._transport.catalog.UpdateImage, request))
 
     async def delete(
-        self, image_id: str, *, etag: str = "", request_id: str | None = None, validate_only: bool = False
+        self,
+        image_id: str,
+        *,
+        skip_delay: bool = False,
+        etag: str = "",
+        request_id: str | None = None,
+        validate_only: bool = False,
     ) -> Image:
-        """Delete the image and, soon after, its bytes. Returns it as it was last.
+        """Delete the image and, soon after or once the deployment's delay has passed, its bytes. Returns it as it was
+        last; before its ``purge_after`` it can be restored.
+
+        With ``skip_delay`` the bytes go at once, also those of an image that is deleted already.
 
         Raises:
             NotFoundError: there is none of that id.
             PreconditionError: it is protected.
         """
         request = pb.DeleteImageRequest(
-            image_id=image_id, etag=etag, request_id=request_id or new_request_id(), validate_only=validate_only
+            image_id=image_id,
+            etag=etag,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            skip_delay=skip_delay,
         )
         return self._answer(await self._transport.call(self._transport.catalog.DeleteImage, request))
+
+    async def restore(self, image_id: str, *, request_id: str | None = None, validate_only: bool = False) -> Image:
+        """Undo a deletion whose delay has not passed. An upload or import that the deletion ended does not come back:
+        such an image is queued again.
+
+        Raises:
+            NotFoundError: there is none of that id.
+            PreconditionError: it is not deleted, or its bytes are given up already.
+        """
+        request = pb.RestoreImageRequest(
+            image_id=image_id, request_id=request_id or new_request_id(), validate_only=validate_only
+        )
+        return self._answer(await self._transport.call(self._transport.catalog.RestoreImage, request))
+
+    async def copy(
+        self,
+        image_id: str,
+        stores: Sequence[str] = (),
+        *,
+        all_stores: bool = False,
+        all_must_succeed: bool = False,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> Operation:
+        """Have an active image copied to further ``stores``, or to ``all_stores``; it stays active all the while.
+
+        Returns at once: wait for the operation, or follow it. It succeeds if one store took a copy, and the image's
+        ``failed_stores`` tell the others; with ``all_must_succeed`` only if all did.
+
+        Raises:
+            NotFoundError: there is none of that id, or no such store.
+            PreconditionError: the image has no bytes.
+            AlreadyExistsError: it has a sound copy in each of them.
+        """
+        placement = encode_placement(stores, all_stores=all_stores, all_must_succeed=all_must_succeed)
+        return await self._copies.copy(image_id, placement, request_id, validate_only=validate_only)
+
+    async def remove_copy(
+        self, image_id: str, store: str, *, etag: str = "", request_id: str | None = None, validate_only: bool = False
+    ) -> Image:
+        """Give up the image's copy in one store; never the last sound one.
+
+        Raises:
+            NotFoundError: there is none of that id, or no copy in that store.
+            PreconditionError: reason ``LAST_COPY``: no sound copy would be left.
+        """
+        return await self._copies.remove(image_id, store, etag, request_id, validate_only=validate_only)
+
+    async def locations(self, image_id: str, *, expires_in_s: int = 0) -> tuple[ImageLocation, ...]:
+        """Where a compute service fetches or clones an active image by itself, the best place first; none where no
+        store of the image hands bytes over.
+
+        They work for ``expires_in_s`` seconds, at most what the deployment allows; 0 is its default.
+
+        Raises:
+            NotPermittedError: locations are not for this caller.
+            NotFoundError: there is none of that id.
+            PreconditionError: it has no bytes yet.
+        """
+        return await self._copies.locations(image_id, expires_in_s)
 
     async def import_(
         self,
@@ -262,16 +338,21 @@ class Images:
         expected_size: int | None = None,
         expected_digest: str = "",
         checksums: SignedChecksums | None = None,
+        stores: Sequence[str] = (),
+        all_stores: bool = False,
+        all_must_succeed: bool = False,
         request_id: str | None = None,
         validate_only: bool = False,
     ) -> Operation:
         """Have the service fetch the image's bytes: from ``uri``, or without one those that were staged.
 
         With ``checksums``, a publisher's signed list has to name the bytes' digest under the last segment of ``uri``.
+        ``stores``, ``all_stores`` and ``all_must_succeed`` are as in :meth:`upload`.
         Returns at once: wait for the operation, or follow it.
 
         Raises:
             PreconditionError: the image has bytes, or gets them already, or nothing is staged.
+            NotFoundError: there is no such image or store.
             InvalidRequestError: the URI, the digest or the publisher's key cannot be read.
         """
         source = types_pb2.ImportSource(
@@ -282,7 +363,11 @@ class Images:
             checksums=encode_checksums(checksums),
         )
         request = pb.ImportImageRequest(
-            image_id=image_id, source=source, request_id=request_id or new_request_id(), validate_only=validate_only
+            image_id=image_id,
+            source=source,
+            request_id=request_id or new_request_id(),
+            validate_only=validate_only,
+            placement=encode_placement(stores, all_stores=all_stores, all_must_succeed=all_must_succeed),
         )
         message = await self._transport.call(self._transport.catalog.ImportImage, request)
         self._transport.observe(message.position)
@@ -297,9 +382,16 @@ class Images:
         expected_size: int | None = None,
         expected_digest: str = "",
         sign: UploadSigner | None = None,
+        stores: Sequence[str] = (),
+        all_stores: bool = False,
+        all_must_succeed: bool = False,
         on_progress: OnProgress | None = None,
     ) -> Upload:
         """Send the image's bytes, resuming where the connection breaks; with ``stage`` keep them for an import.
+
+        They are written at once to each of ``stores``, and with ``all_stores`` to all others as well; without either to
+        the deployment's default store. A store that fails does not hold up the others, and stands with its reason among
+        the image's ``failed_stores``; with ``all_must_succeed`` it fails the upload.
 
         With ``sign`` they are signed in the same pass: hashed while they are sent, signed when all are there, and the
         signature set on the image before the upload is finished. The service verifies it as it does a publisher's.
@@ -321,6 +413,7 @@ class Images:
             expected_size=expected_size,
             expected_digest=expected_digest,
             sign=sign,
+            placement=encode_placement(stores, all_stores=all_stores, all_must_succeed=all_must_succeed),
             on_progress=on_progress,
         )
 

@@ -20,6 +20,7 @@ from tintype.domain.events import (
     CopyDamaged,
     CopyHealed,
     Event,
+    FailedStore,
     Failure,
     ImageAttested,
     ImageConverted,
@@ -59,6 +60,7 @@ __all__ = [
     "Download",
     "Event",
     "Fact",
+    "FailedStore",
     "Failure",
     "Image",
     "ImageAttested",
@@ -111,7 +113,8 @@ class Image:
     ``size`` and what follows from the bytes is unset before they are published. ``read_facts`` is what was read from
     them, ``overrides`` what an administrator has put in the place of facts and properties, ``effective_properties``
     what counts. ``damaged_stores`` are those of the ``stores`` in which other bytes were found than the image's.
-    ``failure`` says why the newest operation failed. ``position`` is the log position of the image's
+    ``failed_stores`` should hold the bytes and do not, each with its reason. A deleted image can be restored before
+    ``purge_after``. ``failure`` says why the newest operation failed. ``position`` is the log position of the image's
     newest event.
     """
 
@@ -142,6 +145,8 @@ class Image:
     source_digests: Mapping[str, str]
     attestation_key_id: str
     damaged_stores: tuple[str, ...]
+    failed_stores: tuple[FailedStore, ...]
+    purge_after: datetime | None
     failure: Failure | None
     operation_id: str
     etag: str

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
-from tintype.client import admin, events, images, importer, operations, policy, signer
+from tintype.client import admin, events, images, importer, operations, policy, signer, stores
 from tintype.client import client as asynchronous
 from tintype.client.config import ClientConfig
 
@@ -110,6 +110,10 @@ class Images(_Face[images.Images]):
     list = iterating(images.Images.list)
     update = waiting(images.Images.update)
     delete = waiting(images.Images.delete)
+    restore = waiting(images.Images.restore)
+    copy = waiting(images.Images.copy)
+    remove_copy = waiting(images.Images.remove_copy)
+    locations = waiting(images.Images.locations)
     import_ = waiting(images.Images.import_)
     upload = waiting(images.Images.upload)
     download = waiting(images.Images.download)
@@ -133,6 +137,7 @@ class Events(_Face[events.Events]):
     """As :class:`tintype.client.events.Events`."""
 
     subscribe = iterating(events.Events.subscribe)
+    stores = iterating(events.Events.stores)
     check_log = waiting(events.Events.check_log)
 
 
@@ -140,6 +145,13 @@ class Importer(_Face[importer.Importer]):
     """As :class:`tintype.client.importer.Importer`."""
 
     import_plugins = waiting(importer.Importer.import_plugins)
+
+
+class Stores(_Face[stores.Stores]):
+    """As :class:`tintype.client.stores.Stores`."""
+
+    list = waiting(stores.Stores.list)
+    get = waiting(stores.Stores.get)
 
 
 class Signer(_Face[signer.Signer]):
@@ -157,6 +169,8 @@ class Admin(_Face[admin.Admin]):
     rebuild = iterating(admin.Admin.rebuild)
     checkpoint = waiting(admin.Admin.checkpoint)
     scrub = iterating(admin.Admin.scrub)
+    examine_store = waiting(admin.Admin.examine_store)
+    sweep = iterating(admin.Admin.sweep)
 
 
 class Policy(_Face[policy.Policy]):
@@ -175,6 +189,7 @@ class Client:
         self.operations = Operations(client.operations, loop)
         self.events = Events(client.events, loop)
         self.importer = Importer(client.importer, loop)
+        self.stores = Stores(client.stores, loop)
         self.signer = Signer(client.signer, loop)
         self.admin = Admin(client.admin, loop)
         self.policy = Policy(client.policy, loop)

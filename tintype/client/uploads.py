@@ -19,6 +19,7 @@ from tintype.api.catalog.v1 import catalog_pb2
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2
+from tintype.api.types.v1 import types_pb2
 from tintype.client import decoding
 from tintype.client.errors import ClientError, ConflictError, ServiceUnavailableError
 from tintype.client.hashed_source import HashedSource
@@ -60,6 +61,7 @@ class Uploads:
         expected_size: int | None,
         expected_digest: str,
         sign: UploadSigner | None = None,
+        placement: types_pb2.Placement | None = None,
         on_progress: Callable[[int, int | None], None] | None,
     ) -> Upload:
         """Send all bytes of ``source``; what cannot be finished is given up, and its bytes removed.
@@ -82,6 +84,7 @@ class Uploads:
                 expected_digest=expected_digest,
                 request_id=new_request_id(),
                 hash_algorithm=algorithm,
+                placement=placement,
             )
             started = await self._transport.call(self._transport.importer.StartUpload, request)
             try:

@@ -44,6 +44,7 @@ def encode_image(image: Image) -> pb.Image:
         operation_id=image.operation.id if image.operation else "",
         etag=image.etag,
         position=image.position,
+        purge_after=values.encode_time(image.purge_after) if image.purge_after and image.can_be_restored else None,
     )
     if image.data:
         message.MergeFrom(

@@ -3,6 +3,7 @@
     tintype.v1.<project>.image.<image id>.<event token>     events: the stream keeps them
     tintype.v1.<project>.progress.<image id>                progress: kept nowhere
     tintype.v1.checkpoint                                   signed checkpoints: a stream of their own keeps them
+    tintype.v1.store.<store>                                changes of a store's state: the same
 
 Every id is checked before it becomes a token, so that no id can widen a filter or reach into another project.
 """
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tintype.domain.errors import InvalidIdentifierError
 from tintype.domain.events import EVENT_TOKENS, Event, NewEvent, Progress
-from tintype.domain.values import ImageId, ProjectId, image_id, project_id
+from tintype.domain.values import STORE_NAME, ImageId, ProjectId, image_id, project_id
 from tintype.ports.event_log import Selection
 
 STREAM = "TINTYPE_IMAGES"
@@ -28,6 +30,23 @@ CHECKPOINT_STREAM = "TINTYPE_CHECKPOINTS"
 
 CHECKPOINT_SUBJECT = f"{PREFIX}.checkpoint"
 """All that it takes in; no project has that subject, as an event's has more tokens."""
+
+STORE_STREAM = "TINTYPE_STORES"
+"""The JetStream stream that keeps the newest changes of each store's state."""
+
+EVERY_STORE = f"{PREFIX}.store.*"
+"""All that it takes in; an event has more tokens, and progress too."""
+
+
+def store_subject(store: str) -> str:
+    """The subject of the changes of one store's state.
+
+    Raises:
+        InvalidIdentifierError: it is no store's name.
+    """
+    if not STORE_NAME.fullmatch(store):
+        raise InvalidIdentifierError(f"{store[:80]!r} is not the name of a store")
+    return f"{PREFIX}.store.{store}"
 
 
 def event_subject(event: NewEvent) -> str:

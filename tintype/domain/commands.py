@@ -58,20 +58,28 @@ class UpdateImage:
 
 @dataclass(frozen=True, slots=True)
 class DeleteImage:
-    """Remove the image and its bytes; these not before ``purge_after``, until when the image can be restored."""
+    """Remove the image and its bytes; these not before ``purge_after``, until when the image can be restored.
+
+    With ``skip_delay`` also the bytes of an image that is deleted already, and could be restored until now.
+    """
 
     etag: str = ""
     purge_after: datetime | None = None
+    skip_delay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreImage:
-    """Undo a deletion."""
+    """Undo a deletion whose delay has not passed ``at`` that time, whether or not that was noted already."""
+
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class ExpireImage:
-    """Let a deleted image's bytes go: the time in which it could be restored has passed, or is cut short."""
+    """Let a deleted image's bytes go: ``at`` that time it can no longer be restored; without it, by an end before."""
+
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

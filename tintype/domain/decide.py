@@ -53,6 +53,7 @@ from tintype.domain.errors import (
     NotPermittedError,
     OperationDoneError,
     OperationNotFoundError,
+    RestoreTooLateError,
     SignaturePropertiesFixedError,
     StaleStepError,
 )
@@ -110,6 +111,9 @@ def decide(image: Image | None, command: Command) -> Event:
         _require_room(image)
     if isinstance(command, RestoreImage | ExpireImage):
         return _end_deletion(image, command)
+    if isinstance(command, DeleteImage) and command.skip_delay and image.can_be_restored:
+        _require_etag(image, command.etag)
+        return ImageExpired()
     if image.status is Status.DELETED:
         raise ImageNotFoundError(f"image {image.id} is deleted")
     if isinstance(command, UpdateImage | RequestImport | RequestCopy | RemoveCopy) or _begins_an_upload(command):
@@ -272,9 +276,17 @@ def _remove_copy(image: Image, command: RemoveCopy) -> Event:
 
 
 def _end_deletion(image: Image, command: RestoreImage | ExpireImage) -> Event:
-    if not image.can_be_restored:
-        raise ImageNotDeletedError(f"image {image.id} is not deleted, or its bytes are being removed")
-    return ImageRestored(with_data=image.data is not None) if isinstance(command, RestoreImage) else ImageExpired()
+    if image.status is not Status.DELETED:
+        raise ImageNotDeletedError(f"image {image.id} is not deleted")
+    if image.purge_after is None or not image.can_be_restored:
+        raise RestoreTooLateError(f"image {image.id} is deleted for good")
+    if isinstance(command, RestoreImage):
+        if command.at >= image.purge_after:
+            raise RestoreTooLateError(f"image {image.id} could be restored until {image.purge_after.isoformat()}")
+        return ImageRestored(with_data=image.data is not None)
+    if command.at is not None and command.at < image.purge_after:  # deleted anew since somebody looked
+        raise StaleStepError(f"image {image.id} can be restored until {image.purge_after.isoformat()}")
+    return ImageExpired()
 
 
 def _cancel(image: Image, command: CancelOperation) -> Event:

@@ -119,6 +119,13 @@ class InvalidUpdateMaskError(InvalidArgumentError):
     reason = "INVALID_UPDATE_MASK"
 
 
+class InvalidPlacementError(InvalidArgumentError):
+    """The stores that an image's bytes shall be in are not said in a way that can be followed."""
+
+    reason = "INVALID_PLACEMENT"
+    hint = "Name each store once, up to 32 of them; `tintype store list` shows their names."
+
+
 class WrongOffsetError(InvalidArgumentError):
     """Bytes were sent for another offset than the committed size."""
 
@@ -723,7 +730,7 @@ class StoreNotFoundError(NotFoundError):
     """No store of that name is configured."""
 
     reason = "STORE_NOT_FOUND"
-    hint = "An image's stores are named in what `tintype image show` prints; an operator's [stores.NAME] define them."
+    hint = "`tintype store list` names the stores; an operator's [stores.NAME] define them."
 
 
 class LastCopyError(PreconditionError):
@@ -738,6 +745,13 @@ class ImageNotDeletedError(PreconditionError):
 
     reason = "IMAGE_NOT_DELETED"
     hint = "Only an image that was deleted, and whose delay has not passed, can be restored."
+
+
+class RestoreTooLateError(ImageNotDeletedError):
+    """The time in which the deleted image could be restored has passed."""
+
+    reason = "RESTORE_TOO_LATE"
+    hint = "Create a new image; the history of this one can still be read."
 
 
 class CopyExistsError(AlreadyExistsError):
@@ -925,9 +939,7 @@ class StoreReadOnlyError(StoreUnavailableError):
     """The store takes no bytes for the time being: its mount is lost, stale or read-only, or it failed too often."""
 
     reason = "STORE_READ_ONLY"
-    hint = (
-        "An operator sees why with `python -m services.importer.check_store NAME`; what can be reached is still read."
-    )
+    hint = "An operator sees why with `tintype store check NAME`; what can be reached is still read."
 
 
 class StoreTimeoutError(StoreUnavailableError):

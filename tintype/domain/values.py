@@ -41,6 +41,9 @@ STRONG_DIGESTS = ("sha256", "sha512", "sha384", "sha224")
 CERTIFICATE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
 """Of a publisher's certificate, or of a key of the service: it becomes a file's name, and a shell needs no quotes."""
 
+STORE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+"""Of a store, as operators configure it and users choose it."""
+
 _GUEST_DIGEST = re.compile(r"guest-disk-v1:[0-9a-f]{64}")
 _PROJECT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

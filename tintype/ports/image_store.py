@@ -156,6 +156,9 @@ class BlobWriter(Protocol):
         Raises:
             BlobDamagedError: the store has another size or digest; the write is aborted.
             StoreFullError, StoreUnavailableError: as for ``append``; the write is aborted.
+            StoreTimeoutError: nobody knows what became of it. All of the bytes are visible, or will be in a while, or
+                they never will; never a part of them. To open a write of the key tells, with AlreadyExistsError or
+                without; what is there then is as good as any other commit. ``delete`` ends it either way.
         """
         ...
 
@@ -241,6 +244,7 @@ class ImageStore(Protocol):
         """Find out whether the store can be written and read.
 
         Raises:
+            StoreFullError: it can be read, and has no room.
             StoreUnavailableError: it cannot; the message says what is wrong.
         """
         ...

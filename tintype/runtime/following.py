@@ -46,15 +46,15 @@ async def entries(log: EventLog, *, after: int, selection: Selection | None = No
             yield UnreadableEvent(exc.position, exc.reason, exc.message)
 
 
-async def entries_until(log: EventLog, head: int) -> AsyncGenerator[Entry, None]:
-    """Yield what stands in the log from its beginning to position ``head``, its end; use it within ``aclosing``.
+async def entries_until(log: EventLog, head: int, *, after: int = 0) -> AsyncGenerator[Entry, None]:
+    """Yield what stands in the log behind position ``after`` and up to ``head``, its end; use it within ``aclosing``.
 
     Raises:
         EventLogUnavailableError: the log is away for good.
     """
-    if head == 0:
+    if head <= after:
         return
-    async with aclosing(entries(log, after=0)) as following:
+    async with aclosing(entries(log, after=after)) as following:
         async for entry in following:
             yield entry
             if entry.position >= head:

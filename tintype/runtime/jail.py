@@ -78,7 +78,7 @@ async def run_jailed(
         except TimeoutError:
             is_timed_out = True
     finally:
-        if process.returncode is None or sandbox.bubblewrap is None:
+        if process.returncode is None or is_timed_out or sandbox.bubblewrap is None:
             await _end(process)
     assert process.returncode is not None
     return JailResult(_exit_code(process.returncode, sandbox), stderr.decode("utf-8", "replace"), is_timed_out)
@@ -89,8 +89,8 @@ async def _start(
 ) -> asyncio.subprocess.Process:
     with FilterFile(sandbox) as descriptor:
         command = command_line(sandbox, argv, read_only, writable, limits, descriptor)
-        try:
-            return await asyncio.create_subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -100,6 +100,16 @@ async def _start(
                 start_new_session=True,  # so that a Ctrl-C at the terminal leaves the end of the tool to us
                 pass_fds=[] if descriptor is None else [descriptor],
             )
+        )
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # asyncio would kill bubblewrap alone, and wait until its pipes end. A child that bubblewrap has begun with
+            # holds them, and waits for bubblewrap for ever.
+            await asyncio.wait([starting])
+            if not starting.cancelled() and starting.exception() is None:
+                await _end(starting.result())
+            raise
         except OSError as exc:
             raise ConfigurationError(f"the sandbox cannot be started: {exc.strerror}") from exc
 

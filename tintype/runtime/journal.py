@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -19,6 +20,9 @@ from tintype.domain.image import Image
 from tintype.domain.values import CommandId, ImageId, ProjectId
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import EventLog
+
+Asked = Command | Callable[[datetime], Command]
+"""A command, or what makes one of the time of its event, for those whose rules depend on it."""
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,11 @@ class Journal:
         self._log = log
         self._clock = clock
 
+    @property
+    def event_log(self) -> EventLog:
+        """The log, for who reads more of it than one image."""
+        return self._log
+
     async def history(self, image_id: ImageId) -> Sequence[RecordedEvent]:
         """All events of one image, oldest first."""
         return await self._log.history(image_id)
@@ -53,7 +62,7 @@ class Journal:
     async def execute(
         self,
         image_id: ImageId,
-        command: Command,
+        command: Asked,
         *,
         project: ProjectId,
         command_id: CommandId,
@@ -61,7 +70,8 @@ class Journal:
     ) -> Executed:
         """Carry out a command once, however often it is asked for with the same ``command_id``.
 
-        ``project`` is that of a new image; an existing one keeps its own.
+        ``project`` is that of a new image; an existing one keeps its own. A command of its time that is asked for again
+        is compared at the time of its event, so that an answer that was lost can be asked for later.
 
         Raises:
             TintypeError: the command is refused; the class says why.
@@ -75,14 +85,14 @@ class Journal:
             done = _already_done(history, command_id, command)
             if done:
                 return done
-            image = fold(history)
+            image, now = fold(history), self._clock.now()
             event = NewEvent(
                 image_id=image_id,
                 project=image.project if image else project,
                 command_id=command_id,
                 event_id=str(uuid.uuid4()),
-                time=self._clock.now(),
-                payload=decide(image, command),
+                time=now,
+                payload=decide(image, command_at(command, now)),
                 context=context,
             )
             try:
@@ -97,12 +107,17 @@ class Journal:
         raise ConcurrencyConflictError(f"image {image_id} was changed by somebody else, {_ATTEMPTS} times in a row")
 
 
-def _already_done(history: Sequence[RecordedEvent], command_id: CommandId, command: Command) -> Executed | None:
+def command_at(asked: Asked, time: datetime) -> Command:
+    """The command that was asked for, as of that time."""
+    return asked(time) if callable(asked) else asked
+
+
+def _already_done(history: Sequence[RecordedEvent], command_id: CommandId, command: Asked) -> Executed | None:
     for index, recorded in enumerate(history):
         if recorded.event.command_id == command_id:
             before = fold(history[:index])
             image = evolve(before, recorded)
-            _require_same(before, command, recorded)
+            _require_same(before, command_at(command, recorded.event.time), recorded)
             return Executed(recorded, image)
     return None
 

@@ -62,7 +62,7 @@ class WorkerSettings:
     """How a worker takes work.
 
     ``concurrency`` steps run at once in this process. An event whose worker is silent for ``lease_s`` seconds goes to
-    another. A step that was begun ``max_attempts`` times is failed.
+    another. A step that was begun ``max_attempts`` times is failed, except PURGE: nobody else would ask for it again.
     """
 
     concurrency: int = 4
@@ -191,7 +191,7 @@ class Worker:
         latest: list[Progress] = []
         run = StepRun(image, step, delivery.attempt, nonce, partial(self._note, latest, image, step))
         try:
-            if delivery.attempt > self._settings.max_attempts:
+            if delivery.attempt > self._settings.max_attempts and step is not Step.PURGE:
                 raise RetriesExhaustedError(
                     f"step {step} was begun {self._settings.max_attempts} times and never ended"
                 )
@@ -243,7 +243,7 @@ class Worker:
             run.image = await self._journal.load(run.image.id) or run.image
 
     def _failed(self, image: Image, step: Step, error: TintypeError) -> Command:
-        if image.operation is None:  # a purge belongs to no operation: only trying again helps
+        if image.operation is None or step is Step.PURGE:  # which belongs to no operation: only trying again helps
             raise error
         return RecordStepFailed(image.operation.id, step, failure_of(error))
 

@@ -13,23 +13,29 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    ExpireImage,
     RecordAttested,
     RecordConversionSkipped,
     RecordConverted,
     RecordCopyDamaged,
     RecordCopyHealed,
+    RecordPlaced,
     RecordPublished,
     RecordPurged,
     RecordStaged,
     RecordStepFailed,
     RecordVerified,
+    RemoveCopy,
+    RequestCopy,
     RequestImport,
+    RestoreImage,
     UpdateImage,
 )
 from tintype.domain.decide import decide
 from tintype.domain.errors import TintypeError
 from tintype.domain.events import (
     EventContext,
+    FailedStore,
     Failure,
     ImportMethod,
     ImportSource,
@@ -51,6 +57,7 @@ from tintype.domain.values import (
     DiskFormat,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
     Visibility,
 )
@@ -74,16 +81,28 @@ attributes = st.builds(
     overrides=st.dictionaries(st.sampled_from(["os_distro", "compression", "a key"]), _text),
 )
 
-_KINDS = ("update", "upload", "stage", "import", "import-staged", "cancel", "fail", "delete", "purge") + (
-    "staged",
-    "verified",
-    "converted",
-    "skipped",
-    "attested",
-    "published",
-    "damaged",
-    "healed",
-) * 2
+_KINDS = (
+    ("update", "upload", "stage", "import", "import-staged", "cancel", "fail", "delete", "purge")
+    + (
+        "delete-later",
+        "restore",
+        "expire",
+        "copy",
+        "placed",
+        "remove-copy",
+    )
+    + (
+        "staged",
+        "verified",
+        "converted",
+        "skipped",
+        "attested",
+        "published",
+        "damaged",
+        "healed",
+    )
+    * 2
+)
 
 steps = st.tuples(st.integers(0, 3), st.sampled_from(_KINDS), attributes)
 
@@ -128,6 +147,7 @@ def _command(image: Image, kind: str, said: ImageAttributes, number: int) -> Com
     current = image.operation.id if image.operation else new
     failure = Failure("SOURCE_UNREACHABLE", "nobody answers", "", True)
     verification = Verification(Verdict.UNSIGNED)
+    now, second = START + timedelta(seconds=number), BlobRef("second", f"images/{image.id}")
     places = (BlobRef("default", f"images/{image.id}"),)
     mask = ("name", "visibility", "hidden", "tags", "properties", "overrides")
     commands: dict[str, Command] = {
@@ -140,6 +160,12 @@ def _command(image: Image, kind: str, said: ImageAttributes, number: int) -> Com
         "fail": RecordStepFailed(current, Step.STAGE, failure),
         "delete": DeleteImage(),
         "purge": RecordPurged(),
+        "delete-later": DeleteImage(purge_after=now + timedelta(seconds=20)),
+        "restore": RestoreImage(now),
+        "expire": ExpireImage(now),
+        "copy": RequestCopy(new, Placement(("second", "third"))),
+        "placed": RecordPlaced(current, (second,), (FailedStore("third", failure),)),
+        "remove-copy": RemoveCopy("second"),
         "staged": RecordStaged(current, StagePurpose.IMPORT, STAGED_BLOB),
         "verified": RecordVerified(current, verification),
         "converted": RecordConverted(current, CONVERTED_BLOB, "qemu-img", "7.2", ("-f", "qcow2")),

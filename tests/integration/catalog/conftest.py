@@ -111,11 +111,13 @@ async def refused(call: Awaitable[object]) -> Refusal:
 
 
 @asynccontextmanager
-async def running(settings: CatalogSection, log: EventLog, clock: FakeClock) -> AsyncIterator[Catalog]:
+async def running(
+    settings: CatalogSection, log: EventLog, clock: FakeClock, stores: frozenset[str] | None = None
+) -> AsyncIterator[Catalog]:
     """Run a catalog, from before it has caught up."""
     async with AsyncExitStack() as stack:
         make_data_dir(settings)
-        service = assemble(settings, stack, log, clock)
+        service = assemble(settings, stack, log, clock, stores)
         tasks = [asyncio.create_task(function()) for function in service.background.values()]
         stack.push_async_callback(_end, tasks)
         address, health = await stack.enter_async_context(

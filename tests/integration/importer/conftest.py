@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.app import make_placer, make_publisher, make_stager
+from services.importer.app import make_placer, make_publisher, make_purger, make_stager
 from services.importer.downloads import Downloads
+from services.importer.locations import Locations
+from services.importer.servicer import ImporterServicer
 from services.importer.settings import ImporterSection, ImporterSettings
+from services.importer.store_listing import StoreListing
 from services.importer.sweep import Sweeper, SweepLimits
 from services.importer.uploads import UploadLimits, Uploads
 from tests.unit.importer.failing_store import FailingStore
@@ -86,6 +89,12 @@ class Importer:
         """The uploads of a process that has just been started."""
         own = self.settings.importer
         return Uploads(self.journal, self.stores, own.policy, UploadLimits(30, 4), monotonic=lambda: self.now_s)
+
+    def new_servicer(self) -> ImporterServicer:
+        """The calls of ImporterService."""
+        locations = Locations(self.journal, self.stores, self.settings.importer.location_rules)
+        plugins = self.settings.importer.plugins
+        return ImporterServicer(self.uploads, self.downloads, plugins, StoreListing(self.stores), locations)
 
     def sweeper_in(self, *, hours: int) -> Sweeper:
         """The sweeper at a later time."""
@@ -164,9 +173,10 @@ class Importer:
     async def working(self, *, converts: bool = False) -> AsyncIterator[None]:
         """The importer's workers, and a signer and a converter that agree with everything."""
         stager = make_stager(self.settings, self.log, self.clock, self.stores)
-        publisher = make_publisher(self.settings, self.log, self.clock, self.stores, self.sweeper)
         placer = make_placer(self.settings, self.log, self.clock, self.stores)
-        runs = (stager.run(), placer.run(), publisher.run(), self._play_others(converts))
+        publisher = make_publisher(self.settings, self.log, self.clock, self.stores)
+        purger = make_purger(self.settings, self.log, self.clock, self.stores, self.sweeper)
+        runs = (stager.run(), placer.run(), publisher.run(), purger.run(), self._play_others(converts))
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield

@@ -14,7 +14,7 @@ import grpc.aio
 import pytest
 from aiohttp import web
 
-from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
+from services.importer.servicer import SERVICE_NAME, register
 from services.importer.uploads import UploadState
 from tests.integration.importer.conftest import CALLER, PROJECT, Importer, MakeImporter, is_active
 from tintype.api.importer.v1 import importer_pb2 as pb
@@ -271,7 +271,7 @@ async def test_facts_are_not_kept_where_introspection_is_switched_off(make_impor
 
 async def test_plugins_are_listed(make_importer: MakeImporter) -> None:
     importer = await make_importer(decompression=False, injected_properties={"os_admin_user": "cloud"})
-    servicer = ImporterServicer(importer.uploads, importer.downloads, importer.settings.importer.plugins)
+    servicer = importer.new_servicer()
     async with (
         serving_calls([partial(register, servicer)], [SERVICE_NAME], "127.0.0.1:0", 0) as (address, _),
         grpc.aio.insecure_channel(address) as channel,

@@ -184,10 +184,14 @@ async def test_of_wrong_bytes_the_last_piece_never_goes_out_and_the_next_read_go
     site = Site(main=100, second=100)
     image_id = await site.publish(CONTENT, "main", "second")
     site.damage("main", flip)
-    out = b""
-    with pytest.raises(BlobDamagedError) as caught:
+    out = bytearray()
+
+    async def read() -> None:
         async for piece in Downloads(site.journal, site.stores).read(CALLER, image_id, offset=0, limit=0):
-            out += piece
+            out.extend(piece)
+
+    with pytest.raises(BlobDamagedError) as caught:
+        await read()
     assert caught.value.evidence["expected"] == f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
     assert len(out) == 3 * MIB
     assert await site.damaged(image_id) == ["main"]

@@ -9,6 +9,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,13 +30,18 @@ from tintype.domain.commands import (
     Command,
     CreateImage,
     DeleteImage,
+    ExpireImage,
     RecordAttested,
     RecordConversionSkipped,
     RecordCopyDamaged,
     RecordCopyHealed,
+    RecordPlaced,
     RecordPublished,
     RecordStaged,
     RecordVerified,
+    RemoveCopy,
+    RequestCopy,
+    RestoreImage,
 )
 from tintype.domain.errors import BlobDamagedError, StoreUnavailableError
 from tintype.domain.events import (
@@ -57,6 +63,7 @@ from tintype.domain.values import (
     DiskFormat,
     ImageId,
     OperationId,
+    Placement,
     ProjectId,
 )
 from tintype.runtime.clock import SystemClock
@@ -456,6 +463,29 @@ async def test_a_deleted_image_is_not_scrubbed(site: Site) -> None:
 
     assert await active_images(site.log) == {other: 2 * len(CONTENT)}
     assert await site.scrub(image) == []
+
+
+async def test_a_restored_image_is_scrubbed_again_and_one_that_expired_is_not(site: Site) -> None:
+    restored, expired = await site.publish(), await site.publish("other")
+    later = site.clock.now() + timedelta(hours=1)
+    for image in (restored, expired):
+        await site.execute(image, DeleteImage(purge_after=later))
+    assert await active_images(site.log) == {}
+    await site.execute(restored, RestoreImage(site.clock.now()))
+    await site.execute(expired, ExpireImage())
+    assert await active_images(site.log) == {restored: 2 * len(CONTENT)}
+
+
+async def test_copies_that_come_and_go_are_counted(site: Site) -> None:
+    image = await site.publish()
+    operation = OperationId(an_id("copying"))
+    there = await site.journal.load(image)
+    assert there is not None and there.data is not None
+    await site.execute(image, RequestCopy(operation, Placement(("third",))))
+    await site.execute(image, RecordPlaced(operation, (replace(there.data.blob.ref, store="third"),)))
+    assert await active_images(site.log) == {image: 3 * len(CONTENT)}
+    await site.execute(image, RemoveCopy("second"))
+    assert await active_images(site.log) == {image: 2 * len(CONTENT)}
 
 
 async def test_the_sweep_leaves_a_heal_in_progress_alone(site: Site) -> None:

@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
+from services.importer.servicer import SERVICE_NAME, register
 from services.importer.upload_tokens import UploadToken
 from services.importer.uploads import UploadLimits, Uploads
 from tests.integration.importer.conftest import CALLER, Importer, MakeImporter, is_active
@@ -49,7 +49,7 @@ METADATA = (("tintype-project", "acme"),)
 
 @pytest.fixture
 async def stub(importer: Importer) -> AsyncIterator[ImporterServiceStub]:
-    servicer = ImporterServicer(importer.uploads, importer.downloads, importer.settings.importer.plugins)
+    servicer = importer.new_servicer()
     async with (
         serving([partial(register, servicer)], [SERVICE_NAME], "127.0.0.1:0", 0) as (address, _),
         grpc.aio.insecure_channel(address) as channel,
@@ -157,7 +157,7 @@ async def test_a_message_that_is_none_is_the_clients_fault(
     async def send() -> AsyncIterator[bytes]:
         yield message
 
-    importer_write = ImporterServicer(importer.uploads, importer.downloads, importer.settings.importer.plugins).write
+    importer_write = importer.new_servicer().write
     with pytest.raises(Exception, match="byte stream") as caught:
         await importer_write(send(), _Context())  # type: ignore[arg-type]
     assert type(caught.value).__name__ == "InvalidArgumentError"
@@ -540,6 +540,9 @@ async def test_what_an_unfinished_upload_left_goes_when_another_gave_the_image_i
         token = await begin(importer, image, request_id="begun anew")
         await importer.uploads.write(CALLER, frames(WriteFrame(token, 0, True, b"keep me")))
         await importer.until(image, is_active)
+    await importer.sweeper.sweep()
+    assert len(importer.files()) == 2  # whoever began it may still be at it
+    await importer.uploads.aclose()
     await importer.sweeper.sweep()
     assert await importer.read(image) == b"keep me"
     assert len(importer.files()) == 1

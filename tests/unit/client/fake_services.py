@@ -24,7 +24,7 @@ from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryService
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.events.v1 import events_pb2
-from tintype.api.importer.v1 import importer_pb2
+from tintype.api.importer.v1 import importer_pb2, importer_pb2_grpc
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.api.types.v1 import types_pb2
 from tintype.codec import framing, values
@@ -81,6 +81,11 @@ class FakeServices:
         self.provenances: dict[str, pb.Provenance] = {}
         self.cancelled: list[str] = []
         self.plugins: list[importer_pb2.PluginState] = []
+        self.stores: list[importer_pb2.Store] = []
+        self.locations: list[importer_pb2.ImageLocation] = []
+        self.findings: list[importer_pb2.StoreFinding] = []
+        self.swept: list[importer_pb2.SweepResponse] = []
+        self.delays_deletion = False
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
         self.metadata: dict[str, str] = {}
@@ -215,7 +220,39 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
         image = self.services.image(request.image_id)
         if image.protected:
             raise errors.ImageProtectedError(f"image {image.id} is protected")
-        del self.services.images[image.id]
+        if request.skip_delay or not self.services.delays_deletion:
+            del self.services.images[image.id]
+            return image
+        image.status = types_pb2.STATUS_DELETED
+        image.purge_after.FromDatetime(NOW)
+        return image
+
+    @served
+    async def RestoreImage(self, request: pb.RestoreImageRequest, context: Any) -> pb.Image:
+        image = self.services.image(request.image_id)
+        image.ClearField("purge_after")
+        image.status = types_pb2.STATUS_ACTIVE
+        return image
+
+    @served
+    async def CopyImage(self, request: pb.CopyImageRequest, context: Any) -> pb.Operation:
+        image = self.services.image(request.image_id)
+        wanted = request.placement.stores or [store.name for store in self.services.stores]
+        if new := [name for name in wanted if name not in image.stores]:
+            image.stores.extend(new)
+        else:
+            raise errors.CopyExistsError("the image has a sound copy in each of these stores")
+        name = next((name for name, states in self.services.operations.items() if states[0].image_id == image.id), "")
+        return self.services.operations[name][0] if name else operation(image.id, kind=pb.OPERATION_KIND_COPY)
+
+    @served
+    async def RemoveCopy(self, request: pb.RemoveCopyRequest, context: Any) -> pb.Image:
+        image = self.services.image(request.image_id)
+        if request.store not in image.stores:
+            raise errors.CopyNotFoundError(f"the image has no copy in {request.store!r}")
+        if len(image.stores) == 1:
+            raise errors.LastCopyError("it is the last one")
+        image.stores.remove(request.store)
         return image
 
     @served
@@ -281,6 +318,31 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
         await self.services.note(request, context)
         yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
         yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
+
+
+class ImporterAdminPart(_Part, importer_pb2_grpc.ImporterAdminServiceServicer):
+    """Examinations and sweeps that find what a test has put there."""
+
+    async def Scrub(
+        self, request: importer_pb2.ScrubRequest, context: Any
+    ) -> AsyncIterator[importer_pb2.ScrubResponse]:
+        await self.services.note(request, context)
+        yield importer_pb2.ScrubResponse()
+
+    @served
+    async def ExamineStore(
+        self, request: importer_pb2.ExamineStoreRequest, context: Any
+    ) -> importer_pb2.ExamineStoreResponse:
+        if request.store not in [store.name for store in self.services.stores]:
+            raise errors.StoreNotFoundError(f"store {request.store!r} is not configured here")
+        return importer_pb2.ExamineStoreResponse(findings=self.services.findings)
+
+    async def Sweep(
+        self, request: importer_pb2.SweepRequest, context: Any
+    ) -> AsyncIterator[importer_pb2.SweepResponse]:
+        await self.services.note(request, context)
+        for response in self.services.swept:
+            yield response
 
 
 class SignerPart(_Part, signer_pb2_grpc.SignerServiceServicer):
@@ -354,6 +416,13 @@ class SignerAdminPart(_Part, signer_pb2_grpc.SignerAdminServiceServicer):
                 yield signer_pb2.ReplayPolicyResponse(position=position, head=head, verdict=verdict)
 
 
+def store(
+    name: str, *, mode: importer_pb2.StoreMode.ValueType = importer_pb2.STORE_MODE_READ_WRITE, **more: Any
+) -> importer_pb2.Store:
+    """A store's message."""
+    return importer_pb2.Store(name=name, kind="file", mode=mode, since=values.encode_time(NOW), **more)
+
+
 def verdict(image_id: str, project: str = "p1", *, reason: str = "") -> signer_pb2.PolicyVerdict:
     """What a policy says: let in, or refused for a reason."""
     failure = types_pb2.Failure(reason=reason, message="no", hint="do it", evidence={"certificate_subject": "CN=X"})
@@ -394,6 +463,13 @@ class Importer(_Part):
 
     async def plugins(self, request: importer_pb2.ListImportPluginsRequest, context: Any) -> Message:
         return importer_pb2.ListImportPluginsResponse(plugins=self.services.plugins)
+
+    async def list_stores(self, request: importer_pb2.ListStoresRequest, context: Any) -> Message:
+        return importer_pb2.ListStoresResponse(stores=self.services.stores)
+
+    async def list_locations(self, request: importer_pb2.ListImageLocationsRequest, context: Any) -> Message:
+        self.services.image(request.image_id)
+        return importer_pb2.ListImageLocationsResponse(locations=self.services.locations)
 
     async def cancel(self, request: importer_pb2.CancelUploadRequest, context: Any) -> Message:
         self.services.cancelled.append(request.upload_id)
@@ -461,6 +537,7 @@ def operation(
     image_id: str,
     *,
     name: str = "",
+    kind: pb.OperationKind.ValueType = pb.OPERATION_KIND_IMPORT,
     state: pb.OperationState.ValueType = pb.OPERATION_STATE_RUNNING,
     step: types_pb2.Step.ValueType = types_pb2.STEP_UNSPECIFIED,
     failure: types_pb2.Failure | None = None,
@@ -469,7 +546,7 @@ def operation(
     return pb.Operation(
         id=name or str(uuid.uuid4()),
         image_id=image_id,
-        kind=pb.OPERATION_KIND_IMPORT,
+        kind=kind,
         state=state,
         done=state != pb.OPERATION_STATE_RUNNING,
         step=step,
@@ -486,6 +563,7 @@ async def serving(services: FakeServices) -> AsyncIterator[FakeServices]:
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(services), server)
     catalog_pb2_grpc.add_OperationsServiceServicer_to_server(OperationsPart(services), server)
     catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server(AdminPart(services), server)
+    importer_pb2_grpc.add_ImporterAdminServiceServicer_to_server(ImporterAdminPart(services), server)
     signer_pb2_grpc.add_SignerServiceServicer_to_server(SignerPart(services), server)
     signer_pb2_grpc.add_SignerAdminServiceServicer_to_server(SignerAdminPart(services), server)
     server.add_generic_rpc_handlers((_importer_handlers(Importer(services)),))
@@ -541,6 +619,8 @@ def _importer_handlers(importer: Importer) -> grpc.GenericRpcHandler:
         {
             "StartUpload": unary(importer.start, importer_pb2.StartUploadRequest),
             "ListImportPlugins": unary(importer.plugins, importer_pb2.ListImportPluginsRequest),
+            "ListStores": unary(importer.list_stores, importer_pb2.ListStoresRequest),
+            "ListImageLocations": unary(importer.list_locations, importer_pb2.ListImageLocationsRequest),
             "QueryWriteStatus": unary(importer.query, importer_pb2.QueryWriteStatusRequest),
             "CancelUpload": unary(importer.cancel, importer_pb2.CancelUploadRequest),
             "Write": grpc.stream_unary_rpc_method_handler(

@@ -11,13 +11,14 @@ import pytest
 
 from tests.unit.client.fake_services import FakeServices, serving_in_thread
 from tintype import client as asynchronous
-from tintype.client import NotFoundError, admin, events, images, importer, operations, policy, signer, sync
+from tintype.client import NotFoundError, admin, events, images, importer, operations, policy, signer, stores, sync
 
 FACES = [
     (images.Images, sync.Images),
     (operations.Operations, sync.Operations),
     (events.Events, sync.Events),
     (importer.Importer, sync.Importer),
+    (stores.Stores, sync.Stores),
     (signer.Signer, sync.Signer),
     (admin.Admin, sync.Admin),
     (policy.Policy, sync.Policy),

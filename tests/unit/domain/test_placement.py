@@ -27,6 +27,7 @@ from tests.unit.domain.test_image import (
 )
 from tintype.domain import errors
 from tintype.domain.commands import (
+    CancelOperation,
     Command,
     DeleteImage,
     ExpireImage,
@@ -45,7 +46,7 @@ from tintype.domain.commands import (
     RestoreImage,
 )
 from tintype.domain.decide import MAX_VERSION_FOR_CHANGES
-from tintype.domain.events import FailedStore, Failure, ImportMethod, ImportSource, SkipReason, Step
+from tintype.domain.events import FailedStore, Failure, ImportMethod, ImportSource, SkipReason, StagePurpose, Step
 from tintype.domain.image import ImageData, OperationKind, OperationState
 from tintype.domain.lifecycle import Status, missing_stores, next_step
 from tintype.domain.values import BlobRef, Digest, Placement
@@ -192,26 +193,26 @@ def test_one_copy_can_be_given_up_and_never_the_last_sound_one() -> None:
 def test_a_deletion_that_waits_keeps_the_bytes_and_can_be_undone() -> None:
     life = active().does(DeleteImage(purge_after=LATER))
     assert (life.now.status, next_step(life.now), life.now.wants(OUTPUT.ref)) == (Status.DELETED, None, True)
-    life.does(RestoreImage())
+    life.does(RestoreImage(NOON))
     assert (life.now.status, life.now.wants(OUTPUT.ref), life.now.can_be_restored) == (Status.ACTIVE, True, False)
 
 
 def test_an_image_without_bytes_is_restored_to_wait_for_them() -> None:
     life = Life().does(CREATE, IMPORT, STAGED, DeleteImage(purge_after=LATER))
     assert not life.now.wants(SOURCE.ref)  # the import is over
-    assert life.does(RestoreImage()).now.status is Status.QUEUED
+    assert life.does(RestoreImage(NOON)).now.status is Status.QUEUED
 
 
 def test_once_the_delay_has_passed_the_bytes_go_and_nothing_is_restored() -> None:
     life = active().does(DeleteImage(purge_after=LATER), ExpireImage())
     assert (next_step(life.now), life.now.wants(OUTPUT.ref)) == (Step.PURGE, False)
-    with pytest.raises(errors.ImageNotDeletedError):
-        life.does(RestoreImage())
+    with pytest.raises(errors.RestoreTooLateError):
+        life.does(RestoreImage(NOON))
     life.does(RecordPurged())
     assert next_step(life.now) is None
 
 
-@pytest.mark.parametrize("command", [RestoreImage(), ExpireImage()])
+@pytest.mark.parametrize("command", [RestoreImage(NOON), ExpireImage()])
 def test_what_is_not_deleted_or_is_deleted_at_once_is_not_restored(command: RestoreImage | ExpireImage) -> None:
     with pytest.raises(errors.ImageNotDeletedError):
         active().does(command)
@@ -219,9 +220,72 @@ def test_what_is_not_deleted_or_is_deleted_at_once_is_not_restored(command: Rest
         active().does(DeleteImage(), command)
 
 
+def test_what_comes_too_late_is_not_restored_though_nobody_has_noted_the_end() -> None:
+    life = active().does(DeleteImage(purge_after=LATER))
+    for at in (LATER, LATER + timedelta(days=1)):
+        with pytest.raises(errors.RestoreTooLateError):
+            life.does(RestoreImage(at))
+    assert life.does(RestoreImage(LATER - timedelta(microseconds=1))).now.status is Status.ACTIVE
+
+
+def test_a_deletion_does_not_end_before_its_time() -> None:
+    life = active().does(DeleteImage(purge_after=LATER))
+    with pytest.raises(errors.StaleStepError):
+        life.does(ExpireImage(LATER - timedelta(microseconds=1)))
+    assert next_step(life.does(ExpireImage(LATER)).now) is Step.PURGE
+
+
+def test_the_delay_of_a_deletion_can_be_cut_short() -> None:
+    life = active().does(DeleteImage(purge_after=LATER))
+    with pytest.raises(errors.ImageNotFoundError):
+        life.does(DeleteImage())
+    with pytest.raises(errors.EtagMismatchError):
+        life.does(DeleteImage('"1"', skip_delay=True))
+    assert next_step(life.does(DeleteImage(skip_delay=True)).now) is Step.PURGE
+    with pytest.raises(errors.ImageNotFoundError):
+        life.does(DeleteImage(skip_delay=True))
+
+
+def test_a_deletion_without_a_delay_is_final_at_once() -> None:
+    life = active().does(DeleteImage(skip_delay=True))
+    assert next_step(life.now) is Step.PURGE
+    with pytest.raises(errors.RestoreTooLateError):
+        life.does(RestoreImage(NOON))
+
+
+def test_a_restored_image_may_be_deleted_again_with_a_delay_of_its_own() -> None:
+    life = active().does(DeleteImage(purge_after=LATER), RestoreImage(NOON))
+    life.does(DeleteImage(purge_after=LATER + timedelta(days=1)))
+    with pytest.raises(errors.StaleStepError):
+        life.does(ExpireImage(LATER))
+    assert life.does(RestoreImage(LATER)).now.status is Status.ACTIVE
+
+
+def test_a_copy_that_a_deletion_ends_stays_ended_when_the_image_is_restored() -> None:
+    life = active().does(RequestCopy(SECOND, Placement(("second",))), DeleteImage(purge_after=LATER))
+    assert not life.now.wants(SECOND_OUTPUT)
+    life.does(RestoreImage(NOON))
+    assert life.now.operation is not None
+    assert (life.now.status, life.now.operation.state) == (Status.ACTIVE, OperationState.CANCELLED)
+    assert next_step(life.now) is None
+
+
+def test_staged_bytes_that_waited_for_an_import_do_not_come_back() -> None:
+    staged = replace(UPLOADED, purpose=StagePurpose.STAGE)
+    life = Life().does(CREATE, staged, DeleteImage(purge_after=LATER), RestoreImage(NOON))
+    assert (life.now.status, life.now.wants(SOURCE.ref)) == (Status.QUEUED, False)
+
+
+def test_a_copy_is_cancelled_and_the_image_stays_active() -> None:
+    life = active().does(RequestCopy(SECOND, Placement(("second",))), CancelOperation(SECOND))
+    assert life.now.operation is not None
+    assert (life.now.status, life.now.operation.state) == (Status.ACTIVE, OperationState.CANCELLED)
+    assert not life.now.wants(SECOND_OUTPUT)
+
+
 def test_deleting_and_restoring_makes_no_history_without_end() -> None:
     life = Life().does(CREATE)
-    rounds: list[Command] = [DeleteImage(purge_after=LATER), RestoreImage()] * MAX_VERSION_FOR_CHANGES
+    rounds: list[Command] = [DeleteImage(purge_after=LATER), RestoreImage(NOON)] * MAX_VERSION_FOR_CHANGES
     with pytest.raises(errors.HistoryFullError):
         life.does(*rounds)
     life.does(ExpireImage())

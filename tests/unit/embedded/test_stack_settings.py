@@ -57,6 +57,16 @@ def test_operators_stores_replace_the_default_one(tmp_path: Path) -> None:
     assert "stores" not in tomllib.loads(from_environment.file)
 
 
+def test_the_catalog_of_a_stack_knows_the_names_of_its_stores(tmp_path: Path) -> None:
+    written = tmp_path / "settings.toml"
+    for text, names in (
+        ("", {"local"}),
+        ('[stores.a]\npath = "/a"\ndefault = true\n[stores.b]\npath = "/b"\n', {"a", "b"}),
+    ):
+        written.write_text(settings(tmp_path, text).file)
+        assert load(CatalogSettings, written).store_names == frozenset(names)
+
+
 def test_operators_environment_is_handed_on(tmp_path: Path) -> None:
     found = settings(tmp_path, environment={"TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1", "PATH": "/bin"})
     assert found.environment["TINTYPE_IMPORTER__ALLOWED_HOSTS"] == "127.0.0.1"

@@ -8,7 +8,7 @@ from services.importer.placement import first_writable, resolved
 from tests.unit.importer.failing_store import FailingStore
 from tintype.adapters.store_section import StoreSection
 from tintype.adapters.stores import Stores
-from tintype.domain.errors import StoreNotFoundError
+from tintype.domain.errors import InvalidPlacementError, StoreNotFoundError
 from tintype.domain.values import DEFAULT_PLACEMENT, Placement
 from tintype.ports.image_store import StoreMode
 
@@ -31,7 +31,6 @@ def stores(opened: dict[str, FailingStore]) -> Stores:
     [
         (DEFAULT_PLACEMENT, ("main",)),
         (Placement(("light",)), ("light",)),
-        (Placement(("light", "main", "light")), ("light", "main")),
         (Placement(in_all=True), ("main", "heavy", "also-light", "light")),
         (Placement(("light",), in_all=True), ("light", "main", "heavy", "also-light")),
     ],
@@ -48,11 +47,18 @@ def test_whether_all_must_succeed_is_kept(stores: Stores) -> None:
     assert resolved(stores, Placement(all_must_succeed=True)) == Placement(("main",), all_must_succeed=True)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 5000, "MAIN", "main ", "../main"])
-def test_a_name_that_there_is_not_is_refused_and_not_repeated_at_length(stores: Stores, name: str) -> None:
-    with pytest.raises(StoreNotFoundError) as refused:
+@pytest.mark.parametrize("name", ["", "x" * 5000, "MAIN", "main ", "../main", "main"])
+def test_what_can_be_no_store_or_is_named_twice_is_refused_and_not_repeated_at_length(
+    stores: Stores, name: str
+) -> None:
+    with pytest.raises(InvalidPlacementError) as refused:
         resolved(stores, Placement(("main", name), in_all=True))
     assert len(refused.value.message) < 200
+
+
+def test_a_store_that_there_is_not_is_refused(stores: Stores) -> None:
+    with pytest.raises(StoreNotFoundError):
+        resolved(stores, Placement(("main", "elsewhere"), in_all=True))
 
 
 def test_the_first_store_that_takes_bytes_is_the_first_to_be_written(

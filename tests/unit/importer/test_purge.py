@@ -1,10 +1,13 @@
-"""A deleted image's bytes in several stores."""
+"""The bytes that a publication and a purge remove, in several stores."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,12 @@ from services.importer.publishing import Publishing
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
 from tintype.domain.errors import StoreUnavailableError
+from tintype.domain.events import SkipReason
+from tintype.domain.image import Conversion, Operation, OperationKind, OperationState
+from tintype.domain.values import BlobRef, OperationId, Placement
 from tintype.ports.image_store import StoredBlob
 from tintype.runtime.clock import SystemClock
+from tintype.testing.events import STAGED_BLOB, an_id
 
 IMAGE = "0198c0de-0000-7000-8000-000000000001"
 KEY = f"{IMAGE}/0198c0de-0000-7000-8000-000000000002/staged"
@@ -35,3 +42,30 @@ async def test_a_store_that_is_away_does_not_keep_the_others_from_being_emptied_
     with pytest.raises(StoreUnavailableError):
         await Publishing(stores).purge_image(SimpleNamespace(id=IMAGE), None)  # type: ignore[arg-type]  # its id is all
     assert not there.committed
+
+
+async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_made_from() -> None:
+    class Keeping(MemoryImageStore):
+        async def delete(self, key: str) -> None:
+            raise StoreUnavailableError("away")
+
+    keeping, there = Keeping("keeping", SystemClock()), MemoryImageStore("there", SystemClock())
+    for store in (keeping, there):
+        writer = await store.open_write(KEY)
+        await writer.append(b"bytes")
+        await writer.commit(size=5, digests={})
+    blob = replace(STAGED_BLOB, ref=BlobRef("there", KEY), size=5)
+    operation = Operation(
+        OperationId(an_id("import")),
+        OperationKind.IMPORT,
+        OperationState.RUNNING,
+        datetime.now(UTC),
+        staged=blob,
+        conversion=Conversion(skipped=SkipReason.DISABLED),
+        placement=Placement(("there",)),
+        copies=(BlobRef("keeping", KEY),),
+    )
+    publishing = Publishing(Stores(there, {"there": there, "keeping": keeping}))
+    image: Any = SimpleNamespace(id=IMAGE, operation=operation)
+    run: Any = None
+    assert (await publishing.publish_image(image, run)).locations == (blob.ref,)

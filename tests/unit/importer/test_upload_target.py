@@ -93,7 +93,7 @@ async def finish(writer: BlobWriter, data: bytes = b"") -> None:
 # --- one store ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("placement", [DEFAULT_PLACEMENT, Placement(("two",)), Placement(("two", "two"))])
+@pytest.mark.parametrize("placement", [DEFAULT_PLACEMENT, Placement(("two",))])
 async def test_an_upload_into_one_store_goes_to_that_stores_own_writer(site: Site, placement: Placement) -> None:
     begun, _ = await site.target(placement).open(create=True)
     assert not isinstance(begun, FanOutWriter)

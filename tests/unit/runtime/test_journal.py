@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -12,7 +13,7 @@ from tintype.domain.commands import Command, CreateImage, DeleteImage, UpdateIma
 from tintype.domain.errors import ConcurrencyConflictError, EventLogUnavailableError, RequestIdReusedError
 from tintype.domain.events import EventContext, NewEvent, RecordedEvent
 from tintype.domain.values import CommandId, ImageId, ProjectId
-from tintype.runtime.journal import Executed, Journal
+from tintype.runtime.journal import Asked, Executed, Journal
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import an_image_id
 
@@ -24,7 +25,7 @@ def rename(name: str) -> UpdateImage:
     return UpdateImage(ImageAttributes(name=name), ("name",))
 
 
-async def execute(journal: Journal, command: Command, command_id: str) -> Executed:
+async def execute(journal: Journal, command: Asked, command_id: str) -> Executed:
     context = EventContext("ann", "request", "request")
     return await journal.execute(
         IMAGE, command, project=ProjectId("acme"), command_id=CommandId(command_id), context=context
@@ -151,3 +152,19 @@ async def test_the_same_command_id_for_something_else_at_the_same_time_is_refuse
     log.twin = rename("another")
     with pytest.raises(RequestIdReusedError):
         await execute(journal, rename("mine"), "mine")
+
+
+def delete_in_an_hour(at: datetime) -> DeleteImage:
+    return DeleteImage(purge_after=at + timedelta(hours=1))
+
+
+async def test_a_command_of_its_time_that_is_repeated_later_is_the_same_one() -> None:
+    clock = FakeClock()
+    journal = Journal(MemoryEventLog(), clock)
+    await execute(journal, CREATE, "create")
+    executed = await execute(journal, delete_in_an_hour, "delete")
+    assert executed.image.purge_after == clock.now() + timedelta(hours=1)
+    clock.advance(7200)
+    assert await execute(journal, delete_in_an_hour, "delete") == executed
+    with pytest.raises(RequestIdReusedError):
+        await execute(journal, DeleteImage(), "delete")

@@ -10,7 +10,15 @@ import pytest
 
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.domain.attributes import ImageAttributes
-from tintype.domain.commands import CancelOperation, Command, CreateImage, RecordStaged, RequestImport
+from tintype.domain.commands import (
+    CancelOperation,
+    Command,
+    CreateImage,
+    DeleteImage,
+    RecordPurged,
+    RecordStaged,
+    RequestImport,
+)
 from tintype.domain.errors import (
     DigestMismatchError,
     KeyManagerUnavailableError,
@@ -18,7 +26,10 @@ from tintype.domain.errors import (
     StoreUnavailableError,
 )
 from tintype.domain.events import (
+    Event,
     EventContext,
+    ImageDeleted,
+    ImagePurged,
     ImageStaged,
     ImageStepFailed,
     ImportMethod,
@@ -73,7 +84,12 @@ class Bench:
 
     @asynccontextmanager
     async def working(
-        self, handler: Callable[[Image, StepRun], Awaitable[Command]], max_attempts: int = 3, lease_s: float = 5
+        self,
+        handler: Callable[[Image, StepRun], Awaitable[Command]],
+        max_attempts: int = 3,
+        lease_s: float = 5,
+        step: Step = Step.STAGE,
+        types: tuple[type[Event], ...] = (ImportRequested,),
     ) -> AsyncIterator[None]:
         async def note(event: RecordedEvent, _: Image) -> None:
             self.observed.append(event)
@@ -82,8 +98,8 @@ class Bench:
             name="tester",
             event_log=self.log,
             clock=FakeClock(),
-            steps={Step.STAGE: handler},
-            types=(ImportRequested,),
+            steps={step: handler},
+            types=types,
             settings=WorkerSettings(concurrency=2, lease_s=lease_s, max_attempts=max_attempts),
             observer=note,
         )
@@ -159,6 +175,22 @@ async def test_a_part_that_does_not_answer_is_tried_again_a_bounded_number_of_ti
     failure = (await bench.image()).failure
     assert failure is not None
     assert (failure.reason, failure.retryable) == ("STORE_UNAVAILABLE", True)
+
+
+async def test_a_purge_is_tried_until_it_succeeds(bench: Bench) -> None:
+    """The image has an operation, which was cancelled: that is not what the purge belongs to."""
+    attempts: list[int] = []
+
+    async def purge(image: Image, run: StepRun) -> Command:
+        attempts.append(run.attempt)
+        if len(attempts) < 5:
+            raise StoreUnavailableError("nobody answers")
+        return RecordPurged()
+
+    await bench.command(DeleteImage(), "delete")
+    async with bench.working(purge, max_attempts=2, step=Step.PURGE, types=(ImageDeleted,)):
+        await bench.until(ImagePurged)
+    assert attempts == [1, 2, 3, 4, 5]
 
 
 async def test_an_image_waits_for_its_key_manager_however_long_and_takes_no_slot(

@@ -59,7 +59,7 @@ class CinderStoreSettings(StoreSection):
     )
     probe_attach: bool = Field(
         default=True,
-        description="Whether `python -m services.importer.check_store` makes, attaches and deletes a volume of 1 GiB.",
+        description="Whether `tintype store check` makes, attaches and deletes a volume of 1 GiB.",
     )
     root_helper: str = Field(
         default="sudo", max_length=255, description="How os-brick runs what only root may; unused where root runs it."

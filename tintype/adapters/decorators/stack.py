@@ -21,7 +21,7 @@ from tintype.adapters.decorators.deadlines import Deadlines
 from tintype.adapters.decorators.metrics import Metrics, StoreMetrics
 from tintype.adapters.decorators.read_only import ReadOnly
 from tintype.adapters.decorators.retry import Patience, Retry
-from tintype.adapters.decorators.state_watch import OnState, StateWatch, log_state
+from tintype.adapters.decorators.state_watch import OnState, StateWatch, tell_nobody
 from tintype.adapters.decorators.tracing import Tracing
 from tintype.adapters.store_section import StoreSection
 from tintype.ports.clock import Clock
@@ -34,7 +34,7 @@ def decorated(
     settings: StoreSection,
     clock: Clock,
     metrics: StoreMetrics,
-    on_state: OnState = log_state,
+    on_state: OnState = tell_nobody,
 ) -> ImageStore:
     """The store with everything around it that its settings ask for."""
     store = Deadlines(store, settings.timeout_s)

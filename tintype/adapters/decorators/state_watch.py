@@ -1,4 +1,4 @@
-"""Whoever wants to know is told when a store's state changes: what makes an event, a log line or an alert of it.
+"""Whoever wants to know is told when a store's state changes: what makes an event or an alert of it. It is logged, too.
 
 The state is looked at after each call. Services check their stores every few seconds, so that no change stays unseen,
 one that the store found out by itself included.
@@ -20,8 +20,11 @@ OnState = Callable[[str, StoreState], None]
 log = structlog.get_logger(__name__)
 
 
-def log_state(name: str, state: StoreState) -> None:
-    """Tell the log."""
+def tell_nobody(name: str, state: StoreState) -> None:
+    """Tell nobody but the log."""
+
+
+def _log_state(name: str, state: StoreState) -> None:
     if state.mode is StoreMode.READ_WRITE:
         log.info("store works", store=name, since=state.since.isoformat())
     else:
@@ -43,6 +46,7 @@ class StateWatch(DelegatingStore):
         found = (state.mode, "" if state.mode is StoreMode.READ_WRITE else state.reason)
         if found != self._told:
             self._told = found
+            _log_state(self.name, state)
             self._on_state(self.name, state)
 
     async def open_write(self, key: str, *, resume: bool = False, replace: bool = False) -> BlobWriter:

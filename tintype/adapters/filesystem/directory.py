@@ -39,7 +39,11 @@ from tintype.ports.image_store import StoredBlob, StoreMode, StoreState
 
 R = TypeVar("R")
 
+PIECE_SIZE = 1024 * 1024
+
 _OPEN_ATTEMPTS = 10
+_SLOW_S = 0.05
+"""After so long a reader gets what has been read, so that a slow disk's pieces come one by one."""
 _STALE_PROBE_S = 3600.0
 
 
@@ -187,21 +191,31 @@ class StoreDirectory:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         return OpenFile(descriptor)
 
-    def pread(self, file: OpenFile, count: int, position: int) -> bytes:
-        """Read a piece.
+    def read_pieces(self, file: OpenFile, count: int, position: int) -> Sequence[bytes]:
+        """Read up to ``count`` bytes in pieces, fewer where that takes long; none at the end of the file.
 
         Raises:
-            BlobDamagedError: the disk cannot read it.
+            BlobDamagedError: the disk cannot read the first of them.
         """
-        try:
-            with file.in_use() as descriptor:
-                return os.pread(descriptor, count, position)
-        except OSError as exc:
-            if exc.errno in UNREADABLE:
-                raise BlobDamagedError(
-                    f"store {self.store!r} cannot read some of the bytes: {os.strerror(exc.errno or 0)}"
-                ) from exc
-            raise
+        pieces: list[bytes] = []
+        end, slow_at = position + count, time.monotonic() + _SLOW_S
+        with file.in_use() as descriptor:
+            while position < end and (not pieces or time.monotonic() < slow_at):
+                try:
+                    piece = os.pread(descriptor, min(PIECE_SIZE, end - position), position)
+                except OSError as exc:
+                    if pieces:
+                        break  # they are sound: the next call meets with the error
+                    if exc.errno in UNREADABLE:
+                        raise BlobDamagedError(
+                            f"store {self.store!r} cannot read some of the bytes: {os.strerror(exc.errno or 0)}"
+                        ) from exc
+                    raise
+                if not piece:
+                    break
+                pieces.append(piece)
+                position += len(piece)
+        return pieces
 
     def found(self, area: str, key: BlobKey) -> os.stat_result | None:
         """What is known of the file in one area; ``None`` where there is none."""

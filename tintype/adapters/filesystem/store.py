@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tintype.adapters.filesystem.directory import StoreDirectory, stored
+from tintype.adapters.filesystem.directory import PIECE_SIZE, StoreDirectory, stored
 from tintype.adapters.filesystem.examination import examined
 from tintype.adapters.filesystem.open_file import OpenFile
 from tintype.adapters.filesystem.tree import COMMITTED, UNCOMMITTED, Tree
@@ -36,7 +36,9 @@ from tintype.ports.image_store import (
     StoreState,
 )
 
-PIECE_SIZE = 1024 * 1024
+HOP_SIZE = 2 * 1024 * 1024
+"""So many bytes are read by one call of a thread, because calls cost; more would leave the processor's cache."""
+
 _CHECK_TIMEOUT_S = 10.0
 _BETTER_MODES = (StoreMode.READ_WRITE, StoreMode.READ_ONLY, StoreMode.AWAY)
 
@@ -332,19 +334,20 @@ class FileImageStore:
 
     async def _read(self, area: str, key: BlobKey, offset: int, length: int | None) -> AsyncIterator[bytes]:
         directory, file = await self._opened(area, key)
-        ahead: asyncio.Task[bytes] | None = None
+        ahead: asyncio.Task[Sequence[bytes]] | None = None
         end = None if length is None else offset + length
 
-        def begin(position: int) -> asyncio.Task[bytes]:
-            count = PIECE_SIZE if end is None else min(PIECE_SIZE, end - position)
-            return asyncio.create_task(directory.run(partial(directory.pread, file, count, position)))
+        def begin(position: int, most: int) -> asyncio.Task[Sequence[bytes]]:
+            count = most if end is None else min(most, end - position)
+            return asyncio.create_task(directory.run(partial(directory.read_pieces, file, count, position)))
 
         try:
-            ahead = begin(offset)
-            while piece := await ahead:
-                offset += len(piece)
-                ahead = begin(offset)  # one piece is read while the caller works on the other
-                yield piece
+            ahead = begin(offset, PIECE_SIZE)  # the first piece comes soon
+            while pieces := await ahead:
+                offset += sum(map(len, pieces))
+                ahead = begin(offset, HOP_SIZE)  # some pieces are read while the caller works on the others
+                for piece in pieces:
+                    yield piece
         finally:
             if ahead is not None:
                 await asyncio.wait([ahead])

@@ -16,7 +16,7 @@ from tintype.adapters.filesystem.tree import UNCOMMITTED
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import BlobDamagedError, StoreFullError, StoreTimeoutError, StoreUnavailableError
 
-WRITEBACK_SIZE = 64 * 1024 * 1024
+WRITEBACK_SIZE = 16 * 1024 * 1024
 """After so many bytes the kernel is told to begin writing them to the disk, so that the final fsync is short."""
 
 SLOWEST_BYTES_S = 8 * 1024 * 1024

@@ -1,4 +1,4 @@
-"""The streams that keep events and checkpoints: how they have to be, and the proof that the server made them so.
+"""The streams that keep what is told: how they have to be, and the proof that the server made them so.
 
 A server silently drops settings that it does not know, so the configuration is read back and compared at every start.
 """
@@ -12,7 +12,14 @@ from typing import Any
 import structlog
 
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, EVERY_EVENT, STREAM
+from tintype.codec.subjects import (
+    CHECKPOINT_STREAM,
+    CHECKPOINT_SUBJECT,
+    EVERY_EVENT,
+    EVERY_STORE,
+    STORE_STREAM,
+    STREAM,
+)
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
 _log = structlog.get_logger()
@@ -30,8 +37,15 @@ class StreamSettings:
     duplicate_window_s: float = 120.0
 
 
-SUBJECTS: Mapping[str, str] = {STREAM: EVERY_EVENT, CHECKPOINT_STREAM: CHECKPOINT_SUBJECT}
+SUBJECTS: Mapping[str, str] = {
+    STREAM: EVERY_EVENT,
+    CHECKPOINT_STREAM: CHECKPOINT_SUBJECT,
+    STORE_STREAM: EVERY_STORE,
+}
 """The streams, and what each takes in."""
+
+_BOUNDED: Mapping[str, Mapping[str, Any]] = {STORE_STREAM: {"max_msgs_per_subject": 256, "discard": "old"}}
+"""Streams whose oldest messages make room for new ones."""
 
 
 async def ensure_stream(
@@ -78,6 +92,7 @@ def _wanted(name: str, settings: StreamSettings) -> dict[str, Any]:
         "allow_msg_ttl": False,
         "no_ack": False,
         "sealed": False,
+        **_BOUNDED.get(name, {}),
     }
 
 

@@ -24,6 +24,7 @@ _ROOT = Path(__file__).resolve().parents[3]
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from tintype.adapters.rbd.child.serving import main; main()"
 _CALLS_PER_REQUEST = 4
 _END_S = 15.0
+_SOCKET_BUFFER = 2 * 1024 * 1024  # which Linux doubles, for its own needs
 _MISSING_BINDINGS = (
     "Ceph's Python bindings (rados, rbd) are missing for {python}: install python3-rados and python3-rbd, or set "
     "`python` of the store to an interpreter that has them"
@@ -171,6 +172,8 @@ class _Connection:
     async def start(cls, python: Path) -> _Connection:
         ours, theirs = socket.socketpair()
         with theirs:
+            for end in (ours, theirs):  # so that a piece is handed over in one call; the system may allow less
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
             process = await asyncio.create_subprocess_exec(
                 python,
                 "-I",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tintype.adapters.rbd.process import Session
 from tintype.domain.blob_keys import BlobKey
@@ -47,8 +49,7 @@ class RbdWriter:
         view = memoryview(data).cast("B")
         for begin in range(0, len(view), MAX_APPEND):
             part = view[begin : begin + MAX_APPEND]
-            await self._session.ask("append", part)
-            self._offset += len(part)
+            await self._ask("append", part, taken=len(part))
 
     async def commit(self, *, size: int, digests: Mapping[str, str]) -> None:
         """Make the bytes durable and visible. Ceph has no digests of its own to compare with.
@@ -59,7 +60,7 @@ class RbdWriter:
         """
         self._require_open()
         try:
-            await self._session.ask("commit", size=size)
+            await self._ask("commit", size=size)
         except BaseException:
             await self._give_up()
             raise
@@ -69,13 +70,28 @@ class RbdWriter:
         """Remove what was written. Safe to call twice, and after a failed commit."""
         if self._is_open:
             self._is_open = False
-            await self._session.ask("abort")
+            await self._ask("abort")
 
     async def close(self) -> None:
         """Stop writing, and keep the bytes."""
         if self._is_open:
             self._is_open = False
-            await self._session.ask("close_write")
+            await self._ask("close_write")
+
+    async def _ask(self, do: str, payload: bytes | memoryview = b"", *, taken: int = 0, **fields: Any) -> None:
+        """Have something done, to its end even if the caller is cancelled meanwhile: what comes next must not meet it.
+
+        Then the write has come so many bytes further.
+        """
+        asking = asyncio.ensure_future(self._session.ask(do, payload, **fields))
+        try:
+            await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            await asyncio.wait([asking])
+            if not asking.cancelled() and asking.exception() is None:
+                self._offset += taken
+            raise
+        self._offset += taken
 
     async def _give_up(self) -> None:
         """Remove what was written if that is possible now; what failed before is what the caller is told."""

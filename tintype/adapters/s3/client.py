@@ -8,6 +8,7 @@ import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 
+from tintype.adapters.s3.bounded_answers import BoundedAnswers
 from tintype.adapters.s3.settings import S3StoreSettings
 from tintype.domain.errors import ConfigurationError
 
@@ -38,7 +39,7 @@ def new_client(name: str, settings: S3StoreSettings, *, is_anonymous: bool = Fal
     secret = _secret(name, settings)
     if settings.ca_file is not None and not settings.ca_file.is_file():
         raise ConfigurationError(f"stores.{name}: ca_file is not there")
-    return botocore.session.get_session().create_client(
+    client = botocore.session.get_session().create_client(
         "s3",
         region_name=settings.region,
         endpoint_url=settings.endpoint_url or None,
@@ -47,6 +48,9 @@ def new_client(name: str, settings: S3StoreSettings, *, is_anonymous: bool = Fal
         verify=str(settings.ca_file) if settings.ca_file else None,
         config=config,
     )
+    endpoint = client._endpoint  # the library has no other place for a session of one's own
+    endpoint.http_session = BoundedAnswers(endpoint.http_session)
+    return client
 
 
 def _secret(name: str, settings: S3StoreSettings) -> str:

@@ -85,6 +85,11 @@ class Lease:
         found = await read_lease(self._bucket, self._layout, self._key)
         return found is not None and found.holder == self._holder
 
+    async def is_taken(self) -> bool:
+        """Whether another has it, who may go on behind what was written under it."""
+        found = await read_lease(self._bucket, self._layout, self._key)
+        return found is not None and found.holder != self._holder
+
     async def release(self) -> None:
         """Give the claim up; another's is left alone."""
         await self.abandon()

@@ -147,20 +147,14 @@ class S3Writer:
             raise
 
     async def abort(self) -> None:
-        """Remove what was written. Safe to call twice, and after a failed commit."""
+        """Remove what was written, unless another writer has taken it over. Safe to call twice, and after a failure."""
         if not self._is_open:
             return
         self._is_open = False
         try:
             await self._drop_flying()
-            name = self._layout.data(self._key, self._write)
-            if self._upload_id is not None:
-                await self._bucket.abort(name, self._upload_id)
-            if self._may_have_strays:
-                for upload in await self._bucket.uploads(name):
-                    await self._bucket.abort(upload.name, upload.upload_id)
-            for write in {self._write, *([self._base.write] if self._base else [])}:
-                await self._bucket.delete(self._layout.data(self._key, write))
+            if not await self._lease.is_taken():
+                await self._remove()
         finally:
             await self._lease.release()
 
@@ -179,6 +173,16 @@ class S3Writer:
         finally:
             await self._drop_flying()
             await self._lease.release()
+
+    async def _remove(self) -> None:
+        name = self._layout.data(self._key, self._write)
+        if self._upload_id is not None:
+            await self._bucket.abort(name, self._upload_id)
+        if self._may_have_strays:
+            for upload in await self._bucket.uploads(name):
+                await self._bucket.abort(upload.name, upload.upload_id)
+        for write in {self._write, *([self._base.write] if self._base else [])}:
+            await self._bucket.delete(self._layout.data(self._key, write))
 
     # --- parts --------------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
+
 from tintype.adapters.swift import layout
 from tintype.adapters.swift.account import Account
 from tintype.adapters.swift.credentials import secret_of
@@ -28,6 +30,7 @@ from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
     AlreadyExistsError,
     BlobNotFoundError,
+    StoreAccessDeniedError,
     StoreUnavailableError,
     TintypeError,
 )
@@ -42,6 +45,8 @@ from tintype.ports.image_store import (
     StoreSpace,
     StoreState,
 )
+
+log = structlog.get_logger(__name__)
 
 MIB = 1024 * 1024
 _THREADS = 2
@@ -75,6 +80,7 @@ class SwiftImageStore:
             settings.attempts,
         )
         self._since = datetime.now(UTC)
+        self._are_to_be_made = settings.create_containers
         self._leases: list[Lease] = []
 
     @property
@@ -97,14 +103,17 @@ class SwiftImageStore:
         return StoreState(StoreMode.READ_WRITE, self._since)
 
     async def prepare(self) -> None:
-        """Make the containers, where the settings say so.
+        """Make the containers, where the settings say so; if Swift is away, as soon as it is back.
 
         Raises:
-            StoreUnavailableError: they cannot be made.
+            StoreAccessDeniedError: they may not be made.
         """
-        if self._settings.create_containers:
-            for container in (self._container, self._segments):
-                await self._account.call("PUT", f"/{container}")
+        try:
+            await self._make_containers()
+        except StoreAccessDeniedError:
+            raise
+        except StoreUnavailableError as exc:
+            log.warning("containers are not made yet", store=self._name, reason=exc.reason, error=str(exc))
 
     async def aclose(self) -> None:
         """End the connections and threads; the leases of writers that were not ended lapse by themselves."""
@@ -122,10 +131,12 @@ class SwiftImageStore:
             AlreadyExistsError: bytes of that key are committed, and are not to be replaced.
         """
         parsed = BlobKey.parse(key)
-        lease = Lease(self._account, self._segments, parsed, self._settings.lease_s)
+        await self._make_containers()
+        write = "" if resume else layout.new_write_id()
+        lease = Lease(self._account, self._segments, parsed, self._settings.lease_s, write)
         await lease.acquire()
         try:
-            writer = await self._opened(parsed, lease, resume, replace)
+            writer = await self._opened(parsed, lease, write, replace)
         except BaseException:
             with suppress(TintypeError):
                 await lease.release()
@@ -216,6 +227,7 @@ class SwiftImageStore:
         Raises:
             StoreUnavailableError: they cannot; the message says what is wrong.
         """
+        await self._make_containers()
         for container in (self._container, self._segments):
             path = f"/{container}/{layout.PROBES}{uuid.uuid4().hex}"
             headers = {"X-Delete-After": str(_PROBE_KEPT_S)}
@@ -266,16 +278,24 @@ class SwiftImageStore:
             datetime.fromtimestamp(expires, UTC),
         )
 
+    async def _make_containers(self) -> None:
+        if self._are_to_be_made:
+            for container in (self._container, self._segments):
+                await self._account.call("PUT", f"/{container}")
+            self._are_to_be_made = False
+
     # --- writes -------------------------------------------------------------------------------------------------------
 
-    async def _opened(self, key: BlobKey, lease: Lease, resume: bool, replace: bool) -> SwiftWriter:
+    async def _opened(self, key: BlobKey, lease: Lease, write: str, replace: bool) -> SwiftWriter:
+        """A writer of the new ``write``; without one, of the unfinished one that is there."""
         unfinished, others = await self._unfinished(key, replace=replace)
-        if resume and unfinished is None:
-            raise BlobNotFoundError(f"there is no unfinished write of image {key.image_id} to resume")
-        if not resume or unfinished is None:
+        if write:
             for name in others | ({unfinished.id} if unfinished else set()):
                 await remove_write(self._account, self._segments, key, name)
-            return SwiftWriter(self._target, key, layout.new_write_id(), lease, replace=replace)
+            return SwiftWriter(self._target, key, write, lease, replace=replace)
+        if unfinished is None:
+            raise BlobNotFoundError(f"there is no unfinished write of image {key.image_id} to resume")
+        await lease.tell(unfinished.id)
         segments = unfinished.contiguous()
         beyond = [number for number in unfinished.segments if number >= len(segments)]
         names = [layout.segment_name(key, unfinished.id, number) for number in beyond]

@@ -148,14 +148,16 @@ class SwiftWriter:
             await self._lease.release()
 
     async def abort(self) -> None:
-        """Remove what was written. Safe to call twice, and after a failed commit."""
+        """Remove what was written, unless another writer has taken it over. Safe to call twice, and after a failure."""
         if self._is_open:
             self._is_open = False
             await self._stop_sending()
             count = len(self._segments) + len(self._uploads)
             self._uploads.clear()
             try:
-                await remove_write(self._target.account, self._target.segments_container, self._key, self._write, count)
+                if await self._lease.is_left(self._write):
+                    container = self._target.segments_container
+                    await remove_write(self._target.account, container, self._key, self._write, count)
             finally:
                 await self._lease.release()
 
@@ -164,7 +166,8 @@ class SwiftWriter:
         if self._is_open:
             self._is_open = False
             try:
-                await self._flush()
+                if await self._lease.hold():
+                    await self._flush()
             finally:
                 await self._stop_sending()
                 await self._lease.release()

@@ -32,10 +32,9 @@ class Cluster:
         self.rados = _connected(options)
         try:
             self.io = self.rados.open_ioctx(self.pool)
-            # A full cluster lets these through where they need no room: what reads, and what makes room. The others
-            # would wait for room until they time out, even the watch of an image that is to be read.
-            self.freeing = self.rados.open_ioctx(self.pool)
-            self.freeing.set_osdmap_full_try()
+            # So a full cluster, or pool, lets through what needs no room, such as what reads and what makes room, and
+            # refuses the rest at once. Else all of them would wait for room until they time out.
+            self.io.set_osdmap_full_try()
         except rados.ObjectNotFound:
             self.rados.shutdown()
             raise FailureError(MISSING) from None

@@ -51,7 +51,7 @@ def decode(body: bytes) -> Message:
     return message
 
 
-def receive(connection: socket.socket) -> tuple[Message, bytes] | None:
+def receive(connection: socket.socket) -> tuple[Message, bytearray] | None:
     """The next frame, waiting for it; ``None`` when the other side is gone."""
     head = _exactly(connection, LENGTHS.size)
     if head is None:
@@ -61,7 +61,7 @@ def receive(connection: socket.socket) -> tuple[Message, bytes] | None:
     payload = _exactly(connection, payload_size)
     if body is None or payload is None:
         return None
-    return decode(bytes(body)), bytes(payload)
+    return decode(bytes(body)), payload
 
 
 def send(connection: socket.socket, message: Message, payload: bytes = b"") -> None:

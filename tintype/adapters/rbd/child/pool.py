@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import rados
 import rbd
 
 from tintype.adapters.rbd.child.cluster import Cluster
-from tintype.adapters.rbd.child.failures import NOT_FOUND, CephError, FailureError
+from tintype.adapters.rbd.child.failures import FULL, NOT_FOUND, CephError, FailureError
 
 SNAPSHOT = "snap"
 OFFSET = "tintype.offset"
@@ -24,6 +25,8 @@ OFFSET = "tintype.offset"
 
 REPLACING = ".replacing"
 DELETED = "tintype-deleted."
+_TRASH = "rbd_trash"
+"""The object in which Ceph lists its trash."""
 
 
 class Pool:
@@ -32,8 +35,16 @@ class Pool:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.io = cluster.io
-        self.freeing = cluster.freeing
         self.rbd = rbd.RBD()
+        self._has_trash = False
+
+    def prepare_trash(self) -> None:
+        """Make the trash while there is room: Ceph makes it for the first deletion, which a full cluster refuses."""
+        if not self._has_trash:
+            with rados.WriteOpCtx() as making:
+                making.new(rados.LIBRADOS_CREATE_IDEMPOTENT)
+                self.io.operate_write_op(making, _TRASH)
+            self._has_trash = True
 
     def names(self) -> list[str]:
         """All there is, whoever made it."""
@@ -42,7 +53,7 @@ class Pool:
     @contextlib.contextmanager
     def opened(self, name: str | None = None, *, image_id: str | None = None, read_only: bool = False) -> Iterator[Any]:
         """An image, by name or id, until the end of the block."""
-        image = rbd.Image(self.freeing, name, image_id=image_id, read_only=read_only)
+        image = rbd.Image(self.io, name, image_id=image_id, read_only=read_only)
         try:
             yield image
         finally:
@@ -90,7 +101,7 @@ class Pool:
         with contextlib.suppress(rbd.ImageNotFound):
             old = self.id_of(name)
             if old is not None:
-                self.rbd.trash_move(self.freeing, name, 0)
+                self.rbd.trash_move(self.io, name, 0)
             self.rbd.rename(self.io, name + REPLACING, name)
             if old is not None:
                 self.purge(old)
@@ -99,7 +110,7 @@ class Pool:
         """Committed bytes, to read. The image is watched, so that it is not removed as long as it is open."""
         for candidate in (name, name + REPLACING, name):  # the last: it may have been renamed in between
             with contextlib.suppress(rbd.ImageNotFound):
-                image = rbd.Image(self.freeing, candidate, snapshot=SNAPSHOT)
+                image = rbd.Image(self.io, candidate, snapshot=SNAPSHOT)
                 if image.is_protected_snap(SNAPSHOT):
                     return image
                 image.close()
@@ -116,10 +127,14 @@ class Pool:
         with self.opened(name, read_only=True) as image:
             image_id = str(image.id())
         try:
-            self.rbd.trash_move(self.freeing, name, 0)
+            self.rbd.trash_move(self.io, name, 0)
         except rbd.ImageBusy:  # a writer has its lock
-            self.rbd.rename(self.freeing, name, f"{DELETED}{uuid.uuid4().hex}")
+            self.rbd.rename(self.io, name, f"{DELETED}{uuid.uuid4().hex}")
             return
+        except rbd.ImageNotFound:
+            if self.id_of(name) == image_id:  # there is no trash, and no room to make one
+                raise FailureError(FULL) from None
+            raise
         self.purge(image_id)
 
     def purge(self, image_id: str) -> bool:
@@ -132,7 +147,7 @@ class Pool:
                     if image.is_protected_snap(snapshot["name"]):
                         image.unprotect_snap(snapshot["name"])
                     image.remove_snap(snapshot["name"])
-            self.rbd.trash_remove(self.freeing, image_id, True)
+            self.rbd.trash_remove(self.io, image_id, True)
         except (rbd.ImageBusy, rbd.ImageHasSnapshots, rbd.ReadOnlyImage):
             return False
         except rbd.ImageNotFound:  # somebody else did it
@@ -148,7 +163,7 @@ class Pool:
         for name in self.names():
             if name.startswith(DELETED):
                 with contextlib.suppress(rbd.ImageBusy, rbd.ImageNotFound):
-                    self.rbd.trash_move(self.freeing, name, 0)
+                    self.rbd.trash_move(self.io, name, 0)
         return sum(not self.purge(image_id) for image_id in self.waiting())
 
     def _is_watched(self, name: str) -> bool:

@@ -45,7 +45,7 @@ class Service:
         self._readers: dict[int, Reader] = {}
         self._numbers = itertools.count(1)
 
-    def answer(self, request: dict[str, Any], payload: bytes) -> Answer:
+    def answer(self, request: dict[str, Any], payload: bytes | bytearray) -> Answer:
         """Do what is asked."""
         try:
             found = getattr(self, f"do_{request['do']}")(request, payload)
@@ -70,7 +70,7 @@ class Service:
         self._writers[number] = writer
         return {"session": number, "offset": writer.offset}
 
-    def do_append(self, request: dict[str, Any], payload: bytes) -> None:
+    def do_append(self, request: dict[str, Any], payload: bytes | bytearray) -> None:
         self._writers[request["session"]].append(payload)
 
     def do_commit(self, request: dict[str, Any], payload: bytes) -> None:
@@ -165,7 +165,7 @@ def serve(connection: socket.socket) -> None:
     service = Service()
     sending = threading.Lock()
 
-    def work(request: dict[str, Any], payload: bytes) -> None:
+    def work(request: dict[str, Any], payload: bytes | bytearray) -> None:
         answer, data = service.answer(request, payload)
         with sending, contextlib.suppress(OSError):
             frames.send(connection, {"id": request["id"], **answer}, data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import deque
 from typing import Any
 
@@ -23,8 +24,32 @@ from tintype.adapters.rbd.child.pool import OFFSET, REPLACING, SNAPSHOT, Pool, d
 PIECE = 4 * 1024 * 1024
 BLOCK = 64 * 1024
 _ZEROS = bytes(BLOCK)
+_PROBE = 256
 FIRST_SIZE = 64 * 1024 * 1024
 MAX_STEP = 64 * 1024 * 1024 * 1024
+
+
+class _Write:
+    """Bytes on their way to a place in the image."""
+
+    def __init__(self, image: Any, data: bytes, at: int) -> None:
+        self._image = image
+        self._data = data
+        self._at = at
+        self._completion: Any = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Send them, perhaps again."""
+        with contextlib.suppress(*CephError):  # what cannot be begun is met, and begun again, by whoever waits for it
+            self._completion = self._image.aio_write(self._data, self._at, _nothing)
+
+    def wait(self) -> int:
+        """Until they are written, or not: then an error's number, below 0."""
+        if self._completion is None:
+            return -errno.EIO
+        self._completion.wait_for_complete_and_cb()
+        return int(self._completion.get_return_value())
 
 
 class Writer:
@@ -36,26 +61,37 @@ class Writer:
         self._image = image
         self._id = str(image.id())
         self._replaces = replaces
-        self._in_flight: deque[Any] = deque()
+        self._in_flight: deque[_Write] = deque()
         self._max_in_flight = int(options["writes_in_flight"])
         self._record_every = int(options["record_every"])
-        self._buffer = bytearray()
+        self._parts: list[memoryview] = []
+        self._buffered = 0
+        self._is_taking_place = False
         self._written = self._recorded = durable_offset(image)
         self._size = int(image.size())
 
     @property
     def offset(self) -> int:
         """How many bytes have been appended."""
-        return self._written + len(self._buffer)
+        return self._written + self._buffered
 
-    def append(self, data: bytes) -> None:
-        """Take bytes; whole pieces are on their way when this returns."""
-        self._buffer += data
-        while len(self._buffer) >= PIECE:
-            self._write(bytes(memoryview(self._buffer)[:PIECE]))
-            del self._buffer[:PIECE]
+    def append(self, data: bytes | bytearray) -> None:
+        """Take all bytes or, where this fails, none; whole pieces are on their way when this returns.
+
+        What failed is of an earlier piece. It is sent again, and the next call waits for that.
+        """
+        self._settle(self._max_in_flight - 1)
+        self._make_room(self.offset + len(data))
         if self._written - self._recorded >= self._record_every:
             self._record()
+        view = memoryview(data)  # whose bytes nobody changes any more
+        while view:
+            part = view[: PIECE - self._buffered]
+            self._parts.append(part)
+            self._buffered += len(part)
+            view = view[len(part) :]
+            if self._buffered == PIECE:
+                self._write_buffered()
 
     def commit(self, size: int) -> None:
         """Make the bytes visible: the instant is the protection of the snapshot, or the renaming of a replacement."""
@@ -81,9 +117,15 @@ class Writer:
             self._image.close()
 
     def abort(self) -> None:
-        """Remove the image, unless somebody else did."""
+        """Remove the image, unless somebody else did; a commit that was begun between two names is left to be finished.
+
+        Whoever comes next does that: of the old bytes and the new ones, at least one must stay.
+        """
         while self._in_flight:
-            self._in_flight.popleft().wait_for_complete_and_cb()
+            self._in_flight.popleft().wait()
+        if self._is_taking_place:
+            self._image.close()
+            return
         with contextlib.suppress(*CephError):
             if is_committed(self._image):
                 self._image.unprotect_snap(SNAPSHOT)
@@ -99,6 +141,7 @@ class Writer:
         old = self._pool.id_of(key_name)
         if old is None:
             raise FailureError(SWEPT)
+        self._is_taking_place = True
         self._pool.finish_replacement(key_name)
 
     def _require_name(self) -> None:
@@ -106,9 +149,8 @@ class Writer:
             raise FailureError(SWEPT)
 
     def _drain(self) -> None:
-        if self._buffer:
-            self._write(bytes(self._buffer))
-            self._buffer.clear()
+        if self._buffered:
+            self._write_buffered()
         self._settle(0)
         self._image.flush()
 
@@ -118,39 +160,55 @@ class Writer:
         self._image.metadata_set(OFFSET, str(self._written))
         self._recorded = self._written
 
-    def _write(self, data: bytes) -> None:
-        """Write what is not zero, in runs of blocks that lie at multiples of :data:`BLOCK`."""
-        end = self._written + len(data)
+    def _make_room(self, end: int) -> None:
         if end > self._size:
-            self._size = max(end, self._size + min(max(self._size, FIRST_SIZE), MAX_STEP))
-            self._image.resize(self._size)
+            size = max(end, self._size + min(max(self._size, FIRST_SIZE), MAX_STEP))
+            self._image.resize(size)
+            self._size = size
+
+    def _write_buffered(self) -> None:
+        self._write(b"".join(self._parts))
+        self._parts.clear()
+        self._buffered = 0
+
+    def _write(self, data: bytes) -> None:
+        """Send what is not zero, in runs of blocks that lie at multiples of :data:`BLOCK`."""
         view = memoryview(data)
         begin = position = 0
         while position < len(data):
             stop = min(len(data), position + BLOCK - (self._written + position) % BLOCK)
-            if data[position:stop] == _ZEROS[: stop - position]:
+            if _is_zero(view[position:stop]):
                 self._send(view[begin:position], begin)
                 begin = stop
             position = stop
         self._send(view[begin:], begin)
-        self._written = end
+        self._written += len(data)
 
     def _send(self, view: memoryview, begin: int) -> None:
         if view:
-            self._settle(self._max_in_flight - 1)
-            self._in_flight.append(self._image.aio_write(bytes(view), self._written + begin, _nothing))
+            whole = view.obj  # mostly that is all of it, which is then not copied
+            data = whole if isinstance(whole, bytes) and len(whole) == len(view) else bytes(view)
+            self._in_flight.append(_Write(self._image, data, self._written + begin))
 
     def _settle(self, left: int) -> None:
         while len(self._in_flight) > left:
-            completion = self._in_flight.popleft()
-            completion.wait_for_complete_and_cb()
-            result = completion.get_return_value()
+            result = self._in_flight[0].wait()
             if result < 0:
+                self._in_flight[0].begin()
                 raise translated(OSError(-result, "write"))
+            self._in_flight.popleft()
+
+
+def _is_zero(view: memoryview) -> bool:
+    """Nearly all that is not zero shows it at once, before anything is copied."""
+    if view[:_PROBE] != _ZEROS[: min(_PROBE, len(view))]:
+        return False
+    return bytes(view) == _ZEROS[: len(view)]  # bytes compare with memcmp, views byte by byte
 
 
 def open_writer(pool: Pool, name: str, *, resume: bool, replace: bool, options: dict[str, Any]) -> Writer:
     """Begin a write, or go on with one."""
+    pool.prepare_trash()
     found = pool.stat(name)
     if found is None and (pool.stat(name + REPLACING) or {}).get("committed"):
         pool.finish_replacement(name)  # its writer was killed between the two names

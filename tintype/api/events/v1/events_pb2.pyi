@@ -973,3 +973,46 @@ class ImageEvent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
 Global___ImageEvent: _TypeAlias = ImageEvent  # noqa: Y015
+
+@_typing.final
+class StoreStateChanged(_message.Message):
+    """What a store can be used for has changed, as one process sees it. Type io.tintype.store.state_changed.v1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    mode: _builtins.str
+    """read-write, read-only or away."""
+    reason: _builtins.str
+    """Why it is not read-write: a stable reason such as STORE_MOUNT_STALE, and a sentence. Empty if it is."""
+    message: _builtins.str
+    service: _builtins.str
+    """Who sees it so: importer or converter, and the name of its host."""
+    host: _builtins.str
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        mode: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        service: _builtins.str = ...,
+        host: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "message", b"message", "mode", b"mode", "reason", b"reason", "service", b"service", "since", b"since", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreStateChanged: _TypeAlias = StoreStateChanged  # noqa: Y015
