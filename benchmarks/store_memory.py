@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks.file_pipes import KEY, write
 from tintype.adapters.store_settings import StoreSettings
 from tintype.adapters.stores import open_store
+from tintype.runtime.service import keep_freed_memory
 
 
 async def peak_rss_mib(settings: StoreSettings, source: Path) -> float:
@@ -21,6 +22,7 @@ async def peak_rss_mib(settings: StoreSettings, source: Path) -> float:
 
 
 def _measure(settings: StoreSettings, source: Path) -> float:
+    keep_freed_memory()  # as a service does
     asyncio.run(_write_and_read(settings, source))
     # And not getrusage, which gives a process its parent's peak as well.
     status = Path("/proc/self/status").read_text()

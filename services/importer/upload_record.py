@@ -16,12 +16,14 @@ from tintype.domain.commands import RecordStaged
 from tintype.domain.errors import (
     HistoryFullError,
     InvalidPropertyError,
+    LogCorruptError,
     NotFoundError,
     PreconditionError,
     RefusedContentError,
+    RequestIdReusedError,
     TintypeError,
 )
-from tintype.domain.events import EventContext, ImportPlugin, StagePurpose
+from tintype.domain.events import EventContext, ImageStaged, ImportPlugin, StagePurpose
 from tintype.domain.image import Image
 from tintype.domain.values import BlobRef, CommandId, PropertyValue, Received
 from tintype.runtime.journal import Journal
@@ -53,6 +55,8 @@ class UploadRecord:
     async def staged(self, caller: Caller, token: UploadToken, written: Written, received: Received | None) -> int:
         """Append ImageStaged, and return its position; a second time it is the same event.
 
+        Of two replicas that finish one upload, the first one's word counts, whatever the second has seen of the stores.
+
         Raises:
             PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError: the image
                 took another way meanwhile; the bytes are removed.
@@ -66,10 +70,19 @@ class UploadRecord:
                 command_id=command,
                 context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
             )
+        except RequestIdReusedError:
+            return await self._position(token)
         except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError):
             await self._remove(token, written)  # nobody will want these bytes
             raise
         return executed.event.position
+
+    async def _position(self, token: UploadToken) -> int:
+        """Of the event that another replica has appended."""
+        for recorded in await self._journal.history(token.image_id):
+            if isinstance(recorded.payload, ImageStaged) and recorded.payload.operation_id == token.operation_id:
+                return recorded.position
+        raise LogCorruptError(f"the end of upload {token.operation_id} is told by something else than its event")
 
     async def _staged_command(
         self, caller: Caller, token: UploadToken, written: Written, received: Received | None

@@ -77,7 +77,7 @@ def main(
             print("ok")  # the answer of --check-config goes to standard output
             sys.exit(0)
         configure_logging(settings.log, name)
-        _keep_freed_memory()
+        keep_freed_memory()
         asyncio.run(_run(settings, name, build, arguments.ready_file))
     except ConfigurationError as exc:
         print(f"{name}: {exc}", file=sys.stderr)
@@ -92,7 +92,7 @@ def main(
     sys.exit(0)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Make glibc keep what is freed between pieces of an image, where else it would give it back and fault it in again.
 
     Its thresholds follow the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD and M_TRIM_THRESHOLD). No page

@@ -11,6 +11,8 @@ import pytest
 
 from services.importer import fan_out
 from services.importer.fan_out import FanOutWriter, all_left
+from services.importer.upload_record import UploadRecord
+from services.importer.upload_target import Written
 from services.importer.upload_tokens import UploadToken
 from tests.integration.importer.conftest import CALLER, Importer, MakeImporter, is_active
 from tests.integration.importer.test_web_download import file, serving
@@ -26,7 +28,7 @@ from tintype.domain.errors import (
     StoreReadOnlyError,
     StoreUnavailableError,
 )
-from tintype.domain.events import ImportMethod, ImportSource, StagePurpose, Step
+from tintype.domain.events import FailedStore, Failure, ImageStaged, ImportMethod, ImportSource, StagePurpose, Step
 from tintype.domain.image import Image, OperationState
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import DEFAULT_PLACEMENT, BlobRef, Digest, ImageId, OperationId, Placement
@@ -542,3 +544,18 @@ async def test_a_damaged_copy_that_is_asked_for_again_is_replaced(importer: Impo
     image = await copy(importer, image.id, Placement(("far",)))
     assert image.data is not None
     assert (image.data.damaged, contents(importer)) == ((), {name: [DATA] for name in EVERYWHERE.stores})
+
+
+async def test_of_two_replicas_that_finish_one_upload_the_first_ones_word_counts(importer: Importer) -> None:
+    token = await begin(importer, await importer.create(), EVERYWHERE)
+    await send(importer, token)
+    parsed = UploadToken.parse(token)
+    history = await importer.log.history(parsed.image_id)
+    (staged,) = [event for event in history if isinstance(event.payload, ImageStaged)]
+    told = staged.payload
+    assert isinstance(told, ImageStaged) and len(told.copies) == 2
+    record = UploadRecord(importer.journal, importer.stores, importer.settings.importer.plugins)
+    failed = FailedStore("far", Failure("STORE_TIMEOUT", "it was away for a moment"))
+    second = Written(told.blob, told.placement, told.copies[1:], (failed,))
+    assert await record.staged(CALLER, parsed, second, None) == staged.position
+    assert contents(importer) == {name: [DATA] for name in EVERYWHERE.stores}
