@@ -91,6 +91,11 @@ class StoreDirectory:
         return self.guard.state if self.guard else StoreState(StoreMode.READ_WRITE, self._since)
 
     @property
+    def is_watched(self) -> bool:
+        """Whether a guarded mount is looked at in the background."""
+        return self._watch is not None and self._watch.is_running
+
+    @property
     def hung(self) -> int:
         """How many calls were given up, and have not returned."""
         return self._threads.hung

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Sequence
 
 from tintype.adapters.filesystem.bare_mount_point import examined_mount_point
 from tintype.adapters.filesystem.directory import StoreDirectory
 from tintype.adapters.filesystem.mount_table import Mount, MountTable
+from tintype.adapters.filesystem.server_route import Reach, Routes
 from tintype.adapters.filesystem.tree import Purpose
 from tintype.ports.image_store import Finding, Grade
 
-_IN_MEMORY = ("tmpfs", "ramfs")
+_NOT_FOR_PRODUCTION = {
+    "tmpfs": "is in memory",
+    "ramfs": "is in memory",
+    "overlay": "belongs to a container, and may go with it",
+}
 _FAR_DELAY = "Mount from a server on the same layer-2 network: every millisecond counts for each call."
 
 
@@ -23,9 +27,11 @@ def examined_mount(directory: StoreDirectory) -> Sequence[Finding]:
     if mount is None:
         return (Finding("mount", Grade.BAD, "the directory is on no mount that this process sees"),)
     told = Finding("mount", Grade.GOOD, f"{mount.file_system} at {mount.mount_point}")
-    found = [told, _back_end(mount), _guarding(directory, mount)]
+    found = [told, back_end(mount), _guarding(directory, mount)]
     if directory.guard is not None:
-        found += [*examined_mount_point(mount, table), _monitoring()]
+        found += [*examined_mount_point(mount, table), monitoring(is_watched=directory.is_watched)]
+    if directory.guard is not None or mount.is_network:
+        found.append(network(mount))
     if mount.file_system in ("nfs", "nfs4"):
         found += nfs_options(mount)
     return found
@@ -33,12 +39,20 @@ def examined_mount(directory: StoreDirectory) -> Sequence[Finding]:
 
 def nfs_options(mount: Mount) -> Sequence[Finding]:
     """How an NFS share is mounted."""
-    return (_hardness(mount), _locking(mount), _writing(mount), _network(mount))
+    return (_hardness(mount), _locking(mount), _writing(mount))
 
 
-def _back_end(mount: Mount) -> Finding:
-    if mount.file_system in _IN_MEMORY:
-        return Finding("back-end", Grade.DOUBTFUL, f"{mount.file_system} is in memory", "Use a disk, or a share.")
+def back_end(mount: Mount) -> Finding:
+    """Whether what keeps the bytes is made for production, as far as the mount table shows it."""
+    said, advice = "", "Use a disk, or a share of a server that is made for production."
+    if mount.file_system in _NOT_FOR_PRODUCTION:
+        said = f"{mount.file_system} {_NOT_FOR_PRODUCTION[mount.file_system]}"
+    elif mount.source.startswith("/dev/loop"):
+        said = f"{mount.file_system} in a file that is used as a disk"
+    elif mount.file_system in ("fuse", "fuseblk"):
+        said, advice = f"{mount.file_system}: which program serves it cannot be told", "Look that it keeps what it says."
+    if said:
+        return Finding("back-end", Grade.DOUBTFUL, said, advice)
     said = f"{mount.file_system}; whether the storage behind it is redundant cannot be seen from here"
     return Finding("back-end", Grade.GOOD, said)
 
@@ -53,9 +67,12 @@ def _guarding(directory: StoreDirectory, mount: Mount) -> Finding:
     return Finding("mount-guard", Grade.GOOD, "not needed: no server is behind the mount")
 
 
-def _monitoring() -> Finding:
+def monitoring(*, is_watched: bool) -> Finding:
+    """Whether the mount is looked at while nobody uses it."""
+    if not is_watched:
+        return Finding("monitoring", Grade.BAD, "the background look at the mount has ended", "Restart the service.")
     said = "the mount is looked at in the background; whether somebody is called cannot be seen from here"
-    return Finding("monitoring", Grade.GOOD, said, "Alert on the store's mode, its errors and its room.")
+    return Finding("monitoring", Grade.GOOD, said, "Load deploy/alerts/stores.yml into Prometheus.")
 
 
 def _hardness(mount: Mount) -> Finding:
@@ -79,32 +96,20 @@ def _writing(mount: Mount) -> Finding:
     return Finding("mount-options", Grade.GOOD, f"{said}; whether the export is sync cannot be seen", advice)
 
 
-def _network(mount: Mount) -> Finding:
-    server, mine = mount.option("addr"), mount.option("clientaddr")
+def network(mount: Mount, routes: Routes | None = None) -> Finding:
+    """Whether the server is on a network of this machine's own; what cannot be told is doubtful."""
+    name = "mount-network"
+    if not mount.is_network:
+        return Finding(name, Grade.GOOD, f"{mount.file_system} is mounted from this machine, from no server")
+    server = mount.option("addr")
     if not server:
-        return Finding("mount-network", Grade.DOUBTFUL, "the server's address cannot be seen", _FAR_DELAY)
-    if is_next_to_us(server):
-        return Finding("mount-network", Grade.GOOD, f"{server} is reached without a router")
-    via = f" from {mine}" if mine else ""
-    return Finding("mount-network", Grade.DOUBTFUL, f"{server} is reached through a router{via}", _FAR_DELAY)
-
-
-def is_next_to_us(server: str, routes: str | None = None) -> bool:
-    """Whether the kernel's IPv4 routes reach an address without a gateway; ``routes`` is as ``/proc/net/route``."""
-    try:
-        wanted = int(ipaddress.IPv4Address(server))
-    except ValueError:
-        return False
-    if wanted >> 24 == 127:
-        return True
-    if routes is None:
-        with open("/proc/net/route", encoding="ascii") as file:
-            routes = file.read(1024 * 1024)
-    best = (-1, False)
-    for line in routes.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 7:
-            network, gateway, mask = (int.from_bytes(bytes.fromhex(fields[i])[::-1], "big") for i in (1, 2, 7))
-            if wanted & mask == network:
-                best = max(best, (mask, gateway == 0))
-    return best[1]
+        said = f"cannot be told: the mount table has no address of a server for {mount.file_system}"
+        return Finding(name, Grade.DOUBTFUL, said, _FAR_DELAY)
+    match (routes or Routes.of_this_machine()).reach(server):
+        case Reach.NEAR:
+            return Finding(name, Grade.GOOD, f"{server} is reached without a router, by this machine's routes")
+        case Reach.ROUTED:
+            return Finding(name, Grade.DOUBTFUL, f"{server} is reached through a router", _FAR_DELAY)
+        case Reach.UNKNOWN:
+            said = f"cannot be told: the routes to {server[:64]!r} lead into a tunnel, or are not this table's"
+            return Finding(name, Grade.DOUBTFUL, said, _FAR_DELAY)

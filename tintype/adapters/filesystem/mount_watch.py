@@ -69,6 +69,11 @@ class MountWatch:
         await self.look()
         self._task = asyncio.create_task(self._go_on())
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it goes on looking: it was started, and neither closed nor ended by a failure of its own."""
+        return self._task is not None and not self._task.done()
+
     async def aclose(self) -> None:
         """End it; a look that hangs is left behind."""
         if self._task is not None:
