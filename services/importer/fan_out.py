@@ -126,7 +126,13 @@ class Branch:
         if self.error is not None:  # it was dropped while its last call was under way, and that has ended now
             return
         self.error = error
-        log.warning("store drops out of a write", store=self.store.name, key=self.writer.key, reason=error.reason)
+        log.warning(
+            "store drops out of a write",
+            store=self.store.name,
+            key=self.writer.key,
+            reason=error.reason,
+            error=str(error),
+        )
         leaving = asyncio.create_task(self._leave(), name=f"remove {self.writer.key} from {self.store.name}")
         _leaving.add(leaving)
         leaving.add_done_callback(_leaving.discard)

@@ -16,9 +16,12 @@ from services.importer.read_order import in_reading_order
 from tintype.adapters.stores import Stores
 from tintype.domain.access import Caller, visible
 from tintype.domain.errors import (
+    BlobDamagedError,
     ImageHasNoDataError,
     InvalidArgumentError,
     NotPermittedError,
+    StoreTimeoutError,
+    StoreUnavailableError,
     TintypeError,
 )
 from tintype.domain.lifecycle import Status
@@ -27,6 +30,11 @@ from tintype.ports.image_store import DirectLocation
 from tintype.runtime.journal import Journal
 
 log = structlog.get_logger(__name__)
+
+STORE_TIMEOUT_S = 15.0
+"""A store that takes longer is left out: whoever boots a machine waits for the answer of all."""
+
+MAX_URL_CHARACTERS = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +56,13 @@ class ImageLocation:
 class Locations:
     """Tells where images are."""
 
-    def __init__(self, journal: Journal, stores: Stores, rules: LocationRules) -> None:
+    def __init__(
+        self, journal: Journal, stores: Stores, rules: LocationRules, *, timeout_s: float = STORE_TIMEOUT_S
+    ) -> None:
         self._journal = journal
         self._stores = stores
         self._rules = rules
+        self._timeout_s = timeout_s
 
     async def of(self, caller: Caller, image_id: ImageId, expires_in_s: int) -> Sequence[ImageLocation]:
         """The locations of an image, the best one first; none where no store that has it hands over.
@@ -63,6 +74,7 @@ class Locations:
             ImageNotFoundError: no such image for this caller.
             ImageHasNoDataError: it is not active.
             InvalidArgumentError: it cannot work for a negative time.
+            BlobDamagedError: no sound copy is known.
             StoreUnavailableError, BlobNotFoundError: stores hand over, and none of them answers, or has it.
         """
         if not (caller.is_admin or caller.project in self._rules.projects):
@@ -72,6 +84,8 @@ class Locations:
         image = visible(await self._journal.load(image_id), caller)
         if image.status is not Status.ACTIVE or image.data is None:
             raise ImageHasNoDataError(f"image {image.id} is {image.status}, and has no bytes to hand over")
+        if not image.data.sound:
+            raise BlobDamagedError(f"no sound copy of image {image.id} is known")
         refs = [
             ref
             for ref in in_reading_order(self._stores, image.data.sound)
@@ -83,13 +97,32 @@ class Locations:
         if not located and (error := next((each for each in found if isinstance(each, TintypeError)), None)):
             raise error
         stores = [each.store for each in located]
-        log.info("image was handed over", image_id=image.id, project=caller.project, stores=stores)
+        log.info("image was handed over", image_id=image.id, project=caller.project, actor=caller.actor, stores=stores)
         return located
 
     async def _locate(self, ref: BlobRef, seconds: int) -> ImageLocation | TintypeError | None:
         try:
-            location = await self._stores.named(ref.store).locate(ref.key, expires_in_s=seconds)
+            async with asyncio.timeout(self._timeout_s):
+                location = await self._stores.named(ref.store).locate(ref.key, expires_in_s=seconds)
+            if location is None:
+                return None
+            _require_a_url(ref.store, location.url)
+        except TimeoutError:
+            error: TintypeError = StoreTimeoutError(f"store {ref.store!r} did not answer in {self._timeout_s:g} s")
         except TintypeError as exc:
-            log.warning("store does not hand over", store=ref.store, reason=exc.reason)
-            return exc
-        return None if location is None else ImageLocation(ref.store, location)
+            error = exc
+        else:
+            return ImageLocation(ref.store, location)
+        log.warning("store does not hand over", store=ref.store, reason=error.reason)
+        return error
+
+
+def _require_a_url(store: str, url: str) -> None:
+    """Part of it is what a server says of itself.
+
+    Raises:
+        StoreUnavailableError: nobody could use it.
+    """
+    is_plain = url.isascii() and url.isprintable() and " " not in url
+    if not is_plain or "://" not in url or len(url) > MAX_URL_CHARACTERS:
+        raise StoreUnavailableError(f"store {store!r} made a location that is no URL")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import structlog
 
 from tintype.adapters.stores import Stores
@@ -26,20 +28,18 @@ class Publishing:
 
         Raises:
             BlobNotFoundError, BlobDamagedError: the bytes are gone, or not whole.
-            StoreUnavailableError: the store does not answer.
+            StoreUnavailableError: no store that has them answers.
         """
         operation = image.operation
         if operation is None or operation.staged is None:
             raise InternalError(f"image {image.id} has nothing to publish")
         blob = final_blob(operation)
-        await self._check(blob, blob.ref)
-        final = [blob.ref]
-        for ref in operation.copies:
-            if ref.key == blob.ref.key and ref not in final and await self._is_there(blob, ref):
-                final.append(ref)
+        final, seen = await self._found(blob, [ref for ref in operation.copies if ref.key == blob.ref.key])
         # What waited for its import may lie where the import does not want it.
         asked = operation.placement
-        wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores] or final
+        wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores]
+        if seen.isdisjoint(wanted):  # the one copy that was seen whole is kept, wherever it is
+            wanted = final
         for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
             if ref not in wanted:
                 await self._remove(ref)
@@ -52,27 +52,36 @@ class Publishing:
         except StoreUnavailableError as exc:
             log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
+    async def _found(self, blob: Blob, copies: Sequence[BlobRef]) -> tuple[list[BlobRef], set[BlobRef]]:
+        """Where the bytes are, and where they were seen: in one store that answers at least.
+
+        An image is not held up by a further copy that is gone, nor by a store that is away: what is there was committed
+        whole.
+        """
+        found: list[BlobRef] = []
+        away: dict[BlobRef, StoreUnavailableError] = {}
+        for ref in dict.fromkeys((blob.ref, *copies)):
+            try:
+                await self._check(blob, ref)
+            except StoreUnavailableError as exc:
+                away[ref] = exc
+                log.warning("a copy is published unseen", store=ref.store, reason=exc.reason)
+            except (BlobNotFoundError, BlobDamagedError) as exc:
+                if ref == blob.ref:
+                    raise
+                log.warning("a copy is not published", store=ref.store, reason=exc.reason)
+                continue
+            found.append(ref)
+        if len(away) == len(found):
+            raise next(iter(away.values()))
+        return found, set(found) - set(away)
+
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
         stored = await self._stores.named(ref.store).stat(ref.key)
         if not stored.is_committed or stored.size != blob.size:
             raise BlobDamagedError(
                 f"the image has {blob.size} bytes, and store {ref.store!r} has {stored.size} of them"
             )
-
-    async def _is_there(self, blob: Blob, ref: BlobRef) -> bool:
-        """Whether a further copy is there, whole: an image is not held up by one that is gone.
-
-        One that cannot be looked at now was committed whole.
-        """
-        try:
-            await self._check(blob, ref)
-        except StoreUnavailableError as exc:
-            log.warning("a copy is published unseen", store=ref.store, reason=exc.reason)
-            return True
-        except (BlobNotFoundError, BlobDamagedError) as exc:
-            log.warning("a copy is not published", store=ref.store, reason=exc.reason)
-            return False
-        return True
 
     async def purge_image(self, image: Image, run: StepRun) -> RecordPurged:
         """Remove every byte of a deleted image, from each store that answers before one that does not is reported.

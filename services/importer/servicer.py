@@ -95,8 +95,8 @@ class ImporterServicer:
 
     async def list_stores(self, request: pb.ListStoresRequest, context: Context) -> pb.ListStoresResponse:
         """Say what stores there are, and how they are."""
-        caller_of(context)
-        return pb.ListStoresResponse(stores=[encode_store(view) for view in await self._stores.all()])
+        caller = caller_of(context)
+        return pb.ListStoresResponse(stores=[encode_store(view, caller) for view in await self._stores.all()])
 
     async def list_image_locations(
         self, request: pb.ListImageLocationsRequest, context: Context

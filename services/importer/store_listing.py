@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,7 +17,10 @@ from tintype.ports.image_store import Finding, ImageStore, StoreSpace
 
 log = structlog.get_logger(__name__)
 
-_SPACE_TIMEOUT_S = 5.0
+SPACE_TIMEOUT_S = 5.0
+
+SPACE_FRESH_S = 5.0
+"""Everybody may list the stores, as often as they like: a store is asked for its room so often at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,15 @@ class StoreView:
 class StoreListing:
     """Tells of the stores of this deployment."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        space_timeout_s: float = SPACE_TIMEOUT_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stores = stores
+        self._rooms = {name: _Room(store, space_timeout_s, monotonic) for name, store in stores.by_name.items()}
 
     async def all(self) -> Sequence[StoreView]:
         """All stores, the default one first, then by weight and name."""
@@ -62,14 +73,34 @@ class StoreListing:
         return name != self._stores.default.name, -self._stores.section(name).weight, name
 
     async def _view(self, name: str) -> StoreView:
-        store = self._stores.named(name)
-        return StoreView(store, self._stores.section(name), name == self._stores.default.name, await _space_of(store))
+        is_default = name == self._stores.default.name
+        space = await self._rooms[name].space()
+        return StoreView(self._stores.named(name), self._stores.section(name), is_default, space)
 
 
-async def _space_of(store: ImageStore) -> StoreSpace | None:
-    try:
-        async with asyncio.timeout(_SPACE_TIMEOUT_S):
-            return await store.space()
-    except (TintypeError, TimeoutError) as exc:
-        log.info("store does not tell its room", store=store.name, error=str(exc) or "no answer in time")
-        return None
+class _Room:
+    """What a store says of its room; one asks at a time, and the others get the same answer."""
+
+    def __init__(self, store: ImageStore, timeout_s: float, monotonic: Callable[[], float]) -> None:
+        self._store = store
+        self._timeout_s = timeout_s
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._space: StoreSpace | None = None
+
+    async def space(self) -> StoreSpace | None:
+        """In bytes, a moment old at most; ``None`` where there is no such thing, or no answer."""
+        async with self._lock:
+            if self._monotonic() - self._asked_at >= SPACE_FRESH_S:
+                self._space = await self._ask()
+                self._asked_at = self._monotonic()
+            return self._space
+
+    async def _ask(self) -> StoreSpace | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._store.space()
+        except (TintypeError, TimeoutError) as exc:
+            log.info("store does not tell its room", store=self._store.name, error=str(exc) or "no answer in time")
+            return None

@@ -61,10 +61,6 @@ class Stores:
         """What the deployment says of the store of that name."""
         return self.sections.get(name) or StoreSection()
 
-    def kind(self, name: str) -> str:
-        """What ``type`` says in its table: file, s3, swift, rbd or cinder; empty for a store without a table."""
-        return str(getattr(self.section(name), "type", ""))
-
 
 @asynccontextmanager
 async def open_stores(

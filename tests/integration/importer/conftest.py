@@ -85,6 +85,13 @@ class Importer:
         self.sweeper = Sweeper(self.journal, self.stores, self.clock, SweepLimits(3600, 3600, 3600))
         self._commands = 0
 
+    def use(self, stores: Stores) -> None:
+        """Have other stores from now on."""
+        self.stores = stores
+        self.uploads = self.new_uploads()
+        self.downloads = Downloads(self.journal, self.stores)
+        self.sweeper = Sweeper(self.journal, self.stores, self.clock, SweepLimits(3600, 3600, 3600))
+
     def new_uploads(self) -> Uploads:
         """The uploads of a process that has just been started."""
         own = self.settings.importer

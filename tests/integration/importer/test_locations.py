@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.importer.locations import LocationRules, Locations
 from services.importer.store_encoding import encode_location, encode_store
-from services.importer.store_listing import StoreListing
+from services.importer.store_listing import SPACE_FRESH_S, StoreListing
 from tests.integration.importer.several_stores import ADMIN, CALLER, SeveralStores
 from tintype.adapters.decorators.delegation import DelegatingStore
 from tintype.adapters.memory.store import MemoryImageStore
@@ -19,12 +20,14 @@ from tintype.domain.access import Caller
 from tintype.domain.attributes import ImageAttributes
 from tintype.domain.commands import CreateImage, DeleteImage, RecordCopyDamaged
 from tintype.domain.errors import (
+    BlobDamagedError,
     BlobNotFoundError,
     ImageHasNoDataError,
     ImageNotFoundError,
     InvalidArgumentError,
     NotPermittedError,
     StoreNotFoundError,
+    StoreTimeoutError,
     StoreUnavailableError,
     TintypeError,
 )
@@ -47,23 +50,31 @@ class HandingOver(DelegatingStore):
     """A store with URLs; it may be away."""
 
     is_away = False
+    hangs = False
     error: TintypeError | None = None
+    end = ""
+    asked = 0
 
     @property
     def state(self) -> StoreState:
         if self.is_away:
-            return StoreState(StoreMode.AWAY, NOON, "STORE_MOUNT_LOST", "the mount is gone")
+            return StoreState(StoreMode.AWAY, NOON, "STORE_MOUNT_LOST", "/srv/images is not mounted")
         return super().state
 
     async def locate(self, key: str, *, expires_in_s: float) -> DirectLocation | None:
         if self.error:
             raise self.error
-        url = f"https://{self.name}/{key}?{SECRET}"
+        if self.hangs:
+            await asyncio.Event().wait()
+        url = f"https://{self.name}/{key}?{SECRET}{self.end}"
         return DirectLocation(HandoverKind.PRESIGNED_URL, url, NOON + timedelta(seconds=expires_in_s))
 
     async def space(self) -> StoreSpace | None:
+        self.asked += 1
         if self.error:
             raise self.error
+        if self.hangs:
+            await asyncio.Event().wait()
         return StoreSpace(1, 2)
 
 
@@ -112,6 +123,37 @@ async def test_a_store_that_fails_is_left_out_and_told_where_there_is_no_other()
     assert await site.stores_of(image_id) == ["second"]
     site.handing["second"].error = BlobNotFoundError("lost")
     with pytest.raises(StoreUnavailableError):
+        await site.stores_of(image_id)
+
+
+async def test_a_store_that_hangs_is_left_out() -> None:
+    site = Site()
+    image_id = await site.publish(b"bytes", "first", "second")
+    site.handing["first"].hangs = True
+    site.locations = Locations(site.journal, site.stores, LocationRules(frozenset(), 600), timeout_s=0.01)
+    assert await site.stores_of(image_id) == ["second"]
+    site.handing["second"].hangs = True
+    with pytest.raises(StoreTimeoutError):
+        await site.stores_of(image_id)
+
+
+@pytest.mark.parametrize("end", ["\r\nSet-Cookie: x", " ", "\u00e9", "x" * 8192])
+async def test_a_location_that_is_no_url_is_not_told(end: str) -> None:
+    site = Site()
+    image_id = await site.publish(b"bytes", "first")
+    site.handing["first"].end = end
+    with pytest.raises(StoreUnavailableError) as refused:
+        await site.stores_of(image_id)
+    assert SECRET not in str(refused.value)
+
+
+async def test_an_image_without_a_sound_copy_has_no_locations() -> None:
+    site = Site()
+    image_id = await site.publish(b"bytes", "first")
+    image = await site.load(image_id)
+    assert image.data is not None
+    await site.execute(image_id, RecordCopyDamaged(image.data.locations[0], Digest("sha256", "0" * 64), None))
+    with pytest.raises(BlobDamagedError):
         await site.stores_of(image_id)
 
 
@@ -168,14 +210,17 @@ async def test_no_url_is_logged() -> None:
     with capture_logs() as logs:
         (found,) = await site.locations.of(ADMIN, image_id, 0)
     assert SECRET in encode_location(found).url
-    assert logs and SECRET not in str(logs)
+    assert logs
+    assert SECRET not in str(logs)
+    assert SECRET not in repr(found)
+    assert [event for event in await site.history(image_id) if SECRET in repr(event)] == []
 
 
 async def test_stores_are_listed_with_the_default_first_and_then_by_weight() -> None:
     site = Site()
     site.handing["second"].is_away = True
     site.handing["first"].error = StoreUnavailableError("away")
-    listed = [encode_store(view) for view in await StoreListing(site.stores).all()]
+    listed = [encode_store(view, CALLER) for view in await StoreListing(site.stores).all()]
     assert [(each.name, each.is_default, each.weight) for each in listed] == [
         ("quiet", True, 900),
         ("first", False, 200),
@@ -187,6 +232,35 @@ async def test_stores_are_listed_with_the_default_first_and_then_by_weight() -> 
     assert not first.HasField("free_bytes") and not first.HasField("total_bytes")
     assert (second.mode, second.failure.reason) == (pb.STORE_MODE_AWAY, "STORE_MOUNT_LOST")
     assert second.since.ToDatetime(UTC) == NOON
+
+
+async def test_what_a_store_says_of_its_failure_is_for_administrators() -> None:
+    site = Site()
+    site.handing["second"].is_away = True
+    view = (await StoreListing(site.stores).all())[-1]
+    assert "/srv/images" in encode_store(view, ADMIN).failure.message
+    assert encode_store(view, CALLER).failure.message == "store 'second' is away"
+
+
+async def test_a_store_that_hangs_is_listed_without_its_room() -> None:
+    site = Site()
+    site.handing["first"].hangs = True
+    listed = await StoreListing(site.stores, space_timeout_s=0.01).all()
+    assert [(each.store.name, each.space is None) for each in listed] == [
+        ("quiet", False),
+        ("first", True),
+        ("second", False),
+    ]
+
+
+async def test_a_store_is_not_asked_for_its_room_as_often_as_somebody_lists_it() -> None:
+    site, now = Site(), [0.0]
+    listing = StoreListing(site.stores, monotonic=lambda: now[0])
+    await asyncio.gather(*(listing.all() for _ in range(10)))
+    assert site.handing["first"].asked == 1
+    now[0] = SPACE_FRESH_S
+    await listing.all()
+    assert site.handing["first"].asked == 2
 
 
 async def test_a_store_is_examined_by_administrators_alone() -> None:

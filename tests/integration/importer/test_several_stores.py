@@ -22,6 +22,7 @@ from tintype.domain.commands import CancelOperation, RecordCopyDamaged, RequestC
 from tintype.domain.errors import (
     AlreadyExistsError,
     DigestMismatchError,
+    InvalidPlacementError,
     StoreDeviceError,
     StoreFullError,
     StoreNotFoundError,
@@ -211,7 +212,7 @@ async def test_where_all_stores_fail_the_upload_fails(importer: Importer) -> Non
 async def test_a_store_that_does_not_exist_is_refused_at_the_start(
     importer: Importer, name: str, purpose: StagePurpose
 ) -> None:
-    with pytest.raises(StoreNotFoundError):
+    with pytest.raises(StoreNotFoundError if name == "unknown" else InvalidPlacementError):
         await begin(importer, await importer.create(), Placement(("main", name)), purpose)
     assert contents(importer) == {}
 
@@ -527,7 +528,8 @@ async def test_a_copy_that_is_cancelled_leaves_the_image_active_and_no_bytes(imp
         await _until(lambda: bool(importer.others["spare"].memory.uncommitted))
         await importer.execute(image.id, CancelOperation(COPY))
         far.hanging.set()
-        await _until(lambda: far.is_empty() and importer.others["spare"].is_empty())
+        # It may have come to its end before it was seen to be overtaken: then there are copies that nobody wants.
+        await _until(lambda: not any(store.memory.uncommitted for store in importer.others.values()))
     await importer.sweeper.sweep()
     image = await importer.load(image.id)
     assert image.operation is not None

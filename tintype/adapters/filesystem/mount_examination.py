@@ -50,10 +50,8 @@ def back_end(mount: Mount) -> Finding:
     elif mount.source.startswith("/dev/loop"):
         said = f"{mount.file_system} in a file that is used as a disk"
     elif mount.file_system in ("fuse", "fuseblk"):
-        said, advice = (
-            f"{mount.file_system}: which program serves it cannot be told",
-            "Look that it keeps what it says.",
-        )
+        said = f"{mount.file_system}: which program serves it cannot be told"
+        advice = "Look that it keeps what it says."
     if said:
         return Finding("back-end", Grade.DOUBTFUL, said, advice)
     said = f"{mount.file_system}; whether the storage behind it is redundant cannot be seen from here"
