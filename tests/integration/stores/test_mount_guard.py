@@ -132,6 +132,14 @@ async def test_a_commit_after_the_share_was_lost_is_refused(store: FileImageStor
     assert files_below(share.at) == []
 
 
+async def test_a_write_that_looks_for_room_on_a_lost_share_is_refused_as_every_write(
+    store: FileImageStore, share: Share
+) -> None:
+    share.unmount()
+    with pytest.raises(StoreReadOnlyError):
+        await asyncio.to_thread(store.directories[0].room.require, 1, 0)
+
+
 async def test_bytes_of_a_lost_share_are_not_said_to_be_missing(store: FileImageStore, share: Share) -> None:
     await put(store, b"image")
     share.unmount()
@@ -264,3 +272,13 @@ async def test_the_bare_mount_point_is_seen_beneath_the_share(tmp_path: Path, mo
         await store.aclose()
     assert found.grade is (Grade.BAD if mode else Grade.DOUBTFUL)  # root may write to a directory of mode 0
     assert "chattr +i" in found.advice
+
+
+async def test_each_published_practice_for_shares_is_a_finding(store: FileImageStore) -> None:
+    found = {finding.name: finding for finding in await store.examine()}
+    practices = {"back-end", "mount-guard", "mount-point-unwritable", "mount-network", "monitoring", "permissions"}
+    assert practices <= found.keys()
+    assert found["back-end"].grade is Grade.DOUBTFUL  # it is in memory
+    assert found["monitoring"].grade is Grade.GOOD
+    await store.aclose()
+    assert not any(directory.is_watched for directory in store.directories)

@@ -43,13 +43,13 @@ class Room:
         self._used = 0
         self._counted_at = float("-inf")
 
-    def space(self) -> StoreSpace:
-        """What there is for the service's user, within the caps.
+    def space(self, purpose: Purpose = Purpose.READ) -> StoreSpace:
+        """What there is for the service's user, within the caps; asked on behalf of a read or a write.
 
         Raises:
             OSError: the file system does not say.
         """
-        with self._tree.opened_root(Purpose.READ) as root:
+        with self._tree.opened_root(purpose) as root:
             found = os.fstatvfs(root)
         free, total = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
         free = max(0, free - self._limits.reserve_bytes)
@@ -64,6 +64,7 @@ class Room:
         Raises:
             StoreObjectTooLargeError: the file would become larger than the store takes.
             StoreFullError: there is no such room.
+            StoreReadOnlyError: the directory takes no bytes now.
         """
         most = self._limits.max_object_bytes
         if most and offset + length > most:
@@ -73,7 +74,7 @@ class Room:
                 self._granted -= length
                 self._used += length
                 return
-        space = self.space()
+        space = self.space(Purpose.WRITE)
         if space.total and length > space.free:  # some file systems tell of no blocks at all
             raise StoreFullError(f"store {self._store!r} has no room left")
         with self._lock:
