@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.backends.frozen import freeze
 from tests.backends.private_mounts import unmount
 
 _SERVER = Path(__file__).with_name("faulty_filesystem_server.py")
@@ -57,11 +58,13 @@ class FaultyShare:
 
     def freeze(self) -> None:
         """Let every call hang."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         """Answer what hangs."""
-        self._signal(signal.SIGCONT)
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the server at once; what is mounted answers ENOTCONN."""
@@ -78,7 +81,3 @@ class FaultyShare:
         """End the server, which ends every call that hangs, and unmount."""
         self.kill()
         subprocess.run(["umount", "-l", self.at], check=False, capture_output=True, timeout=60)
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
