@@ -32,15 +32,19 @@ class Publishing:
         if operation is None or operation.staged is None:
             raise InternalError(f"image {image.id} has nothing to publish")
         blob = final_blob(operation)
-        await self._check(blob, blob.ref)
-        final = [blob.ref]
-        for ref in operation.copies:
-            if ref.key == blob.ref.key and ref not in final and await self._is_there(blob, ref):
-                final.append(ref)
-        # What waited for its import may lie where the import does not want it.
         asked = operation.placement
-        wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores] or final
-        for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
+        copies = [ref for ref in operation.copies if ref.key == blob.ref.key and ref != blob.ref]
+        final = [ref for ref in copies if await self._is_there(blob, ref)]
+        # What waited for its import may lie where the import does not want it. An earlier attempt, which was killed
+        # before it was recorded, or one that runs beside this, may have removed it from there.
+        wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores]
+        if asked.in_all or blob.ref.store in asked.stores:
+            await self._check(blob, blob.ref)
+            wanted = [blob.ref, *wanted]
+        elif not wanted:
+            await self._check(blob, blob.ref)
+            wanted = [blob.ref, *final]
+        for ref in dict.fromkeys((operation.staged.ref, blob.ref, *operation.copies)):
             if ref not in wanted:
                 await self._remove(ref)
         return RecordPublished(operation.id, tuple(wanted))

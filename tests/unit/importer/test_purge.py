@@ -69,3 +69,29 @@ async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_ma
     image: Any = SimpleNamespace(id=IMAGE, operation=operation)
     run: Any = None
     assert (await publishing.publish_image(image, run)).locations == (blob.ref,)
+
+
+async def test_a_publication_that_was_killed_before_it_was_recorded_is_repeated_without_the_bytes_it_removed() -> None:
+    first, wanted = MemoryImageStore("first", SystemClock()), MemoryImageStore("wanted", SystemClock())
+    for store in (first, wanted):
+        writer = await store.open_write(KEY)
+        await writer.append(b"bytes")
+        await writer.commit(size=5, digests={})
+    operation = Operation(
+        OperationId(an_id("import")),
+        OperationKind.IMPORT,
+        OperationState.RUNNING,
+        datetime.now(UTC),
+        staged=replace(STAGED_BLOB, ref=BlobRef("first", KEY), size=5),
+        conversion=Conversion(skipped=SkipReason.DISABLED),
+        placement=Placement(("wanted",)),
+        copies=(BlobRef("wanted", KEY),),
+        is_placed=True,
+    )
+    publishing = Publishing(Stores(first, {"first": first, "wanted": wanted}))
+    image: Any = SimpleNamespace(id=IMAGE, operation=operation)
+    run: Any = None
+    for _ in range(2):
+        assert (await publishing.publish_image(image, run)).locations == (BlobRef("wanted", KEY),)
+    assert not first.committed
+    assert wanted.committed
