@@ -7,7 +7,13 @@ import structlog
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordPublished, RecordPurged
 from tintype.domain.decide import final_blob
-from tintype.domain.errors import BlobDamagedError, BlobNotFoundError, InternalError, StoreUnavailableError
+from tintype.domain.errors import (
+    BlobDamagedError,
+    BlobNotFoundError,
+    InternalError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from tintype.domain.image import Image
 from tintype.domain.values import Blob, BlobRef
 from tintype.runtime.worker import StepRun
@@ -50,10 +56,10 @@ class Publishing:
         return RecordPublished(operation.id, tuple(wanted))
 
     async def _remove(self, ref: BlobRef) -> None:
-        """Remove bytes that are not published; a store that does not answer keeps no image from being so."""
+        """Remove bytes that are not published; a store that does not let it keeps no image from being so."""
         try:
             await self._stores.named(ref.store).delete(ref.key)
-        except StoreUnavailableError as exc:
+        except (StoreFullError, StoreUnavailableError) as exc:
             log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
     async def _check(self, blob: Blob, ref: BlobRef) -> None:
@@ -82,14 +88,14 @@ class Publishing:
         """Remove every byte of a deleted image, from each store that answers before one that does not is reported.
 
         Raises:
-            StoreUnavailableError: a store does not answer; the others are empty of it.
+            StoreFullError, StoreUnavailableError: a store does not let it; the others are empty of it.
         """
-        away: StoreUnavailableError | None = None
+        away: StoreFullError | StoreUnavailableError | None = None
         for store in self._stores.by_name.values():
             try:
                 async for stored in store.list(image.id):
                     await store.delete(stored.key)
-            except StoreUnavailableError as exc:
+            except (StoreFullError, StoreUnavailableError) as exc:
                 away = exc
                 log.warning("bytes of a deleted image are left", store=store.name, reason=exc.reason)
         if away is not None:

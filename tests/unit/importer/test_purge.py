@@ -14,7 +14,7 @@ import pytest
 from services.importer.publishing import Publishing
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
-from tintype.domain.errors import StoreUnavailableError
+from tintype.domain.errors import StoreFullError, StoreUnavailableError
 from tintype.domain.events import SkipReason
 from tintype.domain.image import Conversion, Operation, OperationKind, OperationState
 from tintype.domain.values import BlobRef, OperationId, Placement
@@ -44,10 +44,11 @@ async def test_a_store_that_is_away_does_not_keep_the_others_from_being_emptied_
     assert not there.committed
 
 
-async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_made_from() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError("away"), StoreFullError("full")])
+async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_made_from(error: Exception) -> None:
     class Keeping(MemoryImageStore):
         async def delete(self, key: str) -> None:
-            raise StoreUnavailableError("away")
+            raise error
 
     keeping, there = Keeping("keeping", SystemClock()), MemoryImageStore("there", SystemClock())
     for store in (keeping, there):
