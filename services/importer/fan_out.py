@@ -249,10 +249,13 @@ class FanOutWriter:
     async def abort(self) -> None:
         """Remove what was written. Safe to call twice.
 
+        Of bytes that a store had all of before, what is committed stays until it is swept: another replica may have
+        recorded it by now.
+
         Raises:
             TintypeError: a store does not let it; all others are rid of it.
         """
-        await _all(branch.remove() for branch in self._branches)
+        await _all(branch.give_up() if self._is_whole else branch.remove() for branch in self._branches)
 
     async def close(self) -> None:
         """Stop writing, and keep the bytes.

@@ -9,7 +9,13 @@ import structlog
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import RecordPublished, RecordPurged
 from tintype.domain.decide import final_blob
-from tintype.domain.errors import BlobDamagedError, BlobNotFoundError, InternalError, StoreUnavailableError
+from tintype.domain.errors import (
+    BlobDamagedError,
+    BlobNotFoundError,
+    InternalError,
+    StoreFullError,
+    StoreUnavailableError,
+)
 from tintype.domain.image import Image
 from tintype.domain.values import Blob, BlobRef
 from tintype.runtime.worker import StepRun
@@ -34,30 +40,40 @@ class Publishing:
         if operation is None or operation.staged is None:
             raise InternalError(f"image {image.id} has nothing to publish")
         blob = final_blob(operation)
-        final, seen = await self._found(blob, [ref for ref in operation.copies if ref.key == blob.ref.key])
-        # What waited for its import may lie where the import does not want it.
         asked = operation.placement
+        # What waited for its import may lie where the import does not want it. An earlier attempt, which was killed
+        # before it was recorded, or one that runs beside this, may have removed it from there.
+        is_needed = asked.in_all or not asked.stores or blob.ref.store in asked.stores
+        copies = [ref for ref in operation.copies if ref.key == blob.ref.key]
+        final, seen = await self._found(blob, copies, is_first_needed=is_needed)
         wanted = [ref for ref in final if asked.in_all or ref.store in asked.stores]
         if seen.isdisjoint(wanted):  # the one copy that was seen whole is kept, wherever it is
             wanted = final
-        for ref in dict.fromkeys((operation.staged.ref, *operation.copies, *final)):
+        for ref in dict.fromkeys((operation.staged.ref, blob.ref, *operation.copies)):
             if ref not in wanted:
                 await self._remove(ref)
         return RecordPublished(operation.id, tuple(wanted))
 
     async def _remove(self, ref: BlobRef) -> None:
-        """Remove bytes that are not published; a store that does not answer keeps no image from being so."""
+        """Remove bytes that are not published; a store that does not let it keeps no image from being so."""
         try:
             await self._stores.named(ref.store).delete(ref.key)
-        except StoreUnavailableError as exc:
+        except (StoreFullError, StoreUnavailableError) as exc:
             log.warning("unwanted bytes are left to the sweep", store=ref.store, reason=exc.reason)
 
-    async def _found(self, blob: Blob, copies: Sequence[BlobRef]) -> tuple[list[BlobRef], set[BlobRef]]:
+    async def _found(
+        self, blob: Blob, copies: Sequence[BlobRef], *, is_first_needed: bool
+    ) -> tuple[list[BlobRef], set[BlobRef]]:
         """Where the bytes are, and where they were seen: in one store that answers at least.
 
         An image is not held up by a further copy that is gone, nor by a store that is away: what is there was committed
         whole.
+
+        Raises:
+            BlobNotFoundError, BlobDamagedError: the first copy is gone, and is needed, or there is no other.
+            StoreUnavailableError: no store that may have a copy answers.
         """
+        lost: BlobNotFoundError | BlobDamagedError | None = None
         found: list[BlobRef] = []
         away: dict[BlobRef, StoreUnavailableError] = {}
         for ref in dict.fromkeys((blob.ref, *copies)):
@@ -67,11 +83,14 @@ class Publishing:
                 away[ref] = exc
                 log.warning("a copy is published unseen", store=ref.store, reason=exc.reason)
             except (BlobNotFoundError, BlobDamagedError) as exc:
-                if ref == blob.ref:
+                if ref == blob.ref and is_first_needed:
                     raise
+                lost = exc
                 log.warning("a copy is not published", store=ref.store, reason=exc.reason)
                 continue
             found.append(ref)
+        if lost is not None and not found:
+            raise lost
         if len(away) == len(found):
             raise next(iter(away.values()))
         return found, set(found) - set(away)
@@ -87,14 +106,14 @@ class Publishing:
         """Remove every byte of a deleted image, from each store that answers before one that does not is reported.
 
         Raises:
-            StoreUnavailableError: a store does not answer; the others are empty of it.
+            StoreFullError, StoreUnavailableError: a store does not let it; the others are empty of it.
         """
-        away: StoreUnavailableError | None = None
+        away: StoreFullError | StoreUnavailableError | None = None
         for store in self._stores.by_name.values():
             try:
                 async for stored in store.list(image.id):
                     await store.delete(stored.key)
-            except StoreUnavailableError as exc:
+            except (StoreFullError, StoreUnavailableError) as exc:
                 away = exc
                 log.warning("bytes of a deleted image are left", store=store.name, reason=exc.reason)
         if away is not None:

@@ -137,7 +137,7 @@ class UploadTarget:
         except AlreadyExistsError:
             # They were committed, and the importer was killed before it could record them.
             stored = await store.stat(self._key)
-            return CommittedBytes(store, self._key, stored.size), store.read(self._key)
+            return CommittedBytes(self._key, stored.size), store.read(self._key)
         except BlobNotFoundError:
             if not create:
                 raise UploadNotFoundError(_GONE) from None
@@ -177,7 +177,7 @@ class UploadTarget:
         self, store: ImageStore, there: StoredBlob | TintypeError | None
     ) -> tuple[BlobWriter, AsyncIterator[bytes]]:
         if isinstance(there, StoredBlob) and there.is_committed:  # the store need not even take bytes any more
-            return CommittedBytes(store, self._key, there.size), store.read(self._key)
+            return CommittedBytes(self._key, there.size), store.read(self._key)
         return await self._open_one(store, create=False)
 
     def _fanned_out(
@@ -198,8 +198,7 @@ class UploadTarget:
 class CommittedBytes:
     """A write that was committed already, so that its bytes can pass the same checks once more."""
 
-    def __init__(self, store: ImageStore, key: str, size: int) -> None:
-        self._store = store
+    def __init__(self, key: str, size: int) -> None:
         self._key = key
         self._size = size
 
@@ -230,8 +229,7 @@ class CommittedBytes:
         """They are committed."""
 
     async def abort(self) -> None:
-        """Remove them."""
-        await self._store.delete(self._key)
+        """Keep them: the replica that committed them may have recorded them by now; if not, they are swept."""
 
     async def close(self) -> None:
         """Keep them."""

@@ -14,7 +14,7 @@ import pytest
 from services.importer.publishing import Publishing
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
-from tintype.domain.errors import StoreUnavailableError
+from tintype.domain.errors import StoreFullError, StoreUnavailableError
 from tintype.domain.events import SkipReason
 from tintype.domain.image import Conversion, Operation, OperationKind, OperationState
 from tintype.domain.values import BlobRef, OperationId, Placement
@@ -44,10 +44,11 @@ async def test_a_store_that_is_away_does_not_keep_the_others_from_being_emptied_
     assert not there.committed
 
 
-async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_made_from() -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError("away"), StoreFullError("full")])
+async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_made_from(error: Exception) -> None:
     class Keeping(MemoryImageStore):
         async def delete(self, key: str) -> None:
-            raise StoreUnavailableError("away")
+            raise error
 
     keeping, there = Keeping("keeping", SystemClock()), MemoryImageStore("there", SystemClock())
     for store in (keeping, there):
@@ -69,3 +70,29 @@ async def test_an_image_is_published_although_a_store_keeps_bytes_that_it_was_ma
     image: Any = SimpleNamespace(id=IMAGE, operation=operation)
     run: Any = None
     assert (await publishing.publish_image(image, run)).locations == (blob.ref,)
+
+
+async def test_a_publication_that_was_killed_before_it_was_recorded_is_repeated_without_the_bytes_it_removed() -> None:
+    first, wanted = MemoryImageStore("first", SystemClock()), MemoryImageStore("wanted", SystemClock())
+    for store in (first, wanted):
+        writer = await store.open_write(KEY)
+        await writer.append(b"bytes")
+        await writer.commit(size=5, digests={})
+    operation = Operation(
+        OperationId(an_id("import")),
+        OperationKind.IMPORT,
+        OperationState.RUNNING,
+        datetime.now(UTC),
+        staged=replace(STAGED_BLOB, ref=BlobRef("first", KEY), size=5),
+        conversion=Conversion(skipped=SkipReason.DISABLED),
+        placement=Placement(("wanted",)),
+        copies=(BlobRef("wanted", KEY),),
+        is_placed=True,
+    )
+    publishing = Publishing(Stores(first, {"first": first, "wanted": wanted}))
+    image: Any = SimpleNamespace(id=IMAGE, operation=operation)
+    run: Any = None
+    for _ in range(2):
+        assert (await publishing.publish_image(image, run)).locations == (BlobRef("wanted", KEY),)
+    assert not first.committed
+    assert wanted.committed

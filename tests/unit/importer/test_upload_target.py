@@ -282,14 +282,6 @@ async def test_a_replica_that_begins_a_moment_later_takes_nothing_from_the_first
     assert site.committed() == dict.fromkeys(NAMES, OLD)
 
 
-async def test_an_abort_leaves_nothing_also_of_what_was_committed_before(site: Site) -> None:
-    await site.put("two", OLD, committed=True)
-    await site.put("one", OLD, committed=True)
-    writer, _ = await opened(site.target())
-    await writer.abort()
-    assert site.kept() == {}
-
-
 async def test_a_cancelled_upload_leaves_nothing_in_any_store_that_answers(site: Site) -> None:
     await site.put("one", OLD)
     await site.put("two", OLD, committed=True)
@@ -364,3 +356,14 @@ async def test_what_the_leader_loses_on_the_way_is_no_copy(site: Site) -> None:
     assert site.committed() == {"one": OLD + NEW, "three": OLD + NEW}
     await all_left(5)
     assert "two" not in site.kept()
+
+
+@pytest.mark.parametrize("placement", [Placement(("one",)), Placement(NAMES)], ids=["one store", "several"])
+async def test_giving_up_an_upload_keeps_what_another_replica_has_committed_and_may_have_recorded(
+    site: Site, placement: Placement
+) -> None:
+    for name in placement.stores:
+        await site.put(name, OLD, committed=True)
+    writer, _ = await opened(site.target(placement))
+    await writer.abort()
+    assert site.committed() == dict.fromkeys(placement.stores, OLD)
