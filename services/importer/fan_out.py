@@ -8,7 +8,7 @@ go on; where all of them have to succeed, or none is left, the write fails.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -163,6 +163,7 @@ class FanOutWriter:
     """A :class:`~tintype.ports.image_store.BlobWriter` into several stores.
 
     ``unopened`` are stores that it could not even be begun in. With ``is_whole`` a store has all the bytes already.
+    ``is_recorded`` tells whether the log knows the bytes, which then nobody but the sweep may remove.
     """
 
     def __init__(
@@ -173,12 +174,14 @@ class FanOutWriter:
         offset: int = 0,
         is_whole: bool = False,
         all_must_succeed: bool = False,
+        is_recorded: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         self._branches = branches
         self._unopened = unopened
         self._offset = offset
         self._is_whole = is_whole
         self._all_must_succeed = all_must_succeed
+        self._is_recorded = is_recorded
 
     @property
     def key(self) -> str:
@@ -249,13 +252,13 @@ class FanOutWriter:
     async def abort(self) -> None:
         """Remove what was written. Safe to call twice.
 
-        Of bytes that a store had all of before, what is committed stays until it is swept: another replica may have
-        recorded it by now.
+        What is committed stays, until it is swept, where another replica may have recorded it by now.
 
         Raises:
             TintypeError: a store does not let it; all others are rid of it.
         """
-        await _all(branch.give_up() if self._is_whole else branch.remove() for branch in self._branches)
+        may_remove = await self._may_remove()
+        await _all(branch.remove() if may_remove else branch.give_up() for branch in self._branches)
 
     async def close(self) -> None:
         """Stop writing, and keep the bytes.
@@ -264,6 +267,16 @@ class FanOutWriter:
             TintypeError: a store failed; all others keep them.
         """
         await _all(branch.keep() for branch in self._branches)
+
+    async def _may_remove(self) -> bool:
+        if self._is_whole:
+            return False
+        if self._is_recorded is None or not any(branch.is_committed for branch in self._branches):
+            return True
+        try:
+            return not await self._is_recorded()
+        except TintypeError:
+            return False
 
     def require_alive(self) -> None:
         """Check that enough stores are left.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -50,11 +51,19 @@ class Session:
 class Sessions:
     """The uploads that this process has in hand."""
 
-    def __init__(self, stores: Stores, *, most: int, monotonic: Callable[[], float]) -> None:
-        """``monotonic`` tells seconds, for how long a session was idle."""
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        most: int,
+        monotonic: Callable[[], float],
+        is_recorded: Callable[[UploadToken], Awaitable[bool]],
+    ) -> None:
+        """``monotonic`` tells seconds, for how long a session was idle; ``is_recorded``, whether an upload ended."""
         self._stores = stores
         self._most = most
         self._monotonic = monotonic
+        self._is_recorded = is_recorded
         self._held: dict[OperationId, Session] = {}
         self._opening: set[OperationId] = set()
 
@@ -148,7 +157,7 @@ class Sessions:
         self._opening.add(token.operation_id)
         try:
             await self._make_room()
-            target = UploadTarget(self._stores, token)
+            target = UploadTarget(self._stores, token, partial(self._is_recorded, token))
             writer, pieces = await target.open(create=create)
             one_pass = _pass(token, expectations, decompresses, writer, target.first)
             try:

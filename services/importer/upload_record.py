@@ -16,7 +16,6 @@ from tintype.domain.commands import RecordStaged
 from tintype.domain.errors import (
     HistoryFullError,
     InvalidPropertyError,
-    LogCorruptError,
     NotFoundError,
     PreconditionError,
     RefusedContentError,
@@ -71,18 +70,25 @@ class UploadRecord:
                 context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
             )
         except RequestIdReusedError:
-            return await self._position(token)
+            position = await self._position(token)
+            if position is None:
+                raise
+            return position
         except (PreconditionError, NotFoundError, RefusedContentError, HistoryFullError, InvalidPropertyError):
-            await self._remove(token, written)  # nobody will want these bytes
+            if not await self.is_recorded(token):
+                await self._remove(token, written)  # nobody will want these bytes
             raise
         return executed.event.position
 
-    async def _position(self, token: UploadToken) -> int:
-        """Of the event that another replica has appended."""
+    async def is_recorded(self, token: UploadToken) -> bool:
+        """Whether the upload has ended: its bytes are the image's then, whoever has recorded it."""
+        return await self._position(token) is not None
+
+    async def _position(self, token: UploadToken) -> int | None:
         for recorded in await self._journal.history(token.image_id):
             if isinstance(recorded.payload, ImageStaged) and recorded.payload.operation_id == token.operation_id:
                 return recorded.position
-        raise LogCorruptError(f"the end of upload {token.operation_id} is told by something else than its event")
+        return None
 
     async def _staged_command(
         self, caller: Caller, token: UploadToken, written: Written, received: Received | None

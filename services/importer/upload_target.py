@@ -7,7 +7,7 @@ it, while its hashes are made again: so all copies are the same, whatever bytes 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,11 +49,14 @@ class UploadTarget:
         StoreNotFoundError: it names a store that there is not.
     """
 
-    def __init__(self, stores: Stores, token: UploadToken) -> None:
+    def __init__(
+        self, stores: Stores, token: UploadToken, is_recorded: Callable[[], Awaitable[bool]] | None = None
+    ) -> None:
         self.placement = resolved(stores, token.placement)
         names = self.placement.stores if token.purpose is StagePurpose.UPLOAD else self.placement.stores[:1]
         self._stores: Sequence[ImageStore] = [stores.named(name) for name in names]
         self._key = token.key
+        self._is_recorded = is_recorded
         self._fan_out: FanOutWriter | None = None
 
     @property
@@ -192,6 +195,7 @@ class UploadTarget:
             offset=leading.writer.offset if leading else 0,
             is_whole=leading is not None and isinstance(leading.writer, CommittedBytes),
             all_must_succeed=self.placement.all_must_succeed,
+            is_recorded=self._is_recorded,
         )
 
 

@@ -86,7 +86,7 @@ class Uploads:
         self._policy = policy
         self._limits = limits
         self._record = UploadRecord(journal, stores, policy.plugins)
-        self._sessions = Sessions(stores, most=limits.most, monotonic=monotonic)
+        self._sessions = Sessions(stores, most=limits.most, monotonic=monotonic, is_recorded=self._record.is_recorded)
 
     async def start(
         self,
@@ -247,8 +247,10 @@ class Uploads:
     async def _commit_and_record(self, caller: Caller, token: UploadToken, session: Session) -> UploadState:
         blob = await session.one_pass.finish(session.target.first.name)
         written = session.target.written(blob)
-        self._sessions.forget(token.operation_id)
-        position = await self._record.staged(caller, token, written, session.one_pass.received)
+        try:
+            position = await self._record.staged(caller, token, written, session.one_pass.received)
+        finally:  # and not before: who cancels meanwhile must not remove what is about to be recorded
+            self._sessions.forget(token.operation_id)
         log.info(
             "upload was finished",
             image_id=token.image_id,

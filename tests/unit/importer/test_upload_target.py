@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -367,3 +368,20 @@ async def test_giving_up_an_upload_keeps_what_another_replica_has_committed_and_
     writer, _ = await opened(site.target(placement))
     await writer.abort()
     assert site.committed() == dict.fromkeys(placement.stores, OLD)
+
+
+async def test_an_upload_that_fails_in_one_store_keeps_what_another_replica_has_recorded(site: Site) -> None:
+    """The commit that fails here took so long that another replica took the upload over, and ended it."""
+
+    async def is_recorded() -> bool:
+        return True
+
+    token = replace(TOKEN, placement=Placement(NAMES, all_must_succeed=True))
+    target = UploadTarget(site.stores, token, is_recorded)
+    writer, _ = await target.open(create=True)
+    site.store["two"].fails["commit"] = StoreFullError("no room")
+    await writer.append(OLD)
+    with pytest.raises(StoreFullError):
+        await writer.commit(size=len(OLD), digests={})
+    await writer.abort()
+    assert site.committed() == {"one": OLD, "three": OLD}
