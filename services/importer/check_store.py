@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         stores = load(ImporterSettings, arguments.config).stores
         if arguments.name not in stores:
-            raise ConfigurationError(f"stores.{arguments.name[:80]}: no such store")
+            raise ConfigurationError(f"stores.{arguments.name[:80]}: no such store; there are: {', '.join(stores)}")
         findings = asyncio.run(_examined(arguments.name, stores[arguments.name]))
     except TintypeError as exc:
         print(f"check_store: {exc}", file=sys.stderr)
@@ -54,8 +54,12 @@ def _as_json(findings: Sequence[Finding]) -> str:
 
 
 def _as_text(findings: Sequence[Finding]) -> str:
-    lines = (f"{finding.grade:<8}  {finding.name}: {finding.found} {finding.advice}".rstrip() for finding in findings)
-    return "\n".join(lines)
+    return "\n".join(_as_line(finding) for finding in findings)
+
+
+def _as_line(finding: Finding) -> str:
+    advice = f". {finding.advice}" if finding.advice else ""
+    return f"{finding.grade:<8}  {finding.name}: {finding.found}{advice}"
 
 
 if __name__ == "__main__":

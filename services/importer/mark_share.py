@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = load(ImporterSettings, arguments.config).stores.get(arguments.name)
         if not isinstance(store, FileStoreSettings):
             raise ConfigurationError(f"stores.{arguments.name[:80]}: no such store, or not a directory")
+        if not store.require_mount:
+            raise ConfigurationError(f"stores.{arguments.name}.require_mount: set it to true: only its share is marked")
         print(initialise(arguments.name, store.path, mount_point=store.mount_point).share_id)
     except TintypeError as exc:
         print(f"mark_share: {exc}", file=sys.stderr)

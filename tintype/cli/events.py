@@ -13,8 +13,20 @@ from tintype.cli.session import Session, command
 
 app = typer.Typer(help="The facts, straight from the log.", no_args_is_help=True)
 
+_FOLLOW_EXAMPLES = """\b
+Examples:
+  tintype events follow --type published
+  tintype events follow --after 0 -o json
+"""
 
-@command(app, "follow")
+_STORES_EXAMPLES = """\b
+Examples:
+  tintype events stores
+  tintype events stores --after 0 --store main -o json
+"""
+
+
+@command(app, "follow", epilog=_FOLLOW_EXAMPLES)
 async def follow(
     session: Session,
     after: AfterOption = None,
@@ -34,7 +46,7 @@ async def follow(
             session.printer.change(event)
 
 
-@command(app, "stores")
+@command(app, "stores", epilog=_STORES_EXAMPLES)
 async def stores(
     session: Session,
     after: AfterOption = None,

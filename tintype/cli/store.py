@@ -19,6 +19,12 @@ Examples:
   tintype store list -o json | jq -r '.[] | select(.mode == "read-write") | .name'
 """
 
+_SHOW_EXAMPLES = """\b
+Examples:
+  tintype store show main
+  tintype store show main -o json | jq -r .mode
+"""
+
 _CHECK_EXAMPLES = """\b
 Examples:
   tintype store check main
@@ -33,7 +39,7 @@ async def list_stores(session: Session) -> None:
     session.printer.many(stores, STORE_COLUMNS, [store_row(store) for store in stores])
 
 
-@command(app, "show")
+@command(app, "show", epilog=_SHOW_EXAMPLES)
 async def show(session: Session, name: StoreArgument) -> None:
     """Show one store: what it is, how it is and why, and how much room it has."""
     store = await session.client.stores.get(name)

@@ -46,3 +46,10 @@ def test_where_nothing_is_mounted_nothing_is_marked(tmp_path: Path, capsys: pyte
 def test_a_store_that_is_not_set_up_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["other", "--config", str(settings(tmp_path))]) == 2
     assert "stores.other" in capsys.readouterr().err
+
+
+def test_a_store_that_guards_no_share_is_not_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = settings(tmp_path)
+    file.write_text(file.read_text().replace("true", "false"))
+    assert main(["main", "--config", str(file)]) == 2
+    assert "require_mount" in capsys.readouterr().err

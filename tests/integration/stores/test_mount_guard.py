@@ -123,6 +123,27 @@ async def test_nothing_lands_in_the_bare_directory_when_the_share_is_lost_under_
     assert store.state.reason == "STORE_MOUNT_LOST"
 
 
+async def test_a_directory_on_a_share_that_is_lost_is_told_as_the_loss_of_the_share(
+    share: Share, states: States
+) -> None:
+    images = share.at / "images"
+    images.mkdir(mode=0o750)
+    initialise("main", images, mount_point=share.at)
+    settings = FileStoreSettings(
+        path=images, require_mount=True, mount_point=share.at, watch_interval_s=0.1, timeout_s=5
+    )
+    opened = await open_file_store("main", settings, observer=states)
+    try:
+        share.unmount()
+        await states.until(lambda: opened.state.mode is StoreMode.AWAY)
+        assert opened.state.reason == "STORE_MOUNT_LOST"
+        assert "'main'" in opened.state.message
+        share.mount()
+        await states.until(lambda: opened.state.mode is StoreMode.READ_WRITE)
+    finally:
+        await opened.aclose()
+
+
 async def test_a_commit_after_the_share_was_lost_is_refused(store: FileImageStore, share: Share) -> None:
     writer = await store.open_write(KEY)
     await writer.append(b"half")

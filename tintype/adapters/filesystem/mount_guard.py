@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -140,6 +141,20 @@ class MountGuard:
         self._require_marker(root)
         with self._lock:
             self._seen, self._seen_at = seen, time.monotonic()
+
+    def look_above(self) -> None:
+        """Whether a share is there, where the root may not be: a directory on a share that is lost is lost with it.
+
+        Raises:
+            StoreMissingError: the share is not mounted.
+        """
+        for path in (self._root, *self._root.parents):
+            with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    return self._require_mounted(descriptor)
+                finally:
+                    os.close(descriptor)
 
     def failed(self, error: TintypeError) -> None:
         """A call to the mount ended so: some errors mean that the next one need not be tried."""

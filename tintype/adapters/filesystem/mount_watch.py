@@ -109,7 +109,7 @@ class MountWatch:
 
     def _fresh_threads(self) -> FileThreads:
         self._table = self._mounts()
-        return FileThreads(f"{self._store}-watch", count=1, timeout_s=self._timeout_s, max_hung=_MAX_HUNG)
+        return FileThreads(self._store, count=1, timeout_s=self._timeout_s, max_hung=_MAX_HUNG)
 
     @staticmethod
     def _mounts() -> object:
@@ -125,6 +125,7 @@ class MountWatch:
         return None
 
     def _read(self) -> None:
+        self._guard.look_above()
         with self._tree.opened_root(Purpose.COMMIT) as root:
             for area in (COMMITTED, UNCOMMITTED):
                 with suppress(FileNotFoundError):
