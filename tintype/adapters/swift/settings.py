@@ -52,7 +52,7 @@ class SwiftStoreSettings(StoreSection):
     )
     ca_file: Path | None = Field(default=None, description="Certificates (PEM) to trust instead of the system's.")
     segment_size_mib: int = Field(
-        default=32, ge=1, le=1024, description="MiB of a segment; three of them are in memory for each upload."
+        default=16, ge=1, le=1024, description="MiB of a segment; three of them are in memory for each upload."
     )
     lease_s: int = Field(
         default=60, ge=2, le=3600, description="Seconds after which a killed writer's upload can be taken over."
