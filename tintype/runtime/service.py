@@ -207,8 +207,10 @@ async def _watch_health(service: Service, state: Health, tell_ready: Callable[[]
         if is_healthy is not state.is_serving:
             log.info("service became ready" if is_healthy else "service became unready")
             await state.set(is_healthy)
-        for name, check in service.part_checks.items():
-            await state.set_part(name, not await _complaint({name: check}))
+        parts = service.part_checks
+        complaints = await asyncio.gather(*(_complaint({name: check}) for name, check in parts.items()))
+        for name, complaint_of_part in zip(parts, complaints, strict=True):
+            await state.set_part(name, not complaint_of_part)
         if is_healthy and not is_ready:
             is_ready = True
             tell_ready()

@@ -7,8 +7,9 @@ From the store outwards; a call passes them from the last to the first:
 3. :class:`Bandwidth`, where a rate is set: waiting for its turn is no time of the store's, and nothing waits twice.
 4. :class:`CircuitBreaker`: counts what failed for good, and refuses at once before anything waits.
 5. :class:`ReadOnly`, where it is set.
-6. :class:`Metrics` and 7. :class:`Tracing`: what users of the store meet with, refusals included.
-8. :class:`StateWatch`: sees the state that all of the others make.
+6. :class:`CheckedState`: what checks find is the store's state.
+7. :class:`Metrics` and 8. :class:`Tracing`: what users of the store meet with, refusals included.
+9. :class:`StateWatch`: sees the state that all of the others make.
 
 Reads are verified by :class:`~tintype.adapters.decorators.verified_reads.VerifiedReads`, around all of these.
 """
@@ -16,6 +17,7 @@ Reads are verified by :class:`~tintype.adapters.decorators.verified_reads.Verifi
 from __future__ import annotations
 
 from tintype.adapters.decorators.bandwidth import Bandwidth
+from tintype.adapters.decorators.checked_state import CheckedState
 from tintype.adapters.decorators.circuit_breaker import CircuitBreaker
 from tintype.adapters.decorators.deadlines import Deadlines
 from tintype.adapters.decorators.metrics import Metrics, StoreMetrics
@@ -45,4 +47,5 @@ def decorated(
     store = CircuitBreaker(store, clock)
     if settings.read_only:
         store = ReadOnly(store, clock.now())
+    store = CheckedState(store, clock)
     return StateWatch(Tracing(Metrics(store, metrics)), on_state)
