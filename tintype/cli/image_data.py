@@ -12,7 +12,7 @@ import typer
 from tintype.cli.arguments import MAX_INT64, ExpectedDigestOption, ImageArgument
 from tintype.cli.bars import byte_bar
 from tintype.cli.new_image import NewImage
-from tintype.cli.placement_options import PlacementOptions
+from tintype.cli.placement_options import PlacementOptions, require_stores
 from tintype.cli.sending import finish, named_on_failure, require_file, send
 from tintype.cli.session import Session, command, usage_error
 from tintype.cli.signing_options import SigningOptions
@@ -61,6 +61,7 @@ async def upload(
     if image is None:
         new.require_formats()
     signer = signing.signer()
+    await require_stores(session, wanted["stores"])
     target = await session.image_id(image) if image is not None else (await new.create(session)).id
     async with named_on_failure(session, target):
         sent = await send(session, target, file, wanted, expected_digest=expected_digest, signer=signer)

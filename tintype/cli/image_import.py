@@ -11,7 +11,7 @@ import typer
 from tintype.cli.arguments import ExpectedDigestOption, ExpectedSizeOption, ImageArgument, WaitOption
 from tintype.cli.new_image import NewImage
 from tintype.cli.origin import ChecksumsSignatureUrlOption, ChecksumsUrlOption, PublisherKeyOption, read_checksums
-from tintype.cli.placement_options import PlacementOptions, PlacementWords
+from tintype.cli.placement_options import PlacementOptions, PlacementWords, require_stores
 from tintype.cli.sending import finish, named_on_failure, require_file, send
 from tintype.cli.session import Session, command, usage_error
 from tintype.cli.signing_options import SigningOptions
@@ -87,6 +87,7 @@ async def create_via_import(
     request = _Request.of(source, signing, placement, may_be_staged=False)
     new.require_formats()
     request = request.ready(signing)
+    await require_stores(session, placement.words()["stores"])
     image = await new.create(session, positional_name)
     await request.carry_out(session, image.id, wait=wait)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
-from tintype.cli.session import usage_error
+from tintype.cli.session import Session, usage_error
 
 if TYPE_CHECKING:
     from tintype.client import Image
@@ -66,6 +66,21 @@ class PlacementOptions:
             "all_stores": self.all_stores,
             "all_must_succeed": self.all_stores_must_succeed,
         }
+
+
+async def require_stores(session: Session, names: Sequence[str]) -> None:
+    """Check that there are such stores, before an image is made that would stay without bytes.
+
+    Raises:
+        NotFoundError: reason ``STORE_NOT_FOUND``.
+    """
+    from tintype.client import ConfigurationError
+
+    try:
+        for name in names:
+            await session.client.stores.get(name)
+    except ConfigurationError:  # no importer is named: the catalog, or the import itself, finds out
+        return
 
 
 def store_names(given: Sequence[str]) -> Sequence[str]:

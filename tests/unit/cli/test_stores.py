@@ -47,6 +47,7 @@ def test_every_command_that_brings_bytes_takes_stores(
     tintype: Tintype, services: FakeServices, options: str, placement: types_pb2.Placement
 ) -> None:
     image = services.add_image("there")
+    services.stores = [store("a"), store("b")]
     for words in (
         f"image upload disk {FORMATS} --no-wait",
         f"image create-via-import new {FORMATS} --file disk",
@@ -332,3 +333,13 @@ def test_a_history_tells_of_copies(tintype: Tintype, services: FakeServices) -> 
     assert rows["placed"] == "b; not in c [STORE_FULL]"
     assert rows["copy_removed"] == "b"
     assert rows["deleted"] == "can be restored until 2026-02-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("words", ["upload disk", "create-via-import x --uri https://example.org/disk"])
+def test_no_image_is_made_for_a_store_that_there_is_not(tintype: Tintype, services: FakeServices, words: str) -> None:
+    services.stores = [store("a")]
+    outcome = tintype("image", *split(words), *split("--disk-format raw --container-format bare --store a,nope"))
+
+    assert outcome.code == ExitCode.NOT_FOUND
+    assert "STORE_NOT_FOUND" in outcome.err
+    assert not services.images
