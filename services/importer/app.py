@@ -15,6 +15,7 @@ from services.importer.locations import Locations
 from services.importer.origins import Origins
 from services.importer.placing import Placing
 from services.importer.publishing import Publishing
+from services.importer.purging import Purging
 from services.importer.scrubbing import Scrubber
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
@@ -160,7 +161,7 @@ def make_purger(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
         name="purger",
         event_log=log,
         clock=clock,
-        steps={Step.PURGE: Publishing(stores).purge_image},
+        steps={Step.PURGE: Purging(stores).purge_image},
         types=PURGER_EVENTS,
         settings=settings.importer.worker,
         observer=sweeper.observe,
