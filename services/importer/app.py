@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -14,6 +15,7 @@ from services.importer.locations import Locations
 from services.importer.origins import Origins
 from services.importer.placing import Placing
 from services.importer.publishing import Publishing
+from services.importer.purging import Purging
 from services.importer.scrubbing import Scrubber
 from services.importer.servicer import SERVICE_NAME, ImporterServicer, register
 from services.importer.settings import ImporterSettings
@@ -28,6 +30,7 @@ from tintype.api.importer.v1 import importer_pb2_grpc
 from tintype.domain.events import (
     CopyRemoved,
     CopyRequested,
+    Event,
     ImageAttested,
     ImageDeleted,
     ImageExpired,
@@ -45,6 +48,14 @@ from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
 from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
+
+PUBLISHERS: Mapping[str, type[Event]] = {"publisher": ImageAttested, "placed-publisher": ImagePlaced}
+"""The workers for PUBLISH, and what may make it the next step.
+
+The queue "publisher" is older than copies. Where replicas of an older release run beside this one, each sets the
+queue's filter back to its own events whenever it connects, so that one of them may pass by ImagePlaced for good. That
+event therefore has a queue that they do not know, and what is left of theirs is what they would be handed too.
+"""
 
 PURGER_EVENTS = (
     ImageStaged,
@@ -90,7 +101,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         background={
             "worker": make_stager(settings, opened.log, clock, stores).run,
             "placer": make_placer(settings, opened.log, clock, stores).run,
-            "publisher": make_publisher(settings, opened.log, clock, stores).run,
+            **{name: make_publisher(name, settings, opened.log, clock, stores).run for name in PUBLISHERS},
             "purger": make_purger(settings, opened.log, clock, stores, sweeper).run,
             "uploads": uploads.run,
             "sweep": sweeper.run,
@@ -132,14 +143,14 @@ def make_placer(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
     )
 
 
-def make_publisher(settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
-    """The worker that takes the last look: in a queue of its own, so that slow web servers do not hold it up."""
+def make_publisher(name: str, settings: ImporterSettings, log: EventLog, clock: Clock, stores: Stores) -> Worker:
+    """A worker that takes the last look: in a queue of its own, so that slow web servers do not hold it up."""
     return Worker(
-        name="publisher",
+        name=name,
         event_log=log,
         clock=clock,
         steps={Step.PUBLISH: Publishing(stores).publish_image},
-        types=(ImageAttested, ImagePlaced),
+        types=(PUBLISHERS[name],),
         settings=settings.importer.worker,
     )
 
@@ -150,7 +161,7 @@ def make_purger(settings: ImporterSettings, log: EventLog, clock: Clock, stores:
         name="purger",
         event_log=log,
         clock=clock,
-        steps={Step.PURGE: Publishing(stores).purge_image},
+        steps={Step.PURGE: Purging(stores).purge_image},
         types=PURGER_EVENTS,
         settings=settings.importer.worker,
         observer=sweeper.observe,

@@ -57,7 +57,7 @@ class Placing:
             raise InternalError(f"image {image.id} has nothing to place")
         while True:
             data = image.data or _about_to_be_published(image, operation)
-            targets = self._targets(operation, image.data or data)
+            targets = self._targets(operation, data)
             if not targets:
                 return RecordPlaced(operation.id, ())
             try:

@@ -1,4 +1,4 @@
-"""The steps PUBLISH and PURGE: the last look at an image's bytes before it is active, and their end after it is not."""
+"""The step PUBLISH: the last look at an image's bytes before it is active."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from tintype.adapters.stores import Stores
-from tintype.domain.commands import RecordPublished, RecordPurged
+from tintype.domain.commands import RecordPublished
 from tintype.domain.decide import final_blob
 from tintype.domain.errors import (
     BlobDamagedError,
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Publishing:
-    """Does the steps PUBLISH and PURGE."""
+    """Does the step PUBLISH."""
 
     def __init__(self, stores: Stores) -> None:
         self._stores = stores
@@ -101,21 +101,3 @@ class Publishing:
             raise BlobDamagedError(
                 f"the image has {blob.size} bytes, and store {ref.store!r} has {stored.size} of them"
             )
-
-    async def purge_image(self, image: Image, run: StepRun) -> RecordPurged:
-        """Remove every byte of a deleted image, from each store that answers before one that does not is reported.
-
-        Raises:
-            StoreFullError, StoreUnavailableError: a store does not let it; the others are empty of it.
-        """
-        away: StoreFullError | StoreUnavailableError | None = None
-        for store in self._stores.by_name.values():
-            try:
-                async for stored in store.list(image.id):
-                    await store.delete(stored.key)
-            except (StoreFullError, StoreUnavailableError) as exc:
-                away = exc
-                log.warning("bytes of a deleted image are left", store=store.name, reason=exc.reason)
-        if away is not None:
-            raise away
-        return RecordPurged()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from services.importer.kept_copies import Copies, KeptCopies
-from services.importer.sweep_judgement import Kind, SweepLimits, judged, leftovers
+from services.importer.sweep_judgement import Kind, SweepLimits, judged
 from tintype.adapters.stores import Stores
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
@@ -48,7 +48,7 @@ from tintype.ports.clock import Clock
 from tintype.ports.image_store import ImageStore, StoredBlob
 from tintype.runtime.journal import Journal
 
-__all__ = ["Kind", "SweepFinding", "SweepLimits", "Sweeper", "Swept", "leftovers"]
+__all__ = ["Kind", "SweepFinding", "SweepLimits", "Sweeper", "Swept"]
 
 log = structlog.get_logger(__name__)
 

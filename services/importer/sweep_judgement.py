@@ -41,22 +41,14 @@ class SweepLimits:
     interval_s: float
 
 
-def leftovers(history: Sequence[RecordedEvent], stored: Iterable[BlobRef]) -> tuple[BlobRef, ...]:
-    """Those of ``stored`` that the image of this history will never want again.
-
-    Safe with a history that is older than the list, or the other way round: an operation that has ended never runs
-    again, and one that the history does not know is left alone.
-    """
-    judge = _Judge(history)
-    return tuple(ref for ref in stored if judge.is_leftover(ref))
-
-
 def judged(
     history: Sequence[RecordedEvent], store: str, stored: Iterable[StoredBlob], now: datetime, limits: SweepLimits
 ) -> dict[StoredBlob, Kind]:
     """Those of an image's bytes in one store that are not simply wanted, and what they are.
 
-    ``history`` has to be read after the list, so that bytes which are in the list and wanted are wanted in it.
+    ``history`` has to be read after the list, so that bytes which are in the list and wanted are wanted in it. One that
+    is older than the list loses nothing: an operation that has ended never runs again, and one that the history does
+    not know is spared until it is old.
     """
     judge = _Judge(history)
     kinds: dict[StoredBlob, Kind] = {}
@@ -81,6 +73,7 @@ class _Judge:
         }
 
     def is_leftover(self, ref: BlobRef) -> bool:
+        """Whether the image of this history will never want these bytes again."""
         image, key = self._image, BlobKey.parse(ref.key)
         if image is None or key.image_id != image.id or image.wants(ref):
             return False

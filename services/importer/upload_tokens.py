@@ -21,6 +21,7 @@ from tintype.domain.values import (
     DEFAULT_PLACEMENT,
     DIGEST_ALGORITHMS,
     MAX_STORES,
+    STORE_NAME,
     Digest,
     ImageId,
     OperationId,
@@ -35,8 +36,6 @@ _VERSION = 1
 _VERSION_WITH_HASH = 2
 _VERSION_WITH_STORES = 3
 """An upload without a hash and without stores of its own keeps the name that older replicas read."""
-
-_MAX_STORE_NAME_LENGTH = 63
 
 _NAMESPACE = uuid.UUID("0a3f0c35-6f0e-5b5c-9d5a-2f7a4c1c9e11")
 _REQUEST_NAMESPACE = uuid.UUID("6c1d4c62-8f5b-5e0e-8a53-5d6f0d4b7a20")
@@ -153,7 +152,7 @@ def _options(version: int, rest: list[object]) -> tuple[str, Placement] | None:
         case 2, [str(name)] if name in DIGEST_ALGORITHMS:
             return name, DEFAULT_PLACEMENT
         case 3, [str(name), [*stores], bool(all_must_succeed)] if name == "" or name in DIGEST_ALGORITHMS:
-            names = tuple(store for store in stores if isinstance(store, str) and len(store) <= _MAX_STORE_NAME_LENGTH)
+            names = tuple(store for store in stores if isinstance(store, str) and STORE_NAME.fullmatch(store))
             if names and len(names) == len(stores) <= MAX_STORES:
                 return name, Placement(names, all_must_succeed=all_must_succeed)
     return None

@@ -42,6 +42,9 @@ class WorkQueue:
 
     ``lease_s`` is how long an event stays with a consumer that says nothing. ``max_in_flight`` bounds the events that
     all consumers together hold unacknowledged.
+
+    From one release to the next the ``types`` of a name may become fewer, never more: replicas of the older release set
+    them back whenever they connect, and what they do not know would pass by for good. It needs a queue of another name.
     """
 
     name: str

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.app import make_placer, make_publisher, make_purger, make_stager
+from services.importer.app import PUBLISHERS, make_placer, make_publisher, make_purger, make_stager
 from services.importer.downloads import Downloads
 from services.importer.locations import Locations
 from services.importer.servicer import ImporterServicer
@@ -181,9 +181,10 @@ class Importer:
         """The importer's workers, and a signer and a converter that agree with everything."""
         stager = make_stager(self.settings, self.log, self.clock, self.stores)
         placer = make_placer(self.settings, self.log, self.clock, self.stores)
-        publisher = make_publisher(self.settings, self.log, self.clock, self.stores)
+        publishers = [make_publisher(name, self.settings, self.log, self.clock, self.stores) for name in PUBLISHERS]
         purger = make_purger(self.settings, self.log, self.clock, self.stores, self.sweeper)
-        runs = (stager.run(), placer.run(), publisher.run(), purger.run(), self._play_others(converts))
+        workers = (stager, placer, *publishers, purger)
+        runs = (*(worker.run() for worker in workers), self._play_others(converts))
         tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield

@@ -17,7 +17,7 @@ import pytest
 
 from services.importer.background_scrub import LEAST_CHARGE, BackgroundScrub, ScrubLimits
 from services.importer.downloads import Downloads
-from services.importer.publishing import Publishing
+from services.importer.purging import Purging
 from services.importer.scrubbing import Finding, Scrubber, active_images
 from services.importer.sweep import Sweeper, SweepLimits
 from tintype.adapters.filesystem.store import FileImageStore
@@ -400,7 +400,7 @@ async def test_two_scrubs_at_once_do_no_harm(site: Site) -> None:
 async def purge(site: Site, image: ImageId) -> None:
     loaded = await site.journal.load(image)
     assert loaded is not None
-    await Publishing(site.stores).purge_image(loaded, None)  # type: ignore[arg-type]  # it tells no progress
+    await Purging(site.stores).purge_image(loaded, None)  # type: ignore[arg-type]  # it tells no progress
 
 
 async def test_an_image_that_is_deleted_while_it_is_scrubbed_leaves_no_bytes_and_no_mark(site: Site) -> None:

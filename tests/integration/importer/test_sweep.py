@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.importer.publishing import Publishing
+from services.importer.purging import Purging
 from services.importer.scrubbing import active_images
 from services.importer.sweep import Kind, Sweeper, SweepFinding, SweepLimits
 from tests.integration.importer.several_stores import SeveralStores
@@ -481,7 +481,7 @@ async def test_a_deleted_image_keeps_its_bytes_until_it_expires(site: Site) -> N
     expired = await site.observe(image, ExpireImage())
     assert next_step(expired) is Step.PURGE
     assert site.keys("main") == site.keys("second") == ([], [])
-    await Publishing(site.stores).purge_image(expired, None)  # type: ignore[arg-type]  # it tells no progress
+    await Purging(site.stores).purge_image(expired, None)  # type: ignore[arg-type]  # it tells no progress
 
 
 async def test_a_sweep_removes_what_the_purge_of_an_expired_image_could_not(site: Site) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
-from services.importer.sweep import leftovers
+from services.importer.sweep_judgement import Kind, SweepLimits, judged
 from tintype.domain.errors import AbandonedError
 from tintype.domain.events import (
     Event,
@@ -26,6 +28,7 @@ from tintype.domain.events import (
     Verification,
 )
 from tintype.domain.values import Blob, BlobRef, OperationId
+from tintype.ports.image_store import StoredBlob
 from tintype.testing.events import ATTRIBUTES, CONVERTED_BLOB, STAGED_BLOB, EventBuilder, an_id, an_image_id
 
 IMAGE = an_image_id()
@@ -56,6 +59,14 @@ def staged(operation: OperationId, name: str, purpose: StagePurpose = StagePurpo
 
 VERIFIED = ImageVerified(FIRST, Verification(Verdict.UNSIGNED))
 CONVERTED = ImageConverted(FIRST, blob(FIRST, "output-1", CONVERTED_BLOB), "qemu-img", "7", ())
+
+
+def leftovers(events: Sequence[RecordedEvent], stored: Sequence[BlobRef]) -> tuple[BlobRef, ...]:
+    """What may go at once, however young it is."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    blobs = [StoredBlob(each.key, 1, is_committed=True, modified_at=now) for each in stored]
+    kinds = judged(events, "default", blobs, now, SweepLimits(upload_ttl_s=60, orphan_age_s=60, interval_s=60))
+    return tuple(BlobRef("default", each.key) for each, kind in kinds.items() if kind is Kind.UNWANTED)
 
 
 def test_an_image_that_nobody_knows_has_no_leftovers() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from services.importer.publishing import Publishing
+from services.importer.purging import Purging
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
 from tintype.domain.errors import StoreFullError, StoreUnavailableError
@@ -40,7 +41,7 @@ async def test_a_store_that_is_away_does_not_keep_the_others_from_being_emptied_
     await writer.commit(size=5, digests={"sha256": hashlib.sha256(b"bytes").hexdigest()})
     stores = Stores(away, {"away": away, "there": there})
     with pytest.raises(StoreUnavailableError):
-        await Publishing(stores).purge_image(SimpleNamespace(id=IMAGE), None)  # type: ignore[arg-type]  # its id is all
+        await Purging(stores).purge_image(SimpleNamespace(id=IMAGE), None)  # type: ignore[arg-type]  # its id is all
     assert not there.committed
 
 
