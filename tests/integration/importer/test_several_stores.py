@@ -45,7 +45,7 @@ COPY = OperationId(an_id("copy"))
 
 @pytest.fixture
 async def importer(make_importer: MakeImporter, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Importer]:
-    monkeypatch.setattr(fan_out, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(fan_out, "PATIENCE_S", 2.0)
     monkeypatch.setattr(worker_module, "_LONGEST_RETRY_DELAY_S", 0.01)
     yield await make_importer(others=("far", "spare"))
     await all_left(5)

@@ -24,7 +24,7 @@ KEY = f"{an_image_id()}/{an_id('operation')}/source"
 PIECES = [random.Random(index).randbytes(1000) for index in range(20)]
 DATA = b"".join(PIECES)
 EVERYTHING = 1 << 40
-PATIENCE_S = 0.02
+PATIENCE_S = 0.5
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ class Site(SeveralStores):
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr(fan_out, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(fan_out, "PATIENCE_S", 1.0)
     monkeypatch.setattr(placing, "_PAUSE_S", 0.001)
     monkeypatch.setattr(placing, "_LONGEST_CLAIM_S", 0.01)
     return Site()
@@ -164,7 +164,7 @@ async def test_a_store_that_fails_is_told_and_the_others_have_the_copy(
 
 async def test_a_store_that_hangs_is_told_and_the_others_have_the_copy(site: Site) -> None:
     site.store["second"].hangs = True
-    asyncio.get_running_loop().call_later(0.2, site.store["second"].hanging.set)
+    asyncio.get_running_loop().call_later(2.0, site.store["second"].hanging.set)
     placed = await site.copy(await site.publish(CONTENT, "main"), "second", "third")
     assert (stores_of(placed), failures_of(placed)) == (["third"], {"second": "STORE_TIMEOUT"})
     assert site.store["second"].is_empty()

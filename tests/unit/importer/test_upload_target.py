@@ -72,7 +72,7 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setattr(fan_out, "PATIENCE_S", 0.02)
+    monkeypatch.setattr(fan_out, "PATIENCE_S", 1.0)
     return Site()
 
 
