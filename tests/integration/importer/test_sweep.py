@@ -250,6 +250,30 @@ async def test_a_store_that_does_not_work_proves_nothing_about_its_copies(site: 
     assert kinds(await site.sweep()) == [("second", None, False)]
 
 
+async def test_a_full_store_can_be_believed(site: Site) -> None:
+    image = await site.publish(CONTENT, "main", "second")
+    await site.memory["second"].delete(await final_key(site, image))
+    for name in ("a", "b"):
+        await site.write(key_of(image, name=name), store="second")
+
+    async def full() -> None:
+        raise StoreFullError("full")
+
+    async def busy() -> None:
+        site.meddled["second"].before["check"] = (0, full)
+        raise StoreUnavailableError("in use")
+
+    site.meddled["second"].before.update({"delete": (0, busy)})
+    found = await site.sweep()
+    assert sorted((str(each.kind), each.is_removed) for each in found) == [
+        ("missing", False),
+        ("unwanted", False),
+        ("unwanted", True),
+    ]
+    site.meddled["second"].before["check"] = (0, full)
+    assert (Kind.MISSING, False) in [(each.kind, each.is_removed) for each in await site.sweep()]
+
+
 async def test_a_deleted_image_lacks_no_copy(site: Site) -> None:
     image = await site.publish(CONTENT, "main", "second")
     await site.memory["second"].delete(await final_key(site, image))
