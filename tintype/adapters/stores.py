@@ -18,7 +18,7 @@ from tintype.adapters.s3.settings import S3StoreSettings
 from tintype.adapters.store_section import StoreSection
 from tintype.adapters.store_settings import StoreSettings
 from tintype.adapters.swift.settings import SwiftStoreSettings
-from tintype.domain.errors import ConfigurationError, StoreUnavailableError
+from tintype.domain.errors import ConfigurationError, StoreFullError, StoreUnavailableError
 from tintype.ports.image_store import ImageStore
 from tintype.runtime.clock import SystemClock
 
@@ -50,16 +50,21 @@ class Stores:
             StoreUnavailableError: none works; it is what the default store says.
         """
         try:
-            await self.default.check()
+            await _require_answer(self.default)
         except StoreUnavailableError:
             for store in self.by_name.values():
                 with suppress(StoreUnavailableError):
-                    return await store.check()
+                    return await _require_answer(store)
             raise
 
     def section(self, name: str) -> StoreSection:
         """What the deployment says of the store of that name."""
         return self.sections.get(name) or StoreSection()
+
+
+async def _require_answer(store: ImageStore) -> None:
+    with suppress(StoreFullError):  # what is in a full store is read
+        await store.check()
 
 
 @asynccontextmanager
