@@ -18,7 +18,7 @@ import structlog
 from services.importer.copy_reading import CopyReading
 from services.importer.kept_copies import KeptCopies
 from tintype.adapters.decorators.verified_reads import trusted_digest
-from tintype.adapters.stores import Stores
+from tintype.adapters.stores import Stores, require_answer
 from tintype.domain.commands import RecordCopyDamaged, RecordCopyHealed
 from tintype.domain.errors import (
     BlobDamagedError,
@@ -27,7 +27,6 @@ from tintype.domain.errors import (
     ImageNotFoundError,
     LogCorruptError,
     StaleStepError,
-    StoreFullError,
     StoreUnavailableError,
     TintypeError,
 )
@@ -193,9 +192,7 @@ class Scrubber:
     async def _is_well(self, run: _Run, store: str) -> bool:
         """Whether a store that failed a read works otherwise; if not, it is left alone from here on."""
         try:
-            await self._stores.named(store).check()
-        except StoreFullError:
-            return True  # what is there can be read
+            await require_answer(self._stores.named(store))
         except StoreUnavailableError as exc:
             log.warning("store is left out of the scrub", store=store, error=str(exc))
             run.away.add(store)

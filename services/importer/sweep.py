@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 import structlog
 
 from services.importer.kept_copies import Copies, KeptCopies
 from services.importer.sweep_judgement import Kind, SweepLimits, judged
-from tintype.adapters.stores import Stores
+from tintype.adapters.stores import Stores, require_answer
 from tintype.domain.blob_keys import BlobKey
 from tintype.domain.errors import (
     BlobNotFoundError,
@@ -228,7 +228,7 @@ class Sweeper:
         except UploadBusyError:
             kind = Kind.SPARED
         except StoreUnavailableError as exc:
-            await _require_answer(store)  # either it is these bytes alone that cannot be removed, or nothing can
+            await require_answer(store)  # either it is these bytes alone that cannot be removed, or nothing can
             return replace(finding, failure=failure_of(exc))
         except (StoreFullError, LogCorruptError) as exc:
             return replace(finding, failure=failure_of(exc))
@@ -271,7 +271,7 @@ class Sweeper:
             data = await self._data_in(store, image_id)
             if data is None or await _has(store, data.blob.ref.key):
                 return None
-            await _require_answer(store)
+            await require_answer(store)
             if await self._data_in(store, image_id) is None:  # deleted, or given up in this store, meanwhile
                 return None
         except LogCorruptError as exc:
@@ -301,16 +301,6 @@ async def _discard(store: ImageStore, key: str, *, is_alone: bool) -> None:
         await store.delete(key)  # of all stores, a full one has to be swept
     else:
         await writer.abort()
-
-
-async def _require_answer(store: ImageStore) -> None:
-    """Check that a store works, so that it can be believed; a full one can.
-
-    Raises:
-        StoreUnavailableError: it does not.
-    """
-    with suppress(StoreFullError):
-        await store.check()
 
 
 async def _has(store: ImageStore, key: str) -> bool:

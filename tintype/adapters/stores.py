@@ -50,11 +50,11 @@ class Stores:
             StoreUnavailableError: none works; it is what the default store says.
         """
         try:
-            await _require_answer(self.default)
+            await require_answer(self.default)
         except StoreUnavailableError:
             for store in self.by_name.values():
                 with suppress(StoreUnavailableError):
-                    return await _require_answer(store)
+                    return await require_answer(store)
             raise
 
     def section(self, name: str) -> StoreSection:
@@ -62,8 +62,13 @@ class Stores:
         return self.sections.get(name) or StoreSection()
 
 
-async def _require_answer(store: ImageStore) -> None:
-    with suppress(StoreFullError):  # what is in a full store is read
+async def require_answer(store: ImageStore) -> None:
+    """Check that a store works, so that it can be believed and read from; a full one does.
+
+    Raises:
+        StoreUnavailableError: it does not.
+    """
+    with suppress(StoreFullError):
         await store.check()
 
 
