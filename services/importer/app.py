@@ -91,7 +91,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     locations = Locations(journal, stores, own.location_rules)
     servicer = ImporterServicer(uploads, Downloads(journal, stores), own.plugins, listing, locations)
     scrubber = Scrubber(journal, stores)
-    admin = ImporterAdminServicer(scrubber, opened.log, frozenset(stores.by_name), listing, sweeper)
+    admin = ImporterAdminServicer(scrubber, opened.log, listing, sweeper)
     return Service(
         registrations=[
             partial(register, servicer),

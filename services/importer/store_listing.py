@@ -56,6 +56,15 @@ class StoreListing:
         names = sorted(self._stores.by_name, key=self._rank)
         return await asyncio.gather(*(self._view(name) for name in names))
 
+    def require(self, name: str) -> None:
+        """Check that there is a store of that name.
+
+        Raises:
+            StoreNotFoundError: there is none.
+        """
+        if name not in self._stores.by_name:
+            raise StoreNotFoundError(f"store {name[:80]!r} is not configured here")
+
     async def examine(self, caller: Caller, name: str) -> Sequence[Finding]:
         """Look at everything about a store that should be known before it is trusted.
 
@@ -65,8 +74,7 @@ class StoreListing:
             StoreTimeoutError: it did not come to an end.
         """
         require_admin(caller, "examine a store")
-        if name not in self._stores.by_name:
-            raise StoreNotFoundError(f"store {name[:80]!r} is not configured here")
+        self.require(name)
         return await self._stores.named(name).examine()
 
     def _rank(self, name: str) -> tuple[bool, int, str]:

@@ -44,7 +44,7 @@ def servicer_of(store: MemoryImageStore) -> ImporterAdminServicer:
     log, clock = MemoryEventLog(), SystemClock()
     journal, stores = Journal(log, clock), Stores(store, {"main": store})
     sweeper = Sweeper(journal, stores, clock, SweepLimits(3600, 3600, 3600))
-    return ImporterAdminServicer(Scrubber(journal, stores), log, frozenset({"main"}), StoreListing(stores), sweeper)
+    return ImporterAdminServicer(Scrubber(journal, stores), log, StoreListing(stores), sweeper)
 
 
 async def scrub(request: pb.ScrubRequest, *, is_admin: bool = True) -> list[pb.ScrubResponse]:
