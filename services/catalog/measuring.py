@@ -73,7 +73,6 @@ class Measuring:
 
     async def run(self) -> None:
         """Measure again and again."""
-        PROJECTION_LAG_SECONDS.set_function(self._lag.seconds)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_head())
             tasks.create_task(self._count_images())
@@ -107,6 +106,7 @@ class Measuring:
                 await self.measure_head()
             except TintypeError as exc:
                 log.debug("the log's head is not known", error=str(exc))
+            PROJECTION_LAG_SECONDS.set(self._lag.seconds())
             await asyncio.sleep(HEAD_INTERVAL_S)
 
     async def _count_images(self) -> None:

@@ -66,10 +66,8 @@ def split_method(method: str) -> tuple[str, str]:
 
 def code_of(context: Context) -> str:
     """The name of the status that a call has ended with."""
-    code = context.code()
-    if isinstance(code, grpc.StatusCode):
-        return code.name
-    return _CODES.get(code or 0, "UNKNOWN")
+    code: Any = context.code()  # the stubs know a member of StatusCode only, and gRPC answers its number, too
+    return code.name if isinstance(code, grpc.StatusCode) else _CODES.get(code or 0, "UNKNOWN")
 
 
 def _code_of_cancelled(context: Context) -> str:
