@@ -75,7 +75,9 @@ def test_prometheus_is_unpacked_and_not_installed(tmp_path: Path) -> None:
     result = run(tmp_path, "monitoring", XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert result.returncode == 1
     folder = tmp_path / "cache" / "tintype" / "prometheus"
-    assert result.stderr == f"Please unpack these packages below {folder}, and make a file 'complete' there: prometheus\n"
+    assert (
+        result.stderr == f"Please unpack these packages below {folder}, and make a file 'complete' there: prometheus\n"
+    )
 
 
 @pytest.mark.parametrize("group", ["", "qemu", "--help"])
