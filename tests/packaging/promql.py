@@ -87,6 +87,9 @@ KNOWN: Mapping[str, frozenset[str]] = {
 REASONS = {each.reason for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "reason")}
 
 
+GRPC_CODES = {code.name for code in grpc.StatusCode}
+
+
 def _methods(modules: Iterable[Any]) -> set[str]:
     services = [service for module in modules for service in module.DESCRIPTOR.services_by_name.values()]
     return {method.name for service in services for method in service.methods}
@@ -96,7 +99,7 @@ _JAIL = {"ok", "failed", "timed_out", "killed"}
 _STORE_CALLS = {"open_write", "append", "commit", "read", "read_uncommitted", "stat", "delete", "list", "check"}
 _VALUES: Mapping[str, set[str]] = {
     "method": _methods((catalog_pb2, importer_pb2, converter_pb2, signer_pb2)),
-    "code": {code.name for code in grpc.StatusCode},
+    "code": GRPC_CODES,
     "step": {step.value for step in Step},
     "reason": REASONS,
     "mode": {mode.value for mode in StoreMode},

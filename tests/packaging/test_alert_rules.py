@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 import yaml
 
 from tests.backends.prometheus import promtool
-from tests.packaging.promql import require_known
+from tests.packaging.promql import GRPC_CODES, REASONS, require_known
+from tintype.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 ALERTS = ROOT / "deploy" / "alerts"
@@ -22,6 +24,8 @@ RULES: list[dict[str, Any]] = [
     rule for path in FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
 ]
 NAMES = [rule["alert"] for rule in RULES]
+COMMAND_LINE = typer.main.get_command(app)
+AGREED_COMMANDS = {"status"}
 SECTIONS = ["What it means", "What users feel", "Look", "Mend", "It is over when"]
 
 
@@ -88,6 +92,25 @@ def test_a_runbook_answers_every_question(name: str) -> None:
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
     parts = re.split(r"^## .+$", text, flags=re.MULTILINE)
     assert all(part.strip() for part in parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_names_reasons_that_there_are(name: str) -> None:
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", (RUNBOOKS / f"{name}.md").read_text()))
+    assert named <= REASONS | GRPC_CODES | {"NOT_SERVING"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_gives_commands_that_there_are(name: str) -> None:
+    for line in re.findall(r"^\$ tintype (.+?)(?: +#.*| \|.*)?$", (RUNBOOKS / f"{name}.md").read_text(), re.MULTILINE):
+        command: Any = COMMAND_LINE
+        for word in line.split():
+            subcommands = getattr(command, "commands", {})
+            if word.startswith("-"):
+                assert any(word in parameter.opts for parameter in command.params), line
+            elif subcommands and word not in AGREED_COMMANDS:
+                assert word in subcommands, line
+                command = subcommands[word]
 
 
 @pytest.mark.parametrize("name", NAMES)
