@@ -21,6 +21,7 @@ from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
+from tintype.client.trace_metadata import trace_metadata
 from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
 from tintype.codec.framing import MAX_MESSAGE_SIZE
 
@@ -77,9 +78,9 @@ class Transport:
         self.position = 0
         """The highest log position that an answer has told: every read asks for at least this one."""
         actor = _header_text(config.actor or current_user())
-        self.metadata: Metadata = ((PROJECT_KEY, config.project), (ACTOR_KEY, actor))
+        self._metadata: Metadata = ((PROJECT_KEY, config.project), (ACTOR_KEY, actor))
         if config.admin:
-            self.metadata += (AS_ADMIN,)
+            self._metadata += (AS_ADMIN,)
         self.on_close: set[Callable[[], Awaitable[None]]] = set()
         """What else to close at the end: a caller may leave an iterator, and not close it."""
         self._catalog = _channel(config.catalog)
@@ -88,6 +89,11 @@ class Transport:
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
         self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
         self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What goes along with every call: who calls, and as part of which trace."""
+        return self._metadata + trace_metadata()
 
     @property
     def importer_channel(self) -> grpc.aio.Channel:

@@ -21,6 +21,7 @@ from tintype.runtime import auth
 from tintype.runtime.error_table import status_code, to_rpc_status
 from tintype.runtime.interception import AroundCalls
 from tintype.runtime.rpc_metrics import UnknownMethodsCounted, rpc_counted
+from tintype.runtime.tracing import rpc_traced
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +87,7 @@ async def serving(
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(UnknownMethodsCounted(), AroundCalls(rpc_counted), AroundCalls(errors_told)),
+        interceptors=(UnknownMethodsCounted(), *map(AroundCalls, (rpc_counted, rpc_traced, errors_told))),
         options=OPTIONS,
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )

@@ -29,6 +29,7 @@ from tintype.runtime.probes import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
+from tintype.runtime.trace_export import traces_exported
 
 log = structlog.get_logger(__name__)
 
@@ -133,6 +134,7 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         loop.add_signal_handler(number, stop.set)
     BUILD_INFO.labels(tintype.__version__).set(1)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(traces_exported(settings.telemetry, name))
         probes = await stack.enter_async_context(probe_ports(own))
         service = await _built(build(settings, stack), stop)
         if service is None:
