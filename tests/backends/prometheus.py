@@ -48,12 +48,14 @@ class Prometheus:
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """What the expression gives now: a sample for each series."""
-        answer = self._get("query", {"query": expression})
-        result = answer["data"]["result"]
-        if answer["data"]["resultType"] == "scalar":
-            return [{"metric": {}, "value": result}]
-        assert isinstance(result, list)
+        result: list[dict[str, Any]] = self._get("query", {"query": expression})["data"]["result"]
         return result
+
+    def values_since(self, begin: float, expression: str) -> list[float]:
+        """All values that the expression has had since a moment (in seconds of Unix time), of all its series."""
+        times = {"start": str(begin), "end": str(time.time()), "step": "1"}
+        series = self._get("query_range", {"query": expression, **times})["data"]["result"]
+        return [float(value) for each in series for _, value in each["values"]]
 
     def label_values(self, label: str, series: str) -> list[str]:
         """The values of a label among the series that a selector names."""
@@ -82,7 +84,7 @@ def prometheus_server(
         ],
     }
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         program("prometheus"),
         f"--config.file={directory / 'prometheus.yml'}",
@@ -110,7 +112,8 @@ def _await_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise RuntimeError(f"prometheus did not start: {log.read_text()[-3000:]}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody listens on just now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
