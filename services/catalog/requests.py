@@ -13,7 +13,7 @@ from services.catalog.reading import Freshness
 from services.catalog.watermark import MAX_WAIT_S
 from tintype.codec import values
 from tintype.domain.errors import InvalidArgumentError
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 from tintype.runtime.tracing import current_traceparent
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -25,7 +25,7 @@ def request_of(context: Context, request_id: str, *, is_validate_only: bool = Fa
     Raises:
         InvalidIdentifierError: the project, the actor or the id is malformed.
     """
-    return Request(caller_of(context), checked_request_id(request_id), current_traceparent(), is_validate_only)
+    return Request(current_caller(), checked_request_id(request_id), current_traceparent(), is_validate_only)
 
 
 def freshness_of(context: Context, min_position: int) -> Freshness:

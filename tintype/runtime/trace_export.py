@@ -53,12 +53,7 @@ async def traces_exported(settings: TelemetrySettings, service: str) -> AsyncIte
     try:
         yield
     finally:
-        # A thread that the interpreter does not wait for: a collector that hangs must not keep the service.
-        flushing = threading.Thread(target=provider.shutdown, name="traces", daemon=True)
-        flushing.start()
-        await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT_S)
-        if flushing.is_alive():
-            log.warning("the last spans were not sent in time")
+        await flush(provider)
 
 
 def tracer_provider(settings: TelemetrySettings, service: str) -> TracerProvider:
@@ -93,6 +88,16 @@ def tracer_provider(settings: TelemetrySettings, service: str) -> TracerProvider
     )
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider
+
+
+async def flush(provider: TracerProvider) -> None:
+    """Send what is left, and end, in limited time."""
+    # A thread that the interpreter does not wait for: a collector that hangs must not keep the service.
+    flushing = threading.Thread(target=provider.shutdown, name="traces", daemon=True)
+    flushing.start()
+    await asyncio.to_thread(flushing.join, FLUSH_TIMEOUT_S)
+    if flushing.is_alive():
+        log.warning("the last spans were not sent in time")
 
 
 def _exporter(endpoint: str) -> SpanExporter:

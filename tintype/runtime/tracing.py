@@ -28,6 +28,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from structlog.typing import EventDict, WrappedLogger
 
 from tintype.codec.call_metadata import TRACEPARENT_KEY
+from tintype.domain.errors import InternalError, TintypeError
+from tintype.runtime.error_table import status_code
 from tintype.runtime.rpc_metrics import code_of, split_method
 from tintype.runtime.step_metrics import Outcome, StepAttempt
 
@@ -64,7 +66,7 @@ def continued(traceparent: str) -> Context:
 
 @asynccontextmanager
 async def rpc_traced(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-    """Make a call a span of its caller's trace."""
+    """Make a call a span of its caller's trace; within all that refuses callers, of whom nobody needs to hear."""
     service, name = split_method(method)
     if service in UNTRACED:
         yield
@@ -85,10 +87,14 @@ async def rpc_traced(method: str, context: grpc.aio.ServicerContext[Any, Any]) -
     except grpc.aio.AbortError:
         code = code_of(context)
         raise
+    except Exception as exc:
+        error = type(exc) if isinstance(exc, TintypeError) else InternalError
+        code = status_code(error).name
+        span.set_attribute(ERROR, exc.reason if isinstance(exc, TintypeError) else error.reason)
+        raise
     finally:
         span.set_attribute(RPC_CODE, code)
         if code in _SERVER_ERRORS:
-            span.set_attribute(ERROR, code)
             span.set_status(Status(StatusCode.ERROR, code))
         span.end()
 

@@ -11,9 +11,11 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, get_current_span
+from opentelemetry.trace import SpanKind, get_current_span, use_span
 
-from tintype.domain.errors import SignatureInvalidError, StoreUnavailableError
+from tests.unit.runtime.samples import grown, sample
+from tintype.domain.access import Caller
+from tintype.domain.errors import SignatureInvalidError, StoreUnavailableError, UnauthenticatedError
 from tintype.runtime import tracing
 from tintype.runtime.grpc_server import serving
 from tintype.runtime.step_metrics import Outcome, StepAttempt
@@ -215,6 +217,23 @@ async def test_a_step_hands_its_trace_on_also_where_no_spans_are_kept() -> None:
 
 
 def test_a_log_line_names_its_trace_and_span() -> None:
-    with tracing.use_span(get_current_span(continued(TRACEPARENT))):
+    with use_span(get_current_span(continued(TRACEPARENT))):
         assert name_trace(None, "info", {"event": "x"}) == {"event": "x", "trace_id": TRACE, "span_id": SPAN}
     assert name_trace(None, "info", {"event": "x"}) == {"event": "x"}
+
+
+async def test_a_caller_who_is_refused_makes_no_span_and_is_counted(
+    kept: InMemorySpanExporter, handlers: Handlers
+) -> None:
+    def nobody(metadata: object) -> Caller:
+        raise UnauthenticatedError("the call shows no token")
+
+    labels = {"service": SERVICE, "method": "Tell", "code": "UNAUTHENTICATED"}
+    before = sample("tintype_rpc_seconds_count", **labels)
+    async with (
+        serving([handlers.register], [], "127.0.0.1:0", drain_s=0, authenticate=nobody) as (address, _),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        assert await ask(channel, "Tell", TRACEPARENT) == "UNAUTHENTICATED"
+    assert grown("tintype_rpc_seconds_count", before, **labels) == 1
+    assert not kept.get_finished_spans()
