@@ -29,7 +29,13 @@ pytestmark = [pytest.mark.nats, pytest.mark.prometheus, pytest.mark.qemu, pytest
 DEADLINE_S = 75
 """Some gauges are told every half minute."""
 
-NEEDS_MORE = {"Calls that fail, by reason", "Calls that were made again", "Ended by the jail", "Certificates"}
+NEEDS_MORE = {
+    "Calls that fail, by reason",
+    "Calls that were made again",
+    "Ended by the jail",
+    "Certificates",
+    "Files that are read again",
+}
 """Panels that have nothing to show here: no store fails, no tool is killed, and there is no TLS."""
 
 OF_BUSY_MACHINES = {"TintypeCallsSlow", "TintypeLogAppendsSlow", "TintypeLoopStalls"}

@@ -38,12 +38,6 @@ STANDARD = frozenset(
 )
 """What Prometheus, and prometheus_client for every process, have by themselves."""
 
-AGREED: Mapping[str, frozenset[str]] = {
-    "tintype_certificate_expiry_timestamp_seconds": frozenset({"file"}),
-    "tintype_token_reload_failures_total": frozenset(),
-}
-"""What transport security brings with it."""
-
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 _SELECTOR = re.compile(r"\b((?:tintype|process)_\w+|up|ALERTS)\b(?:\{([^}]*)\})?")
 _MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
@@ -79,7 +73,6 @@ def _series(instruments: Iterable[MetricWrapperBase]) -> Iterator[tuple[str, fro
 KNOWN: Mapping[str, frozenset[str]] = {
     **dict(_series(_instruments())),
     **dict.fromkeys(STANDARD, frozenset()),
-    **AGREED,
     "ALERTS": frozenset({"alertname", "alertstate", "severity"}),
 }
 """The labels of every series that there is, besides those of the target."""

@@ -90,6 +90,9 @@ BUILD_INFO = Gauge("tintype_build_info", "1 for the version that runs.", ("versi
 CERTIFICATE_EXPIRY = Gauge(
     "tintype_certificate_expiry_timestamp_seconds", "When the certificate of a file expires.", ("file",)
 )
+RELOAD_OK = Gauge(
+    "tintype_reload_ok", "1 while files are used as they are; 0 while what was read before holds on.", ("what",)
+)
 RELOAD_FAILURES = Counter(
     "tintype_reload_failures", "Changed files that could not be used; what was read before holds on.", ("what",)
 )

@@ -223,6 +223,14 @@ RESOURCES = Row(
             unit="s",
         ),
         Panel(
+            "Files that are read again",
+            "Certificates and tokens: whether they are used as they are, or what was read before holds on.",
+            [Query("tintype_reload_ok{$on}", "{{job}} {{instance}}: {{what}}")],
+            kind="state-timeline",
+            is_quiet=True,
+            words={0: ("not used", RED), 1: ("used", GREEN)},
+        ),
+        Panel(
             "Certificates",
             "How long each file is good for. Below a fortnight is an alert.",
             [
