@@ -226,8 +226,9 @@ async def translated() -> AsyncIterator[None]:
 
 
 def _channel(target: str) -> grpc.aio.Channel:
-    options: list[tuple[str, Any]] = list(_OPTIONS)
-    if target.startswith(("127.", "localhost:", "[::1]")):
+    # Where a name, or an ``ipv4:`` list, stands for several replicas, calls go to each in turn, and past one that is away.
+    options: list[tuple[str, Any]] = [*_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
+    if target.removeprefix("ipv4:").startswith(("127.", "localhost:", "[::1]")):
         # A proxy that the environment names cannot know this machine's loopback.
         options.append(("grpc.enable_http_proxy", 0))
     return grpc.aio.insecure_channel(target, options=options)
