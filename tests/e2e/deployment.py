@@ -6,13 +6,14 @@ common is the log, the database and the stores, as if each ran on a machine of i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,11 +95,12 @@ class Replica:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=STOP_TIMEOUT_S)
 
-    def restart(self) -> None:
-        """Let it drain, and start it again."""
-        assert self.stop() == 0, f"{self.name} did not end in order"
-        self.start()
-        self.wait_ready()
+    async def restart(self, end: Callable[[Replica], object] | None = None) -> None:
+        """End it, or let it drain, and start it again."""
+        code = await asyncio.to_thread(end or Replica.stop, self)
+        assert end or code == 0, f"{self.name} did not end in order"
+        self.start()  # and not in a thread: the kernel ends the process with the thread that started it
+        await asyncio.to_thread(self.wait_ready)
 
     def kill(self) -> None:
         """End it at any instruction."""
@@ -157,7 +159,7 @@ def deployment(
     keys: Path,
     replicas: Mapping[str, int] = REPLICAS,
 ) -> Iterator[Deployment]:
-    """A running deployment. ``tables`` are settings of every process; ``keys`` the signer's, of which each has a copy."""
+    """A running deployment. ``tables`` are every process's settings; ``keys`` the signer's, of which each has a copy."""
     names = [f"{service}-{number}" for service, count in replicas.items() for number in range(count)]
     ports = StackDirectory(directory).ports(names)
     deployed = Deployment(nats=nats)

@@ -226,7 +226,7 @@ async def translated() -> AsyncIterator[None]:
 
 
 def _channel(target: str) -> grpc.aio.Channel:
-    # Where a name, or an ``ipv4:`` list, stands for several replicas, calls go to each in turn, and past one that is away.
+    # A name, or an ``ipv4:`` list, may stand for several replicas: calls go to each in turn, and past one that is away.
     options: list[tuple[str, Any]] = [*_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
     if target.removeprefix("ipv4:").startswith(("127.", "localhost:", "[::1]")):
         # A proxy that the environment names cannot know this machine's loopback.
