@@ -190,7 +190,7 @@ async def watch(config: ClientConfig, load: Load) -> set[str]:
     """Follow all that happens until the load is over; the images that were created. Events come once, in order."""
     created: set[str] = set()
     position = 0
-    async with tintype.client.connect(config) as client, aclosing(client.images.watch()) as changes:
+    async with tintype.client.connect(config) as client, aclosing(client.images.watch(after=0)) as changes:
         async for change in changes:
             if isinstance(change, ImageEvent):
                 assert change.position > position
