@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from tintype.adapters.nats.connection import NatsConnection
+from tintype.adapters.nats.connection import MINIMUM_VERSION_TEXT, NatsConnection
 from tintype.codec.subjects import (
     CHECKPOINT_STREAM,
     CHECKPOINT_SUBJECT,
@@ -101,8 +101,8 @@ def _require_flags(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
         # The server leaves out what is false or empty.
         if actual.get(flag, False) != value and (value or actual.get(flag)):
             raise ConfigurationError(
-                f"stream {wanted['name']} has {flag} = {actual.get(flag)!r} and needs {value!r}: "
-                f"change it, or use a nats-server that knows it"
+                f"stream {wanted['name']} has {flag} = {actual.get(flag)!r} and needs {value!r}: change it "
+                f"(nats stream edit), or use a nats-server that knows it ({MINIMUM_VERSION_TEXT} or later)"
             )
 
 
