@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import nats.errors
 import nats.js.errors
@@ -202,13 +202,19 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
         raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
     client = NatsClient()
     reader = LogReader(client, transport)
-    transport.on_close.add(client.close)
+
+    async def close() -> None:
+        # What was still to be sent to a server that is gone is wanted no more.
+        with suppress(*NATS_ERRORS):
+            await client.close()
+
+    transport.on_close.add(close)
     try:
         await _connect(client, url, reader)
         yield reader
     finally:
-        transport.on_close.discard(client.close)
-        await client.close()
+        transport.on_close.discard(close)
+        await close()
 
 
 async def _connect(client: NatsClient, url: str, reader: LogReader) -> None:

@@ -28,7 +28,11 @@ _WINDOW = 256
 
 _NO_STREAM = 10059
 _WRONG_LAST_SEQUENCE = (10071, 10164)
+_WILL_NOT_HELP = (10074,)
+"""What the server calls an error of its own, and would refuse again: more replicas than it is servers."""
+
 _AGAIN = "Run the same restore again: it goes on where this one ended."
+_BEGIN_ANEW = "Stop every service, delete both streams (what is in them now is no whole log), and restore again."
 
 
 class LogWriter:
@@ -181,7 +185,8 @@ class _Acknowledgements:
         except (ValueError, KeyError, AttributeError) as exc:
             return unavailable(exc)
         if error is None or code in _WRONG_LAST_SEQUENCE:
-            return _in_use(f"message {sequence} of {self._stream} was not taken ({text}): something else was written")
+            message = f"message {sequence} of {self._stream} was not taken ({text}): something else was written"
+            return _in_use(message, hint=_BEGIN_ANEW)
         return _interrupted(f"message {sequence} of {self._stream} was not taken: {text}")
 
 
@@ -190,9 +195,9 @@ def _accepted(answer: dict[str, Any], name: str) -> dict[str, Any]:
     if not error:
         return answer
     message = f"stream {name}: {error.get('description', 'unknown error')}"
-    if int(error.get("code", 500)) >= 500:
-        raise ServiceUnavailableError(message, reason="EVENT_LOG_UNAVAILABLE")
-    raise ConfigurationError(message, hint="Look at the server's JetStream limits, and at its version.")
+    if error.get("err_code") in _WILL_NOT_HELP or int(error.get("code", 500)) < 500:
+        raise ConfigurationError(message, hint="Look at the server's JetStream limits, its cluster and its version.")
+    raise ServiceUnavailableError(message, reason="EVENT_LOG_UNAVAILABLE")
 
 
 def _require(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -202,8 +207,8 @@ def _require(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         raise ConfigurationError(exc.message, hint=exc.hint) from exc
 
 
-def _in_use(message: str) -> PreconditionError:
-    return PreconditionError(message, reason=LogInUseError.reason, hint=LogInUseError.hint)
+def _in_use(message: str, hint: str = LogInUseError.hint) -> PreconditionError:
+    return PreconditionError(message, reason=LogInUseError.reason, hint=hint)
 
 
 def _interrupted(message: str) -> ServiceUnavailableError:
