@@ -1,12 +1,12 @@
 """The gRPC server of every service: limits, health, reflection, and errors as google.rpc.Status.
 
-What the calls do is the servicers' business. Who calls is said by :mod:`tintype.runtime.auth`.
+What the calls do is the servicers' business. Who calls is told by :mod:`tintype.runtime.auth`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -15,10 +15,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tintype.codec.call_metadata import STATUS_TRAILER
-from tintype.domain.access import Caller
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
-from tintype.runtime import auth
+from tintype.runtime.auth import Authenticate, around_callers, claimed_caller
 from tintype.runtime.error_table import status_code, to_rpc_status
+from tintype.runtime.interception import AroundCalls
 
 log = structlog.get_logger(__name__)
 
@@ -39,15 +39,6 @@ OPTIONS: Sequence[tuple[str, int]] = (
 
 Registration = Callable[[grpc.aio.Server], object]
 """Adds a servicer to a server: ``partial(add_XServicer_to_server, servicer)``."""
-
-
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-    """Who makes the call.
-
-    Raises:
-        InvalidIdentifierError: the call's metadata is malformed.
-    """
-    return auth.caller_of(context.invocation_metadata() or ())
 
 
 class Health:
@@ -74,17 +65,26 @@ class Health:
 
 @asynccontextmanager
 async def serving(
-    registrations: Sequence[Registration], service_names: Sequence[str], listen: str, drain_s: float
+    registrations: Sequence[Registration],
+    service_names: Sequence[str],
+    listen: str,
+    drain_s: float,
+    *,
+    authenticate: Authenticate = claimed_caller,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[tuple[str, Health]]:
     """Serve calls while the context lasts; yields the address that is listened on, and the health to set.
 
-    At the end new calls are refused, and running ones have ``drain_s`` seconds to finish.
+    At the end new calls are refused, and running ones have ``drain_s`` seconds to finish. Without ``credentials``
+    nothing is encrypted.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(ErrorInterceptor(),), options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        interceptors=(AroundCalls(errors_told), AroundCalls(around_callers(authenticate))),
+        options=OPTIONS,
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
     state = Health(service_names)
     await state.set(False)
@@ -93,7 +93,7 @@ async def serving(
         register(server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as exc:
         raise ConfigurationError(f"{listen} cannot be listened on: another program has it, or it is not ours") from exc
     await server.start()
@@ -104,55 +104,15 @@ async def serving(
         await server.stop(drain_s)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns errors into statuses: ours with their reason, all others into INTERNAL without a word of what it was."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the call's handler; ``None`` is that of a method that does not exist."""
-        handler = await continuation(handler_call_details)
-        return _wrapped(handler, handler_call_details.method) if handler else None
-
-
-def _wrapped(handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-    if handler.response_streaming:
-        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-
-        async def stream(request: Any, context: Any) -> Any:
-            try:
-                responses = inner(request, context)
-                if hasattr(responses, "__aiter__"):
-                    async with aclosing(responses):  # at once when the client goes away, not when memory is collected
-                        async for response in responses:
-                            yield response
-                else:  # a handler that writes to the context by itself
-                    await responses
-            except grpc.aio.AbortError:
-                raise
-            except Exception as exc:
-                await _abort(context, exc, method)
-
-        make = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        return make(stream, handler.request_deserializer, handler.response_serializer)
-    inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-
-    async def single(request: Any, context: Any) -> Any:
-        try:
-            return await inner(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as exc:
-            await _abort(context, exc, method)
-
-    make_single = (
-        grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-    )
-    return make_single(single, handler.request_deserializer, handler.response_serializer)
+@asynccontextmanager
+async def errors_told(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Turn errors into statuses: ours with their reason, all others into INTERNAL without a word of what it was."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except Exception as exc:
+        await _abort(context, exc, method)
 
 
 async def _abort(context: Any, exc: Exception, method: str) -> NoReturn:
