@@ -314,7 +314,7 @@ async def test_a_service_at_work_on_the_log_is_noticed_before_anything_is_writte
     await ensure_stream(site.connection)
     log = await site.harness.open()
     async with log.work(WorkQueue("importer", (ImageUpdated,))) as deliveries:
-        waiting = asyncio.ensure_future(anext(deliveries))  # type: ignore[arg-type]  # it is a generator
+        waiting = asyncio.ensure_future(anext(deliveries))
         async with asyncio.timeout(20):
             while not (await site.connection.api(f"CONSUMER.LIST.{STREAM}"))["consumers"]:
                 await asyncio.sleep(0)

@@ -13,10 +13,11 @@ from tintype.client.backup_chain import WholeBackup, whole_backup
 from tintype.client.backup_file import BackupWriter
 from tintype.client.backup_models import Backup, OnProgress
 from tintype.client.errors import IntegrityError
+from tintype.client.log_message import LogMessage
 from tintype.client.log_reader import LogReader, open_log
 from tintype.client.partial_file import named_when_done
 from tintype.client.transport import Transport
-from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage, StreamPart, facts
+from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage, StreamPart, facts, is_sendable
 from tintype.codec.streams import SUBJECTS, StreamSettings
 from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, STREAM
 from tintype.domain.errors import BackupChainError, LogCorruptError
@@ -102,6 +103,12 @@ def _part(name: str, head: int, settings: StreamSettings, before: WholeBackup | 
     if head < last:
         raise BackupChainError(f"{name} ends at message {head}, before the backup that should be continued: at {last}")
     return StreamPart(name, last + 1, head, settings)
+
+
+def _stored(stream: str, read: LogMessage) -> StoredMessage:
+    # A header that cannot be sent belongs to no event: whoever wrote it must not keep the log from being restored.
+    headers = {name: value for name, value in read.headers.items() if is_sendable(name, value)}
+    return StoredMessage(stream, read.position, read.time_ns, read.subject, headers, read.payload)
 
 
 def _require_same(known: StoredMessage, found: StoredMessage) -> None:

@@ -221,7 +221,7 @@ class EventCheck:
     async def add(self, message: LogMessage) -> None:
         """Hold an event against the one before it, and a checkpoint that lies between them against all before it."""
         await self._compare_up_to(message.position)
-        image = message.subject.split(".")[4]
+        image = message.subject.split(".")[4]  # as every subject of the stream has it
         try:
             event = cloudevents.decode(message.subject, message.headers, message.payload, position=message.position)
         except EventTypeUnknownError as exc:

@@ -7,6 +7,7 @@ out nothing that is out of order, and believes no number before it has looked at
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from tintype.api.backup.v1 import backup_pb2 as pb
 from tintype.codec.streams import NANOSECONDS, StreamSettings
-from tintype.codec.subjects import CHECKPOINT_STREAM, STREAM
+from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT, PREFIX, STREAM
 from tintype.domain.errors import BackupInvalidError
 
 VERSION = 1
@@ -32,6 +33,15 @@ _MAX_REPLICAS = 5
 _MAX_WINDOW_S = 7 * 86_400.0
 _MAX_SOURCE = 1024
 _HEX = frozenset("0123456789abcdef")
+
+_TOKEN = r"[^. \t\r\n]+"
+_SUBJECTS: Mapping[str, re.Pattern[str]] = {
+    CHECKPOINT_STREAM: re.compile(re.escape(CHECKPOINT_SUBJECT)),
+    STREAM: re.compile(rf"{re.escape(PREFIX)}\.{_TOKEN}\.image(\.{_TOKEN})+"),
+}
+"""What each stream takes in. A restore publishes: a backup must not make it publish anywhere else."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # a token of RFC 9110
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,11 @@ def facts(subject: str, headers: Mapping[str, str], payload: bytes) -> tuple[str
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """All headers but those of NATS."""
     return {name: value for name, value in headers.items() if not name.lower().startswith("nats-")}
+
+
+def is_sendable(name: str, value: str) -> bool:
+    """Whether a header can stand in a message: a token as its name, and a value that is one line."""
+    return _HEADER_NAME.fullmatch(name) is not None and not {"\r", "\n"} & set(value)
 
 
 class BackupEncoder:
@@ -225,11 +240,13 @@ class BackupParser:
 
     def _message(self, message: pb.StoredMessage) -> StoredMessage:
         stream, sequence = next(self._expected, ("", 0))
-        if message.sequence != sequence or not message.subject:
+        if message.sequence != sequence or not stream:
             raise self._invalid(f"message {message.sequence} stands where {stream} {sequence or 'no more'} is due")
+        if not _SUBJECTS[stream].fullmatch(message.subject):
+            raise self._invalid(f"message {sequence} of {stream} is on a subject that the stream does not take")
         headers = {header.name: header.value for header in message.headers}
-        if len(headers) != len(message.headers):
-            raise self._invalid(f"message {sequence} of {stream} has a header twice")
+        if len(headers) != len(message.headers) or not all(is_sendable(*each) for each in headers.items()):
+            raise self._invalid(f"message {sequence} of {stream} has a header twice, or one that cannot be sent")
         self.messages += 1
         return StoredMessage(stream, sequence, message.time_ns, message.subject, headers, message.payload)
 
