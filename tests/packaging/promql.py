@@ -88,7 +88,7 @@ def _methods(modules: Iterable[Any]) -> set[str]:
     return {method.name for service in services for method in service.methods}
 
 
-_JAIL = {"ok", "failed", "timed_out", "killed"}
+_JAIL = {"ok", "failed", "timed_out", "killed", "cancelled"}
 _STORE_CALLS = {"open_write", "append", "commit", "read", "read_uncommitted", "stat", "delete", "list", "check"}
 _VALUES: Mapping[str, set[str]] = {
     "method": _methods((catalog_pb2, importer_pb2, converter_pb2, signer_pb2)),

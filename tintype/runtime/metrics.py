@@ -79,7 +79,7 @@ OLDEST_OPERATION_SECONDS = Gauge(
 
 JAIL_RUNS = Counter(
     "tintype_jail_runs",
-    "Runs of tools in the jail by how they ended: ok, failed, timed_out, or killed by a signal.",
+    "Runs of tools in the jail by how they ended: ok, failed, timed_out, killed by a signal, or cancelled by us.",
     ("tool", "outcome"),
 )
 LOOP_STALL_SECONDS = Counter(
