@@ -11,7 +11,7 @@ import pytest
 
 import tintype.client
 from tests.backends.collector import Collector, collector
-from tests.e2e.stack import Stack
+from tests.e2e.stack import SERVICES, Stack
 
 ENVIRONMENT = {
     "TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1",
@@ -38,7 +38,8 @@ def traces() -> Iterator[Collector]:
 def stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
     """A running stack, with web download from loopback allowed."""
     tracing = {"TINTYPE_TELEMETRY__TRACES_ENDPOINT": traces.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing})
+    ports = {f"TINTYPE_{name.upper()}__METRICS_LISTEN": "127.0.0.1:0" for name in SERVICES if name != "nats"}
+    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing, **ports})
     running.start()
     yield running
     assert running.stop() == 0
