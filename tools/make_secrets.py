@@ -129,7 +129,7 @@ def _make_passwords(directory: Path) -> None:
         if not path.exists():
             write_secret(path, secrets.token_urlsafe(32).encode())
     password = (directory / "postgresql/password").read_text().strip()
-    url = f"postgresql://tintype:{password}@postgresql/tintype"
+    url = f"postgresql://tintype:{password}@postgresql/tintype?sslmode=verify-full"
     for service in SERVICES:
         (directory / service / "secrets").mkdir(mode=0o700, exist_ok=True)
     write_secret(directory / "catalog/secrets/TINTYPE_CATALOG__DATABASE_URL", url.encode())

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,7 +39,6 @@ STAND_INS: Mapping[str, str] = {
     "prometheus": "docker.io/prom/prometheus:v3.8.0",
 }
 START_TIMEOUT_S = 20.0
-EXEC_GRACE_S = 2.0
 
 # runc: crun of Debian 12 wants more of cgroups than a container or a small machine has. Limits: the defaults are above
 # what root may set where it lacks CAP_SYS_RESOURCE.
