@@ -100,7 +100,9 @@ def down(engine: Engine, environment: Mapping[str, str]) -> None:
 
 
 def _compose(engine: Engine, environment: Mapping[str, str], *command: str) -> None:
-    _run(*engine.compose, *_compose_options(engine, environment), *command, env={"TINTYPE_VERSION": tintype.__version__})
+    _run(
+        *engine.compose, *_compose_options(engine, environment), *command, env={"TINTYPE_VERSION": tintype.__version__}
+    )
 
 
 def _compose_options(engine: Engine, environment: Mapping[str, str]) -> Iterator[str]:

@@ -183,7 +183,10 @@ def _import_debian(podman: Podman) -> None:
     with tempfile.TemporaryDirectory(dir=podman.directory) as scratch:
         root = Path(scratch) / "root"
         made = subprocess.run(
-            ["debootstrap", "--variant=minbase", "bookworm", str(root)], check=False, capture_output=True, text=True
+            ["unshare", "--mount", "debootstrap", "--variant=minbase", "bookworm", str(root)],
+            check=False,
+            capture_output=True,
+            text=True,
         )
         assert made.returncode == 0, f"debootstrap failed: {(made.stdout + made.stderr)[-2000:]}"
         archive = Path(scratch) / "root.tar"
