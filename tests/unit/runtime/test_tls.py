@@ -67,7 +67,11 @@ def test_expired_ca_beside_its_follower_is_no_error(authority: Authority, tmp_pa
         ("key", b"nothing", r"^tls\.key: .*x holds no private key in PEM without a password"),
         ("key", None, r"^tls\.key: .*x cannot be read"),
         ("client_ca", b"\xff\x00", r"^tls\.client_ca: .*x holds no certificate"),
-        ("ca", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", r"^tls\.ca: .*x holds no certificate"),
+        (
+            "ca",
+            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            r"^tls\.ca: .*x holds no certificate",
+        ),
     ],
 )
 def test_file_that_is_none_is_named(
