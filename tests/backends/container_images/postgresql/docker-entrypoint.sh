@@ -12,8 +12,12 @@ chown -R postgres "$PGDATA" /run/postgresql
 chmod 700 "$PGDATA"
 
 if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
-    "${as_postgres[@]}" initdb --username="$user" --pwfile=<(printf '%s\n' "${POSTGRES_PASSWORD:?}") \
+    password="$(mktemp)"
+    printf '%s\n' "${POSTGRES_PASSWORD:?}" >"$password"
+    chown postgres "$password"
+    "${as_postgres[@]}" initdb --username="$user" --pwfile="$password" \
         --auth-host=scram-sha-256 --auth-local=trust --encoding=UTF8 --no-locale >/dev/null
+    rm "$password"
     echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
     "${as_postgres[@]}" pg_ctl --wait --options="-c listen_addresses=''" start >/dev/null
     [[ "$database" == postgres ]] || psql --username="$user" --dbname=postgres --quiet --command="CREATE DATABASE \"$database\""
