@@ -16,6 +16,7 @@ from tintype.domain.errors import EventLogUnavailableError
 from tintype.ports.checkpoints import CheckpointLog
 from tintype.ports.event_log import EventLog
 from tintype.ports.store_states import StoreStateLog
+from tintype.runtime.metrics import LOG_CONNECTED
 
 
 class EventLogConfiguration(Protocol):
@@ -91,6 +92,7 @@ async def open_event_log(configuration: EventLogConfiguration, *, client_name: s
         )
     )
     try:
+        LOG_CONNECTED.set_function(lambda: connection.is_connected)
         await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
         yield OpenEventLog(connection, configuration.replicas)
     finally:

@@ -20,6 +20,7 @@ from tintype.domain.errors import ConfigurationError, InternalError, TintypeErro
 from tintype.runtime import auth
 from tintype.runtime.error_table import status_code, to_rpc_status
 from tintype.runtime.interception import AroundCalls
+from tintype.runtime.rpc_metrics import UnknownMethodsCounted, rpc_counted
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +86,9 @@ async def serving(
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(AroundCalls(errors_told),), options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        interceptors=(UnknownMethodsCounted(), AroundCalls(rpc_counted), AroundCalls(errors_told)),
+        options=OPTIONS,
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
     state = Health(service_names)
     await state.set(False)

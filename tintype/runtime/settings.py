@@ -124,6 +124,12 @@ class ServiceSettings(Section):
     listen: str = Field(
         default="127.0.0.1:0", description="HOST:PORT to listen on for gRPC; port 0 takes any free one."
     )
+    health_listen: str = Field(
+        default="", description="HOST:PORT that answers gRPC health and nothing else, in plain text; empty is none."
+    )
+    metrics_listen: str = Field(
+        default="", description="HOST:PORT that serves /metrics, /livez and /readyz over HTTP; empty is none."
+    )
     unsafe_plaintext: bool = Field(
         default=False,
         description="Listen on other addresses than loopback without TLS, or without knowing who calls.",
@@ -143,6 +149,13 @@ class ServiceSettings(Section):
     @classmethod
     def _is_address(cls, listen: str) -> str:
         _host_of(listen)
+        return listen
+
+    @field_validator("health_listen", "metrics_listen")
+    @classmethod
+    def _is_address_or_empty(cls, listen: str) -> str:
+        if listen:
+            _host_of(listen)
         return listen
 
     @property
