@@ -79,8 +79,9 @@ bench: install system-packages ## Measure side by side with cp, curl and qemu-im
 bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
 	$(BIN)/python -m benchmarks stores --write $(BENCH_ARGS)
 
-docs: install ## Draw the generated parts of docs/ anew
+docs: install ## Draw the generated parts of docs/ and deploy/ anew
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python tools/generate_prometheus_rule.py
 
 demo: install ## Show the road of an image, end to end, on this machine
 	@tools/install-system-packages runtime
