@@ -1,5 +1,7 @@
-"""Schemas of the kinds that are not Kubernetes' own, as far as the manifests use them: strict, so that a misspelt field is
-refused. Field names and types are those of cert-manager.io/v1, keda.sh/v1alpha1 and monitoring.coreos.com/v1.
+"""Schemas of the kinds that are not Kubernetes' own, as far as the manifests use them.
+
+Strict, so that a misspelt field is refused. Field names and types are those of cert-manager.io/v1, keda.sh/v1alpha1 and
+monitoring.coreos.com/v1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The manifests fit the code: settings that there are, queues that workers have, and roads that nobody else may take."""
+"""The manifests fit the code: settings that there are, queues that workers have, and roads that nobody else has."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def lay_out_settings(folder: Path, overlay: str, pod: Object) -> Path:
     """The settings' file, as the pod has it."""
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "settings")
     ((name, text),) = of_kind(overlay, "ConfigMap")[volume["configMap"]["name"]]["data"].items()
-    path = folder / name
+    path = folder / str(name)
     path.write_text(text)
     assert pod["containers"][0]["args"] == ["--config", f"/etc/tintype/settings/{name}"]
     return path
