@@ -10,7 +10,7 @@ from services.catalog.requests import Context
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogAdminServiceServicer
 from tintype.domain.access import require_admin
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 
 class AdminServicer(CatalogAdminServiceServicer):
@@ -23,7 +23,7 @@ class AdminServicer(CatalogAdminServiceServicer):
         self, request: pb.RebuildProjectionRequest, context: Context
     ) -> AsyncIterator[pb.RebuildProjectionResponse]:
         """Build the tables anew and switch; a client that goes away ends it, and the tables in use stay."""
-        require_admin(caller_of(context), "rebuild the catalog")
+        require_admin(current_caller(), "rebuild the catalog")
         async with aclosing(self._rebuild.run()) as steps:
             async for step in steps:
                 yield pb.RebuildProjectionResponse(

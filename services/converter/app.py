@@ -37,7 +37,7 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     teller = StoreStateTeller("converter")
     opening = open_stores(settings.stores, settings.default_store, registry=REGISTRY, on_state=teller.note)
     stores = await stack.enter_async_context(opening)
-    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="converter"))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="converter"))
     states = await opened.store_states()
     worker = Worker(
         name="converter",

@@ -87,3 +87,9 @@ LOOP_STALL_SECONDS = Counter(
 )
 CHECK_OK = Gauge("tintype_check_ok", "1 if the newest check of that part succeeded.", ("check",))
 BUILD_INFO = Gauge("tintype_build_info", "1 for the version that runs.", ("version",))
+CERTIFICATE_EXPIRY = Gauge(
+    "tintype_certificate_expiry_timestamp_seconds", "When the certificate of a file expires.", ("file",)
+)
+RELOAD_FAILURES = Counter(
+    "tintype_reload_failures", "Changed files that could not be used; what was read before holds on.", ("what",)
+)

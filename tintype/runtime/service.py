@@ -22,6 +22,7 @@ import structlog
 
 import tintype
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
+from tintype.runtime.auth import authentication
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
 from tintype.runtime.metrics import BUILD_INFO, CHECK_OK
@@ -29,6 +30,8 @@ from tintype.runtime.probes import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
+from tintype.runtime.tls import server_credentials
+from tintype.runtime.trace_export import traces_exported
 
 log = structlog.get_logger(__name__)
 
@@ -127,12 +130,14 @@ def _parser(settings_class: type[Settings], name: str, description: str) -> argp
 
 async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None) -> None:
     own: ServiceSettings = getattr(settings, name)
+    authenticate, credentials = authentication(settings.auth), server_credentials(settings.tls)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     BUILD_INFO.labels(tintype.__version__).set(1)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(traces_exported(settings.telemetry, name))
         probes = await stack.enter_async_context(probe_ports(own))
         service = await _built(build(settings, stack), stop)
         if service is None:
@@ -140,7 +145,14 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         # Background work goes on while calls drain: calls may wait for what it does.
         async with (
             _Background(service.background) as background,
-            serving(service.registrations, service.service_names, own.listen, own.drain_s) as (address, state),
+            serving(
+                service.registrations,
+                service.service_names,
+                own.listen,
+                own.drain_s,
+                authenticate=authenticate,
+                credentials=credentials,
+            ) as (address, state),
         ):
             probes.readiness.follow(state)
             log.info("service started", address=address)

@@ -3,8 +3,8 @@
 Read once, in ``main()``; below it, only the frozen object is passed on. The environment wins over the file:
 ``TINTYPE_<SECTION>__<SETTING>`` over ``setting`` in ``[section]``. A list is an array in TOML, and comma-separated in
 the environment. Between the two stands a directory with a file for each secret, named like its variable
-(:mod:`tintype.runtime.secret_files`). The file is shared by all services, so a service skips the sections of others; within the sections that
-it reads, an unknown name is an error.
+(:mod:`tintype.runtime.secret_files`). The TOML file is shared by all services, so a service skips the sections of
+others; within the sections that it reads, an unknown name is an error.
 
 A service's own section derives from :class:`ServiceSettings`, and its settings from :class:`Settings` (or
 :class:`~tintype.adapters.store_settings.StoreUserSettings`), with one field per section; the field of its own section
@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -118,6 +119,29 @@ class AuthSettings(Section):
     )
 
 
+class TelemetrySettings(Section):
+    """Where traces go."""
+
+    traces_endpoint: str = Field(
+        default="",
+        description="Collector of traces: http://HOST:PORT or https:// for OTLP over gRPC, with a path (/v1/traces) "
+        "for OTLP over HTTP; empty is none.",
+    )
+    traces_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share that is kept of the traces that begin here.",
+    )
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _is_url_or_empty(cls, endpoint: str) -> str:
+        if endpoint:
+            _require_collector(endpoint)
+        return endpoint
+
+
 class ServiceSettings(Section):
     """What every service can be told, in its own section."""
 
@@ -186,6 +210,7 @@ class Settings(BaseSettings):
     nats: NatsSettings = NatsSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _is_safe(self) -> Settings:
@@ -268,6 +293,17 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     variable = ENV_PREFIX + "__".join(path).upper()
     source = f" (from {variable})" if any(name.upper() == variable for name in (*os.environ, *secret_names())) else ""
     return f"{'.'.join(path)}: {text}{source}" if path else text
+
+
+def _require_collector(endpoint: str) -> None:
+    complaint = "it is not http://HOST:PORT or https://HOST:PORT, with or without a path"
+    try:
+        url = urlsplit(endpoint)
+        is_server = url.scheme in ("http", "https") and bool(url.hostname) and url.port is not None
+    except ValueError:
+        raise ValueError(complaint) from None
+    if not is_server or "@" in url.netloc or url.query or url.fragment:
+        raise ValueError(complaint)
 
 
 def _host_of(listen: str) -> str:

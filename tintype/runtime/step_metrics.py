@@ -42,6 +42,12 @@ class StepAttempt:
         """Note why the step cannot be done."""
         self.outcome, self.reason = Outcome.FAILED, error.reason
 
+    def left_with(self, error: BaseException) -> None:
+        """Note that the step was left undone; why is told, unless the service only ends."""
+        self.outcome, self.reason = Outcome.RETRIED, ""
+        if isinstance(error, Exception):
+            self.reason = error.reason if isinstance(error, TintypeError) else InternalError.reason
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Within the context the step waits for a key manager."""
@@ -57,12 +63,8 @@ def step_counted(worker: str, step: str) -> Iterator[StepAttempt]:
     try:
         with STEPS_IN_PROGRESS.labels(worker, step).track_inprogress():
             yield attempt
-    except Exception as exc:
-        attempt.outcome = Outcome.RETRIED
-        attempt.reason = exc.reason if isinstance(exc, TintypeError) else InternalError.reason
-        raise
-    except BaseException:  # the service ends, and hands its work to others
-        attempt.outcome, attempt.reason = Outcome.RETRIED, ""
+    except BaseException as exc:
+        attempt.left_with(exc)
         raise
     finally:
         STEP_SECONDS.labels(worker, step, attempt.outcome).observe(time.perf_counter() - begin)

@@ -40,6 +40,7 @@ from tintype.ports.clock import Clock
 from tintype.ports.event_log import Delivery, EventLog, WorkQueue
 from tintype.runtime.journal import Journal
 from tintype.runtime.step_metrics import Outcome, StepAttempt, step_counted
+from tintype.runtime.tracing import ATTEMPT, IMAGE_ID, OPERATION_ID, current_traceparent, step_traced
 
 log = structlog.get_logger(__name__)
 
@@ -188,7 +189,10 @@ class Worker:
             image = after
 
     async def _attempt(self, image: Image, step: Step, delivery: Delivery, slot: _Slot) -> Image | None:
-        with step_counted(self._name, step) as attempt:
+        operation = image.operation.id if image.operation else ""
+        ids: dict[str, str | int] = {IMAGE_ID: image.id, OPERATION_ID: operation, ATTEMPT: delivery.attempt}
+        trace = delivery.event.event.context.traceparent
+        with step_counted(self._name, step) as attempt, step_traced(attempt, trace, ids):
             after = await self._try(image, step, delivery, slot, attempt)
             if after is None:
                 attempt.outcome, attempt.reason = Outcome.OVERTAKEN, ""
@@ -270,7 +274,7 @@ class Worker:
             actor=f"service:{self._name}",
             correlation_id=cause.event.context.correlation_id,
             causation_id=cause.event.event_id,
-            traceparent=cause.event.context.traceparent,
+            traceparent=current_traceparent(),
         )
         operation = image.operation.id if image.operation else image.id
         try:

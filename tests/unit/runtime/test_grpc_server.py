@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError, SignatureInvalidError
-from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, caller_of, serving
+from tintype.runtime.auth import current_caller
+from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, serving
 from tintype.runtime.service import Service, _watch_health
 
 SERVICE = "tintype.api.signer.v1.SignerService"
@@ -37,7 +38,7 @@ class Refusing(signer_pb2_grpc.SignerServiceServicer):
                 raise ValueError("the password is 1234")
             case "abort":
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        caller = caller_of(context)
+        caller = current_caller()
         response = pb.VerifyDigestResponse()
         response.verification.certificate_id = f"{caller.project}/{caller.actor}"
         return response
