@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
 .PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
-	protos check-protos release-protos fuzz bench bench-stores docs demo lock clean
+	protos check-protos release-protos fuzz bench bench-stores docs demo images up down logs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,18 @@ docs: install ## Draw the generated parts of docs/ and deploy/ anew
 demo: install ## Show the road of an image, end to end, on this machine
 	@tools/install-system-packages runtime
 	$(BIN)/python tools/demo.py
+
+images: install ## Build the container images from this tree
+	$(BIN)/python -m tools.deployment images
+
+up: images ## Build and start everything in containers, one endpoint in front (docs/operations.md)
+	$(BIN)/python -m tools.deployment up
+
+down: install ## Stop and remove the containers; PURGE=1 removes data and secrets too
+	$(BIN)/python -m tools.deployment down
+
+logs: install ## Follow the logs of the containers
+	$(BIN)/python -m tools.deployment compose logs --follow --tail 100
 
 lock: ## Write requirements.lock anew, with the newest versions that pyproject.toml allows
 	@tools/lock-requirements
