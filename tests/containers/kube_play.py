@@ -12,13 +12,15 @@ Secrets, as they are but for what :func:`playable` changes. What a cluster does 
 
 from __future__ import annotations
 
+import base64
 import copy
+import json
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -40,7 +42,7 @@ def playable(deployment: Object, sources: Collection[str]) -> dict[str, Any]:
     name, pod = changed["metadata"]["name"], pod_of(changed)
     # It makes one pod of a Deployment, whatever it asks for.
     changed["spec"]["replicas"] = 1
-    for container in containers_of(pod):
+    for container in cast("list[dict[str, Any]]", containers_of(pod)):
         # Ports would be published on this machine, the same ones for every service.
         for name_of_field in (*_PROBES, "ports"):
             container.pop(name_of_field, None)
@@ -71,16 +73,18 @@ class KubePlay:
     podman: Run
     objects: tuple[Object, ...]
     seccomp_profiles: Path
+    directory: Path
+    """Where the keys and tokens lie that clients have."""
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
 
-    def issue_certificates(self, authority: Authority, directory: Path) -> None:
+    def issue_certificates(self, authority: Authority) -> None:
         """Make the Secrets of all Certificates for services."""
         for certificate in self.of_kind("Certificate").values():
             spec = certificate["spec"]
             if not spec.get("isCA"):
-                target = directory / spec["secretName"]
+                target = self.directory / spec["secretName"]
                 authority.issue(target, spec["dnsNames"])
                 self.secrets[spec["secretName"]] = {path.name: path.read_bytes() for path in target.iterdir()}
 
@@ -97,6 +101,10 @@ class KubePlay:
     def play(self, name: str) -> None:
         """Start the pod of a Deployment."""
         deployment = playable(self.of_kind("Deployment")[name], {*self.secrets, *self.of_kind("ConfigMap")})
+        if name == "router":
+            # podman 4.3 names this machine's own DNS servers as well, which know no Service.
+            (container,) = pod_of(deployment)["containers"]
+            container["env"].append({"name": "TINTYPE_ROUTER_DNS", "value": self._dns_server()})
         documents = [*self._sources(deployment), deployment]
         aliases = ",".join(f"alias={alias}" for alias in names_of(name))
         self.podman(
@@ -107,6 +115,10 @@ class KubePlay:
         self.started.append(name)
         self._lay_out_secrets(deployment)
         self.podman("pod", "start", pod_name(name))
+
+    def _dns_server(self) -> str:
+        (network,) = json.loads(self.podman("network", "inspect", NETWORK).stdout)
+        return str(network["subnets"][0]["gateway"])
 
     def _sources(self, deployment: Object) -> Iterable[Object]:
         """What the volumes of a Deployment are made of, but for the volumes that there are already."""
@@ -166,7 +178,5 @@ def names_of(service: str) -> tuple[str, ...]:
 
 def secret(name: str, content: Mapping[str, bytes]) -> Object:
     """A Secret with these files."""
-    import base64
-
     data = {key: base64.b64encode(value).decode() for key, value in content.items()}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}

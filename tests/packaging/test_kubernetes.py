@@ -31,6 +31,7 @@ OLDEST, NEWEST = "1.29", "1.37"
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 REPLICATED = (*SERVICES, "router")
+TINTYPE_USER, POSTGRES_USER = 10001, 70
 JAIL_PROFILE = {"type": "Localhost", "localhostProfile": "tintype/converter.json"}
 
 DEPLOYMENTS = [(overlay, name) for overlay in OVERLAYS for name in of_kind(overlay, "Deployment")]
@@ -116,7 +117,7 @@ def offences(pod: Object) -> Iterator[str]:
     if any(pod.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
         yield "a namespace of the host"
     own = pod.get("securityContext", {})
-    if own.get("runAsNonRoot") is not True or own.get("runAsUser") != 10001:
+    if own.get("runAsNonRoot") is not True or own.get("runAsUser") not in (TINTYPE_USER, POSTGRES_USER):
         yield "user"
     if own.get("seccompProfile") not in ({"type": "RuntimeDefault"}, JAIL_PROFILE):
         yield "seccomp"
@@ -139,7 +140,10 @@ def offences(pod: Object) -> Iterator[str]:
 
 @every_deployment
 def test_a_pod_is_restricted(overlay: str, name: str) -> None:
-    assert not list(offences(pod_of(of_kind(overlay, "Deployment")[name])))
+    pod = pod_of(of_kind(overlay, "Deployment")[name])
+    assert not list(offences(pod))
+    user = POSTGRES_USER if name == "postgresql" else TINTYPE_USER
+    assert {pod["securityContext"][field] for field in ("runAsUser", "runAsGroup", "fsGroup")} == {user}
 
 
 @every_overlay
