@@ -1,6 +1,6 @@
 """Draws the generated parts of docs/ from the code: `make docs`. A test keeps the two the same.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; docs/asyncapi.yaml is generated whole.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ from tintype.inspect.second_opinion import AGREEING
 from tintype.runtime import metrics as instruments
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings_description import describe
+from tools import asyncapi
 
 DOCS = Path(__file__).parents[1] / "docs"
+ASYNCAPI = DOCS / "asyncapi.yaml"
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -138,6 +140,7 @@ def main() -> None:
         if (new := drawn(text)) != text:
             path.write_text(new)
             print(f"drawn: {path.relative_to(DOCS.parent)}")
+    ASYNCAPI.write_text(asyncapi.text())
 
 
 if __name__ == "__main__":
