@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
 .PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
-	protos check-protos release-protos fuzz bench bench-stores docs demo lock clean
+	protos check-protos release-protos fuzz bench bench-stores docs docs-site demo lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-stores: install system-packages ## Measure stores against their systems' o
 
 docs: install ## Draw the generated parts of docs/ anew
 	$(BIN)/python tools/generate_docs.py
+
+docs-site: install ## Build the documentation as a site, build/site, and check every link within it
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build
 
 demo: install ## Show the road of an image, end to end, on this machine
 	@tools/install-system-packages runtime

@@ -1,6 +1,6 @@
 """Draws the generated parts of docs/ from the code: `make docs`. A test keeps the two the same.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; docs/asyncapi.yaml is generated whole.
 """
 
 from __future__ import annotations
@@ -10,19 +10,26 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
 from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
+from tintype.adapters.decorators.metrics import StoreMetrics
 from tintype.disks.contents import CONTENT_FACTS
 from tintype.domain.errors import TintypeError, every_error
 from tintype.domain.lifecycle import TRANSITIONS
 from tintype.inspect.registry import FactSpec, known_formats
 from tintype.inspect.second_opinion import AGREEING
+from tintype.runtime import metrics as instruments
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings_description import describe
+from tools import asyncapi
 
 DOCS = Path(__file__).parents[1] / "docs"
+ASYNCAPI = DOCS / "asyncapi.yaml"
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -88,6 +95,19 @@ def content_facts() -> str:
     return "\n".join(rows)
 
 
+def metrics() -> str:
+    """Every metric of every service."""
+    rows = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
+    found = (*vars(instruments).values(), *vars(StoreMetrics(CollectorRegistry())).values())
+    for instrument in found:
+        if isinstance(instrument, MetricWrapperBase):
+            (family,) = instrument.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(f"`{label}`" for label in instrument._labelnames)
+            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(rows)
+
+
 def second_opinions() -> str:
     """Which answers of the second program agree with each format."""
     rows = ["| Found | The second opinion may be |", "|---|---|"]
@@ -104,6 +124,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "format-facts": format_facts,
     "content-facts": content_facts,
     "second-opinion": second_opinions,
+    "metrics": metrics,
 }
 
 
@@ -119,6 +140,7 @@ def main() -> None:
         if (new := drawn(text)) != text:
             path.write_text(new)
             print(f"drawn: {path.relative_to(DOCS.parent)}")
+    ASYNCAPI.write_text(asyncapi.text())
 
 
 if __name__ == "__main__":

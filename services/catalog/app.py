@@ -10,6 +10,7 @@ from services.catalog.admin import AdminServicer
 from services.catalog.commands import Commands, Rules
 from services.catalog.database import Database
 from services.catalog.expiry import Expiry
+from services.catalog.measuring import Measuring
 from services.catalog.operations import Operations, ProgressBoard
 from services.catalog.operations_servicer import OperationsServicer
 from services.catalog.projection import Projection
@@ -18,6 +19,7 @@ from services.catalog.reading import Reading
 from services.catalog.rebuild import Rebuild
 from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSection, CatalogSettings
+from services.catalog.starting import require_database
 from services.catalog.watching import Watching
 from services.catalog.watermark import Watermark
 from tintype.adapters.event_log import open_event_log
@@ -39,9 +41,11 @@ async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
 
     Raises:
         ConfigurationError: a setting cannot be worked with.
+        CatalogDatabaseError: the database does not answer.
         EventLogUnavailableError: the log does not answer.
     """
     make_data_dir(settings.catalog)
+    await require_database(settings.catalog, settings.tls)
     opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="catalog"))
     service = assemble(settings.catalog, stack, opened.log, SystemClock(), settings.store_names, settings.tls)
     return Service(
@@ -94,6 +98,11 @@ def assemble(
     return Service(
         registrations,
         SERVICES,
-        background={"projector": projector.run, "progress": board.run, "expiry": expiry.run},
+        background={
+            "projector": projector.run,
+            "progress": board.run,
+            "expiry": expiry.run,
+            "measuring": Measuring(event_log, projection, projector, clock).run,
+        },
         health_checks={"projection": projector.check, "database": database.check},
     )

@@ -26,6 +26,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
 from tintype.runtime.following import Entry, entries
+from tintype.runtime.metrics import PROJECTION_POSITION
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +47,8 @@ class Projector:
         self._projection = projection
         self._watermark = watermark
         self._caught_up = asyncio.Event()
-        self._position = 0
+        self.position = 0
+        """How far the tables are, caught up or not."""
         self._seen: Seen | None = None
 
     async def run(self) -> None:
@@ -95,23 +97,23 @@ class Projector:
     async def _opened(self) -> Generation:
         """The tables to go on with: new ones, if those that there are were made of another log."""
         generation = await self._projection.open()
-        self._position, self._seen = generation.position, await self._projection.newest_seen()
+        self.position, self._seen = generation.position, await self._projection.newest_seen()
         try:
-            await require_same_log(self._log, self._position, self._seen)
+            await require_same_log(self._log, self.position, self._seen)
         except LogReplacedError as exc:
             log.error("the catalog's tables are built anew", reason=exc.reason, error=exc.message)
             _REPLACED.inc()
             self._caught_up.clear()
             await self._projection.give_up()
             generation = await self._projection.open()
-            self._position, self._seen = generation.position, None
+            self.position, self._seen = generation.position, None
         return generation
 
     async def _watch_log(self) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
-                await require_same_log(self._log, self._position, self._seen)
+                await require_same_log(self._log, self.position, self._seen)
             except UnavailableError as exc:  # whoever follows waits for it already
                 log.debug("the log was not looked at", error=str(exc))
 
@@ -126,7 +128,6 @@ class Projector:
             while len(batch) < MAX_BATCH and not queue.empty():
                 batch.append(queue.get_nowait())
             position = await self._apply_batch(batch)
-            self._position = position
             self._seen = next(
                 (_seen(event) for event in reversed(batch) if isinstance(event, RecordedEvent)), self._seen
             )
@@ -143,6 +144,8 @@ class Projector:
                 delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
     async def _advance(self, position: int, head: int, batch: Sequence[Entry]) -> None:
+        self.position = position
+        PROJECTION_POSITION.set(position)
         if position >= head and not self._projection.generation.is_active:
             await self._projection.put_into_use()
         if position >= head and not self._caught_up.is_set():

@@ -31,6 +31,9 @@ LISTED = text("status <> 'deleted'")
 WAITING = text("purge_after IS NOT NULL")
 """The predicate of the index by which deleted images are found whose time to be restored has passed."""
 
+RUNNING = text("step IS NOT NULL")
+"""The predicate of the index by which operations are found that have steps to do."""
+
 META = MetaData()
 
 GENERATIONS = Table(
@@ -43,6 +46,16 @@ GENERATIONS = Table(
     Column("is_active", Boolean, nullable=False),
 )
 """Every generation of tables that exists: whether it is in use, and the log position that it has reached."""
+
+
+BUILDERS = Table(
+    "projection_builder",
+    META,
+    Column("token", String(36), primary_key=True),
+    Column("schema_version", String(64), nullable=False),
+    Column("release", String(64), nullable=False),
+)
+"""The release that made each generation. Every release reads it before anything else: its form never changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +141,7 @@ def _images(metadata: MetaData, generation: int) -> Table:
             sqlite_where=LISTED,
             postgresql_where=LISTED,
         )
+    Index(f"ix_images_{generation}_status", table.c.status)
     Index(
         f"ix_images_{generation}_purge_after_id",
         table.c.purge_after,
@@ -163,7 +177,7 @@ def _properties(metadata: MetaData, generation: int) -> Table:
 
 
 def _operations(metadata: MetaData, generation: int) -> Table:
-    return Table(
+    table = Table(
         f"operations_{generation}",
         metadata,
         Column("id", _Name, primary_key=True),
@@ -173,6 +187,8 @@ def _operations(metadata: MetaData, generation: int) -> Table:
         Column("position", BigInteger, nullable=False),
         Column("state", _Json, nullable=False),
     )
+    Index(f"ix_operations_{generation}_running", table.c.position, sqlite_where=RUNNING, postgresql_where=RUNNING)
+    return table
 
 
 def _parked(metadata: MetaData, generation: int) -> Table:

@@ -38,19 +38,23 @@ from tintype.domain.evolve import fold
 from tintype.domain.image import Image
 from tintype.domain.values import DEFAULT_PLACEMENT, DIGEST_ALGORITHMS, Digest, ImageId, OperationId, Placement
 from tintype.runtime.journal import Journal
+from tintype.runtime.metrics import BYTES
 
 log = structlog.get_logger(__name__)
+
+_UPLOADED = BYTES.labels("upload")
 
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once.
+    """``idle_s`` is how long hashes are kept for a broken stream, which no other replica can go on with meanwhile;
+    ``most`` how many uploads are in hand at once.
 
     A stream holds one of those places: in ``stall_timeout_s`` seconds it has to bring
     :data:`~services.importer.pacing.MIN_PROGRESS_SIZE` bytes.
     """
 
-    idle_s: float = 30.0
+    idle_s: float = 3.0
     most: int = 64
     stall_timeout_s: float = 300.0
 
@@ -192,7 +196,7 @@ class Uploads:
         """Let go of idle uploads, until cancelled."""
         try:
             while True:
-                await asyncio.sleep(min(self._limits.idle_s, 5.0))
+                await asyncio.sleep(min(self._limits.idle_s / 2, 5.0))
                 await self.close_idle()
         finally:
             await self._sessions.aclose()
@@ -228,6 +232,7 @@ class Uploads:
             _require_offset(frame, session.one_pass.offset)
             if frame.data:
                 await session.one_pass.feed(frame.data)  # type: ignore[arg-type]  # nobody writes into a received frame
+                _UPLOADED.inc(len(frame.data))
             if frame.finish_write:
                 return True
             frame = await anext(frames, None)

@@ -11,11 +11,17 @@ ACTOR_KEY = "tintype-actor"
 ADMIN_KEY = "tintype-admin"
 """``true`` for a call that sees every project."""
 
+TRACEPARENT_KEY = "traceparent"
+"""The trace that the call is a part of: W3C Trace Context."""
+
 TOKEN_KEY = "authorization"
 """``Bearer TOKEN``: who calls, proven."""
 
 SERVICE_KEY = "tintype-service"
 """Which service's health is asked for, where several stand behind one address."""
+
+POSITION_KEY = "tintype-position"
+"""Before the first message of a watch: the log position behind which it begins."""
 
 STATUS_TRAILER = "grpc-status-details-bin"
 """The trailer that carries the google.rpc.Status of a refused call."""

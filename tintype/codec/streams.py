@@ -19,6 +19,11 @@ from tintype.codec.subjects import (
 )
 from tintype.domain.errors import ConfigurationError
 
+MINIMUM_SERVER_VERSION = (2, 12)
+"""From here on an expected sequence may be of a filter with wildcards (ADR-50 of NATS)."""
+
+MINIMUM_VERSION_TEXT = ".".join(map(str, MINIMUM_SERVER_VERSION))
+
 NANOSECONDS = 1_000_000_000
 
 
@@ -79,5 +84,5 @@ def require_stream(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> None
         if actual.get(flag, False) != value and (value or actual.get(flag)):
             raise ConfigurationError(
                 f"stream {wanted['name']} has {flag} = {actual.get(flag)!r} and needs {value!r}: "
-                f"change it, or use a nats-server that knows it"
+                f"change it (nats stream edit), or use a nats-server that knows it ({MINIMUM_VERSION_TEXT} or later)"
             )

@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -72,6 +73,15 @@ class LogSettings(Section):
     )
 
 
+def _is_nats_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0  # a port that is none raises
+    except ValueError:
+        return False
+    return parts.scheme in ("nats", "tls") and has_place and parts.path in ("", "/")
+
+
 class NatsSettings(Section):
     """Where the event log is."""
 
@@ -83,6 +93,15 @@ class NatsSettings(Section):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=120, description="Seconds to wait for a connection.")
     replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 in production.")
     credentials_file: Path | None = Field(default=None, description="The file with the user's NATS credentials (JWT).")
+
+    @field_validator("url")
+    @classmethod
+    def _is_of_nats(cls, urls: str) -> str:
+        for url in urls.split(","):
+            if not _is_nats_url(url.strip()):
+                # Its text may hold a password, and stays out of what is told.
+                raise ValueError("must be nats://HOST:PORT or tls://HOST:PORT, or several with commas between them")
+        return urls
 
 
 class TlsSettings(Section):
@@ -118,11 +137,40 @@ class AuthSettings(Section):
     )
 
 
+class TelemetrySettings(Section):
+    """Where traces go."""
+
+    traces_endpoint: str = Field(
+        default="",
+        description="Collector of traces: http://HOST:PORT or https:// for OTLP over gRPC, with a path (/v1/traces) "
+        "for OTLP over HTTP; empty is none.",
+    )
+    traces_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share that is kept of the traces that begin here.",
+    )
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _is_url_or_empty(cls, endpoint: str) -> str:
+        if endpoint:
+            _require_collector(endpoint)
+        return endpoint
+
+
 class ServiceSettings(Section):
     """What every service can be told, in its own section."""
 
     listen: str = Field(
         default="127.0.0.1:0", description="HOST:PORT to listen on for gRPC; port 0 takes any free one."
+    )
+    health_listen: str = Field(
+        default="", description="HOST:PORT that answers gRPC health and nothing else, in plain text; empty is none."
+    )
+    metrics_listen: str = Field(
+        default="", description="HOST:PORT that serves /metrics, /livez and /readyz over HTTP; empty is none."
     )
     unsafe_plaintext: bool = Field(
         default=False,
@@ -143,6 +191,13 @@ class ServiceSettings(Section):
     @classmethod
     def _is_address(cls, listen: str) -> str:
         _host_of(listen)
+        return listen
+
+    @field_validator("health_listen", "metrics_listen")
+    @classmethod
+    def _is_address_or_empty(cls, listen: str) -> str:
+        if listen:
+            _host_of(listen)
         return listen
 
     @property
@@ -173,6 +228,7 @@ class Settings(BaseSettings):
     nats: NatsSettings = NatsSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _is_safe(self) -> Settings:
@@ -255,6 +311,17 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     variable = ENV_PREFIX + "__".join(path).upper()
     source = f" (from {variable})" if any(name.upper() == variable for name in (*os.environ, *secret_names())) else ""
     return f"{'.'.join(path)}: {text}{source}" if path else text
+
+
+def _require_collector(endpoint: str) -> None:
+    complaint = "it is not http://HOST:PORT or https://HOST:PORT, with or without a path"
+    try:
+        url = urlsplit(endpoint)
+        is_server = url.scheme in ("http", "https") and bool(url.hostname) and url.port is not None
+    except ValueError:
+        raise ValueError(complaint) from None
+    if not is_server or "@" in url.netloc or url.query or url.fragment:
+        raise ValueError(complaint)
 
 
 def _host_of(listen: str) -> str:
