@@ -183,7 +183,7 @@ async def every_kind_of_work_is_done(load: Load) -> None:
     """Return when each has been done once more."""
     before = Counter(load.done)
     while any(load.done[name] == before[name] for name in ("list", "change", "upload", "download", "import_", "sign")):
-        await asyncio.sleep(0.05)  # noqa: ASYNC110  # the load goes on meanwhile
+        await asyncio.sleep(0.05)  # the load goes on meanwhile
 
 
 async def watch(config: ClientConfig, load: Load) -> set[str]:
