@@ -10,6 +10,7 @@ from services.catalog.admin import AdminServicer
 from services.catalog.commands import Commands, Rules
 from services.catalog.database import Database
 from services.catalog.expiry import Expiry
+from services.catalog.measuring import Measuring
 from services.catalog.operations import Operations, ProgressBoard
 from services.catalog.operations_servicer import OperationsServicer
 from services.catalog.projection import Projection
@@ -94,6 +95,11 @@ def assemble(
     return Service(
         registrations,
         SERVICES,
-        background={"projector": projector.run, "progress": board.run, "expiry": expiry.run},
+        background={
+            "projector": projector.run,
+            "progress": board.run,
+            "expiry": expiry.run,
+            "measuring": Measuring(event_log, projection, projector, clock).run,
+        },
         health_checks={"projection": projector.check, "database": database.check},
     )

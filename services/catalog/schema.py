@@ -31,6 +31,9 @@ LISTED = text("status <> 'deleted'")
 WAITING = text("purge_after IS NOT NULL")
 """The predicate of the index by which deleted images are found whose time to be restored has passed."""
 
+RUNNING = text("step IS NOT NULL")
+"""The predicate of the index by which operations are found that have steps to do."""
+
 META = MetaData()
 
 GENERATIONS = Table(
@@ -128,6 +131,7 @@ def _images(metadata: MetaData, generation: int) -> Table:
             sqlite_where=LISTED,
             postgresql_where=LISTED,
         )
+    Index(f"ix_images_{generation}_status", table.c.status)
     Index(
         f"ix_images_{generation}_purge_after_id",
         table.c.purge_after,
@@ -163,7 +167,7 @@ def _properties(metadata: MetaData, generation: int) -> Table:
 
 
 def _operations(metadata: MetaData, generation: int) -> Table:
-    return Table(
+    table = Table(
         f"operations_{generation}",
         metadata,
         Column("id", _Name, primary_key=True),
@@ -173,6 +177,8 @@ def _operations(metadata: MetaData, generation: int) -> Table:
         Column("position", BigInteger, nullable=False),
         Column("state", _Json, nullable=False),
     )
+    Index(f"ix_operations_{generation}_running", table.c.position, sqlite_where=RUNNING, postgresql_where=RUNNING)
+    return table
 
 
 def _parked(metadata: MetaData, generation: int) -> Table:

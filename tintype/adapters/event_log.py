@@ -17,6 +17,7 @@ from tintype.domain.errors import EventLogUnavailableError
 from tintype.ports.checkpoints import CheckpointLog
 from tintype.ports.event_log import EventLog
 from tintype.ports.store_states import StoreStateLog
+from tintype.runtime.metrics import LOG_CONNECTED
 from tintype.runtime.settings import TlsSettings
 from tintype.runtime.tls import ClientTls
 
@@ -105,6 +106,7 @@ async def open_event_log(
         )
     )
     try:
+        LOG_CONNECTED.set_function(lambda: connection.is_connected)
         await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
         yield OpenEventLog(connection, configuration.replicas)
     finally:

@@ -20,14 +20,18 @@ from typing import NoReturn, TypeVar
 
 import structlog
 
+import tintype
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime.auth import authentication
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
+from tintype.runtime.metrics import BUILD_INFO, CHECK_OK
+from tintype.runtime.probes import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
 from tintype.runtime.tls import server_credentials
+from tintype.runtime.trace_export import traces_exported
 
 log = structlog.get_logger(__name__)
 
@@ -116,7 +120,10 @@ def _parser(settings_class: type[Settings], name: str, description: str) -> argp
         "--check-config", action="store_true", help="read the settings, say ok or what is wrong, and exit"
     )
     parser.add_argument(
-        "--ready-file", type=Path, metavar="FILE", help='written once calls are answered: {"address": …, "pid": …}'
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help='written once calls are answered: {"address": …, "pid": …}; also "health" and "metrics" where they listen',
     )
     return parser
 
@@ -128,7 +135,10 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    BUILD_INFO.labels(tintype.__version__).set(1)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(traces_exported(settings.telemetry, name))
+        probes = await stack.enter_async_context(probe_ports(own))
         service = await _built(build(settings, stack), stop)
         if service is None:
             return
@@ -144,8 +154,9 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
                 credentials=credentials,
             ) as (address, state),
         ):
+            probes.readiness.follow(state)
             log.info("service started", address=address)
-            watch = _watch_health(service, state, lambda: _tell_ready(ready_file, address))
+            watch = _watch_health(service, state, lambda: _tell_ready(ready_file, address, probes))
             async with _Background({"health": lambda: watch, "stalls": watch_for_stalls}) as watching:
                 await _first(stop.wait(), background.failed(), watching.failed())
                 log.info("service is draining", drain_s=own.drain_s)
@@ -231,18 +242,24 @@ async def _watch_health(service: Service, state: Health, tell_ready: Callable[[]
 
 async def _complaint(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> str:
     """What the first check that fails says; empty if all is well."""
-    for name, check in checks.items():
-        try:
-            async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                await check()
-        except (TintypeError, TimeoutError) as exc:
-            return f"{name}: {str(exc) or 'no answer in time'}"
-    return ""
+    complaints = await asyncio.gather(*(_complaint_of(name, check) for name, check in checks.items()))
+    return next(filter(None, complaints), "")
 
 
-def _tell_ready(ready_file: Path | None, address: str) -> None:
+async def _complaint_of(name: str, check: Callable[[], Awaitable[None]]) -> str:
+    complaint = ""
+    try:
+        async with asyncio.timeout(HEALTH_TIMEOUT_S):
+            await check()
+    except (TintypeError, TimeoutError) as exc:
+        complaint = f"{name}: {str(exc) or 'no answer in time'}"
+    CHECK_OK.labels(name).set(not complaint)
+    return complaint
+
+
+def _tell_ready(ready_file: Path | None, address: str, probes: Probes) -> None:
     if ready_file is None:
         return
     partial = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"address": address, "pid": os.getpid()}))
+    partial.write_text(json.dumps({"address": address, "pid": os.getpid(), **probes.addresses}))
     partial.replace(ready_file)
