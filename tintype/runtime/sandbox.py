@@ -150,7 +150,8 @@ def environment() -> dict[str, str]:
 
 def _isolation_options() -> Iterator[str]:
     yield from ("--unshare-all", "--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY, "--cap-drop", "ALL")
-    yield from ("--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv")
+    # No --hostname: the system call filters of container engines let namespaces be made, and no host name be set.
+    yield from ("--die-with-parent", "--new-session", "--clearenv")
     for name, value in _ENVIRONMENT.items():
         yield from ("--setenv", name, value)
     yield from ("--ro-bind", "/usr", "/usr")
