@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 import tintype
 from tests.packaging import custom_kinds
@@ -314,3 +315,19 @@ def test_prometheus_scrapes_every_service() -> None:
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == set(SERVICES)
+
+
+def test_the_operator_gives_a_service_the_job_and_labels_that_alerts_ask_for() -> None:
+    (monitor,) = of_kind("external", "ServiceMonitor").values()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (job,) = endpoint["relabelings"]
+    assert endpoint["honorLabels"] is True
+    assert job["targetLabel"] == "job"
+    assert job["sourceLabels"] == ["__meta_kubernetes_service_label_app_kubernetes_io_name"]
+    services = of_kind("external", "Service")
+    jobs = {
+        job["replacement"].replace("$1", services[name]["metadata"]["labels"]["app.kubernetes.io/name"])
+        for name in SERVICES
+    }
+    composed = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    assert jobs == {each["job_name"] for each in composed["scrape_configs"]}
