@@ -1,4 +1,4 @@
-"""Containers as an orchestrator with strict rules runs them: no privileges, and a root file system that is read-only."""
+"""Containers as a strict orchestrator runs them: without privileges, and with a root file system that is read-only."""
 
 from __future__ import annotations
 

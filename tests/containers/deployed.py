@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+import urllib.request
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 from tests.backends.containers import ContainerEngine
 from tools.deployment import ROOT
 
+SCRAPE_TIMEOUT_S = 90
 TINTYPE = str(Path(sys.executable).with_name("tintype"))
 
 
@@ -67,6 +70,18 @@ class Deployment:
         done = self.tintype(*command, "--output", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+    def scraped(self, services: Collection[str]) -> Mapping[str, str]:
+        """How Prometheus finds each job, once it has found all of them up, or has had its time."""
+        url = f"http://{self.environment['TINTYPE_PROMETHEUS_LISTEN']}/api/v1/targets?state=active"
+        end = time.monotonic() + SCRAPE_TIMEOUT_S
+        while True:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                targets = json.load(answer)["data"]["activeTargets"]
+            found = {target["labels"]["job"]: target["health"] for target in targets}
+            if list(found.values()) == ["up"] * len(services) or time.monotonic() > end:
+                return found
+            time.sleep(0.5)
 
     def left(self) -> Mapping[str, list[str]]:
         """What there is of it."""

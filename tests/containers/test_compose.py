@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,29 @@ import pytest
 from tests.backends.containers import ContainerEngine
 from tests.backends.podman import STAND_INS
 from tests.containers.confined import running
-from tests.containers.deployed import TINTYPE, Deployment, new_deployment
+from tests.containers.deployed import Deployment, new_deployment
 
 DISK_BYTES = 64 * 1024 * 1024
 SERVICES = ("catalog", "importer", "converter", "signer")
+CALL_WITHOUT_CERTIFICATE = """
+import socket, ssl
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["h2"])
+connection = context.wrap_socket(socket.create_connection(("catalog", 9292), 5))
+connection.send(b"PRI * HTTP/2.0")
+print("answered" if connection.recv(1) else "closed")
+"""
+
+
+def make_publisher(directory: Path) -> None:
+    """A publisher's key, and his certificate where the signer looks for it."""
+    key, certificate = directory / "publisher.key", directory / "certificates" / "publisher.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=Publisher"]
+    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    key.chmod(0o600)
+    certificate.chmod(0o644)
+    certificate.parent.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +45,7 @@ def deployment(engine: ContainerEngine, images: str, tmp_path_factory: pytest.Te
     made = new_deployment(
         engine, directory, "tintype-test", TINTYPE_ALLOWED_HOSTS="source", PROFILES="prometheus", TINTYPE_IMAGES=images
     )
-    subprocess.run(
-        [*"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=Publisher -keyout".split(),
-         str(directory / "publisher.key"), "-out", str(directory / "certificates/publisher.pem")],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    (directory / "certificates").chmod(0o755)
-    (directory / "certificates/publisher.pem").chmod(0o644)
-    (directory / "publisher.key").chmod(0o600)
+    make_publisher(directory)
     try:
         made.make("up")
         yield made
@@ -128,13 +139,12 @@ def test_nobody_is_served_without_a_token(deployment: Deployment, tmp_path: Path
 
 def test_services_are_called_by_the_router_alone(deployment: Deployment) -> None:
     """Without a certificate of the deployment's authority no handshake ends well."""
-    ask = (
-        "import ssl, socket; c = ssl.create_default_context(); c.check_hostname = False; c.verify_mode = ssl.CERT_NONE; "
-        "c.set_alpn_protocols(['h2']); s = c.wrap_socket(socket.create_connection(('catalog', 9292), 5)); s.send(b'x'); "
-        "print('served' if s.recv(1) else 'closed')"
-    )
     network = f"{deployment.project}_default"
-    options: dict[str, Any] = {"entrypoint": ["python3", "-c"], "command": [ask], "network": network}
+    options: dict[str, Any] = {
+        "entrypoint": ["python3", "-c"],
+        "command": [CALL_WITHOUT_CERTIFICATE],
+        "network": network,
+    }
     with running(deployment.engine, STAND_INS["base"], **options) as stranger:
         stranger.wait(timeout=60)
         said = stranger.logs().decode()
@@ -153,15 +163,7 @@ def test_no_secret_is_told_by_the_engine_or_the_logs(deployment: Deployment) -> 
 
 
 def test_prometheus_finds_every_service(deployment: Deployment) -> None:
-    address = deployment.environment["TINTYPE_PROMETHEUS_LISTEN"]
-    up: dict[str, str] = {}
-    for _ in range(600):
-        with urllib.request.urlopen(f"http://{address}/api/v1/targets?state=active", timeout=10) as answer:
-            targets = json.load(answer)["data"]["activeTargets"]
-        up = {target["labels"]["job"]: target["health"] for target in targets}
-        if set(up.values()) == {"up"} and len(up) == len(SERVICES):
-            break
-    assert up == {f"tintype-{service}": "up" for service in SERVICES}
+    assert deployment.scraped(SERVICES) == {f"tintype-{service}": "up" for service in SERVICES}
 
 
 def test_everything_goes_but_the_data_and_a_purge_takes_that_too(deployment: Deployment) -> None:

@@ -40,8 +40,8 @@ sandbox = detect_sandbox()
 assert sandbox.bubblewrap is not None
 async def tell(*argv):
     lines = []
-    result = await run_jailed(argv, read_only=[], writable=[], limits=JailLimits(wall_clock_s=30), on_stdout_line=lines.append,
-                              sandbox=sandbox)
+    result = await run_jailed(argv, read_only=[], writable=[], limits=JailLimits(wall_clock_s=30), sandbox=sandbox,
+                              on_stdout_line=lines.append)
     print(result.exit_code, *lines)
 async def main():
     await tell("/usr/bin/qemu-img", "--version")
