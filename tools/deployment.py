@@ -103,9 +103,9 @@ def down(engine: Engine, environment: Mapping[str, str]) -> None:
 
 
 def _compose(engine: Engine, environment: Mapping[str, str], *command: str) -> None:
-    _run(
-        *engine.compose, *_compose_options(engine, environment), *command, env={"TINTYPE_VERSION": tintype.__version__}
-    )
+    options = [*_compose_options(engine, environment), *command]
+    # The path of a system call filter is relative to the file for some versions of compose, and to here for others.
+    _run(*engine.compose, *options, env={"TINTYPE_VERSION": tintype.__version__}, directory=DEPLOY)
 
 
 def _compose_options(engine: Engine, environment: Mapping[str, str]) -> Iterator[str]:
@@ -144,8 +144,8 @@ def _succeeds(*command: str) -> bool:
         return False
 
 
-def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=ROOT, check=False, env={**(env or {}), **os.environ})
+def _run(*command: str, env: Mapping[str, str] | None = None, directory: Path = ROOT) -> None:
+    done = subprocess.run(command, cwd=directory, check=False, env={**(env or {}), **os.environ})
     if done.returncode:
         sys.exit(done.returncode)
 
