@@ -48,8 +48,8 @@ def find_engine() -> Engine:
         components = docker.from_env(timeout=10).version().get("Components", ())
     except DockerException as exc:
         sys.exit(
-            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, and "
-            f"DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
+            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, "
+            f"and DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
         )
     is_podman = any("Podman" in str(component.get("Name")) for component in components)
     if _succeeds("docker", "compose", "version"):
@@ -80,7 +80,10 @@ def up(engine: Engine, environment: Mapping[str, str]) -> None:
     nats = environment.get("TINTYPE_NATS_LISTEN", "127.0.0.1:4222")
     names = [name for name in environment.get("TINTYPE_NAMES", "").split(",") if name]
     secrets = _secrets(environment)
-    make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    try:
+        make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    except (OSError, ValueError) as exc:
+        sys.exit(f"{secrets}: {exc}")
     _compose(engine, environment, "up", "--detach")
     print(f"Tintype is up. Clients: export TINTYPE_CONFIG={secrets / 'client.toml'}")
 
@@ -100,9 +103,9 @@ def down(engine: Engine, environment: Mapping[str, str]) -> None:
 
 
 def _compose(engine: Engine, environment: Mapping[str, str], *command: str) -> None:
-    _run(
-        *engine.compose, *_compose_options(engine, environment), *command, env={"TINTYPE_VERSION": tintype.__version__}
-    )
+    options = [*_compose_options(engine, environment), *command]
+    # The path of a system call filter is relative to the file for some versions of compose, and to here for others.
+    _run(*engine.compose, *options, env={"TINTYPE_VERSION": tintype.__version__}, directory=DEPLOY)
 
 
 def _compose_options(engine: Engine, environment: Mapping[str, str]) -> Iterator[str]:
@@ -141,8 +144,8 @@ def _succeeds(*command: str) -> bool:
         return False
 
 
-def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=ROOT, check=False, env={**(env or {}), **os.environ})
+def _run(*command: str, env: Mapping[str, str] | None = None, directory: Path = ROOT) -> None:
+    done = subprocess.run(command, cwd=directory, check=False, env={**(env or {}), **os.environ})
     if done.returncode:
         sys.exit(done.returncode)
 
