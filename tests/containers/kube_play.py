@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -101,10 +100,6 @@ class KubePlay:
     def play(self, name: str) -> None:
         """Start the pod of a Deployment."""
         deployment = playable(self.of_kind("Deployment")[name], {*self.secrets, *self.of_kind("ConfigMap")})
-        if name == "router":
-            # podman 4.3 names this machine's own DNS servers as well, which know no Service.
-            (container,) = pod_of(deployment)["containers"]
-            container["env"].append({"name": "TINTYPE_ROUTER_DNS", "value": self._dns_server()})
         documents = [*self._sources(deployment), deployment]
         aliases = ",".join(f"alias={alias}" for alias in names_of(name))
         self.podman(
@@ -115,10 +110,6 @@ class KubePlay:
         self.started.append(name)
         self._lay_out_secrets(deployment)
         self.podman("pod", "start", pod_name(name))
-
-    def _dns_server(self) -> str:
-        (network,) = json.loads(self.podman("network", "inspect", NETWORK).stdout)
-        return str(network["subnets"][0]["gateway"])
 
     def _sources(self, deployment: Object) -> Iterable[Object]:
         """What the volumes of a Deployment are made of, but for the volumes that there are already."""
