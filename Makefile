@@ -21,7 +21,7 @@ install: ## Make .venv with everything in it; quick when up to date
 	@tools/install
 
 system-packages: ## Install the programs that no Python package carries, those of the tests included
-	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats
+	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats monitoring
 
 fmt: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .
@@ -82,6 +82,7 @@ bench-stores: install system-packages ## Measure stores against their systems' o
 docs: install ## Draw the generated parts of docs/ and deploy/ anew
 	$(BIN)/python tools/generate_docs.py
 	$(BIN)/python tools/generate_prometheus_rule.py
+	$(BIN)/python -m tools.draw_dashboard
 
 docs-site: install ## Build the documentation as a site, build/site, and check every link within it
 	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build

@@ -30,7 +30,6 @@ from tools.make_secrets import make_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
-SECRETS = DEPLOY / "secrets"
 TARGETS = ("catalog", "importer", "converter", "signer", "cli")
 PROJECT = "tintype"
 REPOSITORY = "docker.io/tintype"
@@ -82,16 +81,17 @@ def up(engine: Engine, environment: Mapping[str, str]) -> None:
     endpoint = environment.get("TINTYPE_LISTEN", "127.0.0.1:9292")
     nats = environment.get("TINTYPE_NATS_LISTEN", "127.0.0.1:4222")
     names = [name for name in environment.get("TINTYPE_NAMES", "").split(",") if name]
-    make_secrets(SECRETS, _reachable(endpoint), _reachable(nats), names)
+    secrets = _secrets(environment)
+    make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
     _compose(engine, environment, "up", "--detach")
-    print(f"Tintype is up. Clients: export TINTYPE_CONFIG={SECRETS / 'client.toml'}")
+    print(f"Tintype is up. Clients: export TINTYPE_CONFIG={secrets / 'client.toml'}")
 
 
 def down(engine: Engine, environment: Mapping[str, str]) -> None:
     """Stop and remove everything; data and secrets only with PURGE."""
     if environment.get("PURGE"):
         _compose(engine, environment, "down", "--volumes", "--remove-orphans")
-        shutil.rmtree(SECRETS, ignore_errors=True)
+        shutil.rmtree(_secrets(environment), ignore_errors=True)
         return
     _compose(engine, environment, "down", "--remove-orphans")
     # The copies that the containers had of their configuration and secrets: deploy/ has the originals.
@@ -119,6 +119,10 @@ def _compose_options(engine: Engine, environment: Mapping[str, str]) -> Iterator
 
 def _project(environment: Mapping[str, str]) -> str:
     return environment.get("COMPOSE_PROJECT_NAME", PROJECT)
+
+
+def _secrets(environment: Mapping[str, str]) -> Path:
+    return DEPLOY / environment.get("TINTYPE_SECRETS", "secrets")
 
 
 def _reachable(address: str) -> str:

@@ -28,7 +28,8 @@ class Sandbox:
 
     ``bubblewrap`` is ``None`` only where the operator has said that tools may run without a sandbox: then the
     resource limits are all that holds them. ``seccomp`` is a filter in bubblewrap's form. ``on_end`` is told the
-    name of each tool that has run, and how that ended: ``ok``, ``failed``, ``timed_out`` or ``killed``.
+    name of each tool that has run, and how that ended: ``ok``, ``failed``, ``timed_out``,
+    ``killed`` or ``cancelled``.
     """
 
     prlimit: Path
