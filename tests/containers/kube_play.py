@@ -148,7 +148,7 @@ class KubePlay:
     def stop(self) -> None:
         """Remove everything that was started, and its volumes."""
         for name in self.started:
-            self.podman("pod", "rm", "--force", "--time", "5", pod_name(name))
+            self.podman("pod", "rm", "--force", "--time", "1", pod_name(name))
         volumes = self.podman("volume", "ls", "--quiet").stdout.split()
         if volumes:
             self.podman("volume", "rm", "--force", *volumes)

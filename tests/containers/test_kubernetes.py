@@ -215,7 +215,7 @@ def test_services_drain_when_their_pods_are_stopped(cluster: KubePlay) -> None:
     """The last test: it ends the cluster."""
     for name in SERVICES:
         grace = pod_of(cluster.of_kind("Deployment")[name])["terminationGracePeriodSeconds"]
-        podman("pod", "stop", "--time", str(grace), pod_name(name))
+        podman("stop", "--time", str(grace), f"{pod_name(name)}-main")
         state = podman("inspect", "--format", "{{.State.ExitCode}}", f"{pod_name(name)}-main").stdout.strip()
         assert (name, state) == (name, "0")
         assert "service stopped" in cluster.logs(name)

@@ -331,6 +331,14 @@ def test_the_rules_for_the_operator_are_those_of_the_alerts() -> None:
     assert RULE.read_text() == prometheus_rule(), "run `make docs`"
 
 
+def test_the_dashboard_is_the_one_of_the_repository() -> None:
+    dashboard = of_kind("external", "ConfigMap")["tintype-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["data"] == {
+        "tintype.json": (ROOT / "deploy" / "grafana" / "dashboards" / "tintype.json").read_text()
+    }
+
+
 def test_prometheus_scrapes_every_service() -> None:
     (monitor,) = of_kind("external", "ServiceMonitor").values()
     (endpoint,) = monitor["spec"]["endpoints"]
