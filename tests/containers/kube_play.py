@@ -77,6 +77,7 @@ class KubePlay:
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
+    _before: dict[str, set[str]] = field(default_factory=dict)
 
     def issue_certificates(self, authority: Authority) -> None:
         """Make the Secrets of all Certificates for services."""
@@ -93,6 +94,7 @@ class KubePlay:
 
     def start(self) -> None:
         """Start every Deployment, in the order of the manifests: whoever needs another waits for it."""
+        self._before = self._there()
         self.podman("network", "create", NETWORK)
         for name in self.of_kind("Deployment"):
             self.play(name)
@@ -149,12 +151,15 @@ class KubePlay:
         """Remove everything that was started, and its volumes."""
         for name in self.started:
             self.podman("pod", "rm", "--force", "--time", "1", pod_name(name))
-        volumes = self.podman("volume", "ls", "--quiet").stdout.split()
-        if volumes:
-            self.podman("volume", "rm", "--force", *volumes)
-        for name in self.podman("secret", "ls", "--format", "{{.Name}}").stdout.split():
-            self.podman("secret", "rm", name)
+        for kind, names in self._there().items():
+            for name in names - self._before.get(kind, set()):
+                self.podman(kind, "rm", name)
         self.podman("network", "rm", "--force", NETWORK)
+
+    def _there(self) -> dict[str, set[str]]:
+        """The volumes and secrets that the engine has."""
+        listed = {kind: self.podman(kind, "ls", "--format", "{{.Name}}").stdout for kind in ("volume", "secret")}
+        return {kind: set(names.split()) for kind, names in listed.items()}
 
 
 def pod_name(deployment: str) -> str:
