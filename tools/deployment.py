@@ -82,7 +82,10 @@ def up(engine: Engine, environment: Mapping[str, str]) -> None:
     nats = environment.get("TINTYPE_NATS_LISTEN", "127.0.0.1:4222")
     names = [name for name in environment.get("TINTYPE_NAMES", "").split(",") if name]
     secrets = _secrets(environment)
-    make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    try:
+        make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    except (OSError, ValueError) as exc:
+        sys.exit(f"{secrets}: {exc}")
     _compose(engine, environment, "up", "--detach")
     print(f"Tintype is up. Clients: export TINTYPE_CONFIG={secrets / 'client.toml'}")
 
