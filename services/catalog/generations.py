@@ -152,6 +152,18 @@ def dropped(connection: Connection, generation: Generation) -> None:
     """Remove a generation and its tables, if it is still there."""
     prepare(connection)
     if locked(connection, generation) is not None:
-        connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == generation.number))
-        connection.execute(delete(BUILDERS).where(BUILDERS.c.token == generation.token))
-        tables_of(generation.number).metadata.drop_all(connection)
+        _drop(connection, generation)
+
+
+def superseded(connection: Connection, generation: Generation, other: Generation) -> None:
+    """Remove ``other`` as ``generation`` is in use; nothing where that one has been superseded itself meanwhile."""
+    prepare(connection)
+    current = active(connection, generation.schema_version)
+    if current is not None and current.token == generation.token and locked(connection, other) is not None:
+        _drop(connection, other)
+
+
+def _drop(connection: Connection, generation: Generation) -> None:
+    connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == generation.number))
+    connection.execute(delete(BUILDERS).where(BUILDERS.c.token == generation.token))
+    tables_of(generation.number).metadata.drop_all(connection)

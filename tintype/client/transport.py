@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -185,8 +185,11 @@ class Transport:
         request: Request,
         *,
         extra_metadata: Metadata = (),
+        begun: Callable[[Mapping[str, str]], None] | None = None,
     ) -> AsyncGenerator[Response, None]:
         """Yield what the service sends; closing the iterator cancels the call.
+
+        ``begun`` is told the metadata that come before the first message.
 
         Raises:
             ClientError: the service refused, or the stream broke.
@@ -194,6 +197,8 @@ class Transport:
         call = method(request, metadata=self.metadata + extra_metadata)
         try:
             async with translated():
+                if begun:
+                    begun({key: str(value) for key, value in await call.initial_metadata() or ()})
                 async for response in call:
                     yield response
         finally:

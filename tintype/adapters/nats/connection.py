@@ -22,14 +22,11 @@ from nats.aio.subscription import Subscription
 
 from tintype.adapters.nats.backoff import Backoff
 from tintype.codec.cloudevents import MAX_EVENT_BYTES
+from tintype.codec.streams import MINIMUM_SERVER_VERSION, MINIMUM_VERSION_TEXT
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
 _log = structlog.get_logger()
 
-MINIMUM_SERVER_VERSION = (2, 12)
-"""From here on an expected sequence may be of a filter with wildcards (ADR-50 of NATS)."""
-
-MINIMUM_VERSION_TEXT = ".".join(map(str, MINIMUM_SERVER_VERSION))
 
 MINIMUM_MAX_PAYLOAD = MAX_EVENT_BYTES + 8 * 1024
 """The largest event with the headers of NATS."""
