@@ -385,7 +385,7 @@ class Sender:
 
     def __init__(self, importer: Replica) -> None:
         self._channel = grpc.insecure_channel(importer.address, options=[("grpc.enable_http_proxy", 0)])
-        self._stub: Any = importer_pb2_grpc.ImporterServiceStub(self._channel)
+        self._stub: Any = importer_pb2_grpc.ImporterServiceStub(self._channel)  # type: ignore[arg-type]
         self._metadata = (("tintype-project", "default"), ("tintype-actor", "somebody"))
 
     def __enter__(self) -> Sender:
@@ -417,6 +417,6 @@ class Sender:
                 self.send(upload_id, content[kept:], offset=kept, finish=True)
                 return
             except grpc.RpcError as exc:
-                if "another" not in exc.details():  # type: ignore[attr-defined]
+                if "another" not in str(exc):
                     raise
                 time.sleep(0.1)

@@ -16,7 +16,7 @@ import pytest
 import tintype.client
 from tests.backends.nginx import router
 from tests.backends.postgresql import postgresql_database
-from tests.e2e.deployment import Deployment, Replica, deployment
+from tests.e2e.deployment import Deployment, Replica, Tables, deployment
 from tests.e2e.web_source import web_source
 from tintype.client import Client, ClientConfig, ImageEvent, ImportMethod, Status
 
@@ -32,7 +32,7 @@ SLOW_BYTES_S = 6e6
 def site(
     tmp_path_factory: pytest.TempPathFactory, log_url: str, keys: Path, database_server: str
 ) -> Iterator[Deployment]:
-    tables = {
+    tables: Tables = {
         "importer": {"allowed_hosts": ["127.0.0.1"], "lease_s": 2.0},
         "converter": {"output_format": "raw", "lease_s": 2.0},
         "signer": {"lease_s": 2.0},
@@ -52,7 +52,7 @@ def endpoint(site: Deployment, tmp_path: Path) -> Iterator[ClientConfig]:
     (tmp_path / "router").mkdir()
     services = {name: [replica.address for replica in site.of(name)] for name in REPLICAS}
     with router(tmp_path / "router", services) as address:
-        yield ClientConfig(**dict.fromkeys(REPLICAS, address))
+        yield ClientConfig(endpoint=address)
 
 
 class Load:
