@@ -15,7 +15,7 @@ from services.signer.keys.key_directory import KeyDirectory
 from services.signer.keys.names import new_key_id
 from tests.backends.collector import Collector, collector
 from tests.backends.postgresql import postgresql_server
-from tests.e2e.stack import Stack
+from tests.e2e.stack import SERVICES, Stack
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
 from tintype.runtime.clock import SystemClock
@@ -45,7 +45,8 @@ def traces() -> Iterator[Collector]:
 def stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
     """A running stack, with web download from loopback allowed."""
     tracing = {"TINTYPE_TELEMETRY__TRACES_ENDPOINT": traces.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing})
+    ports = {f"TINTYPE_{name.upper()}__METRICS_LISTEN": "127.0.0.1:0" for name in SERVICES if name != "nats"}
+    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing, **ports})
     running.start()
     yield running
     assert running.stop() == 0

@@ -168,6 +168,8 @@ class Admin(_Face[admin.Admin]):
 
     rebuild = iterating(admin.Admin.rebuild)
     checkpoint = waiting(admin.Admin.checkpoint)
+    backup = waiting(admin.Admin.backup)
+    restore = waiting(admin.Admin.restore)
     scrub = iterating(admin.Admin.scrub)
     examine_store = waiting(admin.Admin.examine_store)
     sweep = iterating(admin.Admin.sweep)
