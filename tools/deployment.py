@@ -48,8 +48,8 @@ def find_engine() -> Engine:
         components = docker.from_env(timeout=10).version().get("Components", ())
     except DockerException as exc:
         sys.exit(
-            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, and "
-            f"DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
+            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, "
+            f"and DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
         )
     is_podman = any("Podman" in str(component.get("Name")) for component in components)
     if _succeeds("docker", "compose", "version"):
