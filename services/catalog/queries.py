@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     Select,
     TextClause,
     and_,
@@ -106,8 +107,11 @@ def operation_by_id(connection: Connection, tables: Tables, operation_id: Operat
     columns = tables.operations.c
     query = select(columns.state, columns.image_id, columns.project, columns.step, columns.position)
     row = connection.execute(query.where(columns.id == operation_id)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else stored_operation(row)
+
+
+def stored_operation(row: Row[Any]) -> StoredOperation:
+    """What a row of the operations' table says."""
     step = Step(row.step) if row.step else None
     return StoredOperation(operation_of(row.state), row.image_id, row.project, step, row.position)
 

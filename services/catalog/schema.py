@@ -31,6 +31,12 @@ LISTED = text("status <> 'deleted'")
 WAITING = text("purge_after IS NOT NULL")
 """The predicate of the index by which deleted images are found whose time to be restored has passed."""
 
+RUNNING = text("ended_at IS NULL")
+"""The predicate of the index by which running operations are found, the oldest first."""
+
+FAILED = text("reason IS NOT NULL")
+"""The predicate of the index by which recent failures are found."""
+
 META = MetaData()
 
 GENERATIONS = Table(
@@ -128,6 +134,8 @@ def _images(metadata: MetaData, generation: int) -> Table:
             sqlite_where=LISTED,
             postgresql_where=LISTED,
         )
+    # Counted without a look at the rows themselves, deleted ones included.
+    Index(f"ix_images_{generation}_status", table.c.status)
     Index(
         f"ix_images_{generation}_purge_after_id",
         table.c.purge_after,
@@ -163,16 +171,35 @@ def _properties(metadata: MetaData, generation: int) -> Table:
 
 
 def _operations(metadata: MetaData, generation: int) -> Table:
-    return Table(
+    table = Table(
         f"operations_{generation}",
         metadata,
         Column("id", _Name, primary_key=True),
         Column("image_id", _Name, nullable=False),
         Column("project", _Name, nullable=False),
         Column("step", _Name),
+        Column("started_at", BigInteger, nullable=False),
+        Column("ended_at", BigInteger),
+        # Why it failed; no other has one.
+        Column("reason", _Name),
         Column("position", BigInteger, nullable=False),
         Column("state", _Json, nullable=False),
     )
+    Index(
+        f"ix_operations_{generation}_running",
+        table.c.started_at,
+        table.c.id,
+        sqlite_where=RUNNING,
+        postgresql_where=RUNNING,
+    )
+    Index(
+        f"ix_operations_{generation}_failed",
+        table.c.ended_at,
+        table.c.reason,
+        sqlite_where=FAILED,
+        postgresql_where=FAILED,
+    )
+    return table
 
 
 def _parked(metadata: MetaData, generation: int) -> Table:
