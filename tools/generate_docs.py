@@ -20,7 +20,7 @@ from tintype.domain.lifecycle import TRANSITIONS
 from tintype.inspect.registry import FactSpec, known_formats
 from tintype.inspect.second_opinion import AGREEING
 from tintype.runtime.error_table import status_code
-from tintype.runtime.settings import describe
+from tintype.runtime.settings_description import describe
 
 DOCS = Path(__file__).parents[1] / "docs"
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -5,8 +5,8 @@ What the calls do is the servicers' business. Who calls is said by :mod:`tintype
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -19,6 +19,7 @@ from tintype.domain.access import Caller
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime import auth
 from tintype.runtime.error_table import status_code, to_rpc_status
+from tintype.runtime.interception import AroundCalls
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +85,7 @@ async def serving(
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(ErrorInterceptor(),), options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        interceptors=(AroundCalls(errors_told),), options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
     )
     state = Health(service_names)
     await state.set(False)
@@ -104,55 +105,15 @@ async def serving(
         await server.stop(drain_s)
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Turns errors into statuses: ours with their reason, all others into INTERNAL without a word of what it was."""
-
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Wrap the call's handler; ``None`` is that of a method that does not exist."""
-        handler = await continuation(handler_call_details)
-        return _wrapped(handler, handler_call_details.method) if handler else None
-
-
-def _wrapped(handler: Any, method: str) -> grpc.RpcMethodHandler[Any, Any]:
-    if handler.response_streaming:
-        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
-
-        async def stream(request: Any, context: Any) -> Any:
-            try:
-                responses = inner(request, context)
-                if hasattr(responses, "__aiter__"):
-                    async with aclosing(responses):  # at once when the client goes away, not when memory is collected
-                        async for response in responses:
-                            yield response
-                else:  # a handler that writes to the context by itself
-                    await responses
-            except grpc.aio.AbortError:
-                raise
-            except Exception as exc:
-                await _abort(context, exc, method)
-
-        make = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        return make(stream, handler.request_deserializer, handler.response_serializer)
-    inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
-
-    async def single(request: Any, context: Any) -> Any:
-        try:
-            return await inner(request, context)
-        except grpc.aio.AbortError:
-            raise
-        except Exception as exc:
-            await _abort(context, exc, method)
-
-    make_single = (
-        grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-    )
-    return make_single(single, handler.request_deserializer, handler.response_serializer)
+@asynccontextmanager
+async def errors_told(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+    """Turn errors into statuses: ours with their reason, all others into INTERNAL without a word of what it was."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except Exception as exc:
+        await _abort(context, exc, method)
 
 
 async def _abort(context: Any, exc: Exception, method: str) -> NoReturn:

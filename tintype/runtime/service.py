@@ -23,7 +23,8 @@ import structlog
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
-from tintype.runtime.settings import ServiceSettings, Settings, describe, load
+from tintype.runtime.settings import ServiceSettings, Settings, load
+from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
 
 log = structlog.get_logger(__name__)

@@ -2,7 +2,8 @@
 
 Read once, in ``main()``; below it, only the frozen object is passed on. The environment wins over the file:
 ``TINTYPE_<SECTION>__<SETTING>`` over ``setting`` in ``[section]``. A list is an array in TOML, and comma-separated in
-the environment. The file is shared by all services, so a service skips the sections of others; within the sections that
+the environment. Between the two stands a directory with a file for each secret, named like its variable
+(:mod:`tintype.runtime.secret_files`). The file is shared by all services, so a service skips the sections of others; within the sections that
 it reads, an unknown name is an error.
 
 A service's own section derives from :class:`ServiceSettings`, and its settings from :class:`Settings` (or
@@ -15,16 +16,23 @@ from __future__ import annotations
 import ipaddress
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tintype.domain.errors import ConfigurationError
+from tintype.runtime.secret_files import SecretFiles, secret_names
 from tintype.runtime.worker import WorkerSettings
 
 ENV_PREFIX = "TINTYPE_"
@@ -32,7 +40,9 @@ MAX_FILE_BYTES = 1024 * 1024
 KIND_TAG = "type="
 """How the tags begin by which tables of several kinds are told apart; they are no part of a setting's name."""
 
-KNOWN_SECTIONS = frozenset({"catalog", "importer", "converter", "signer", "gateway", "nats", "stores", "log"})
+KNOWN_SECTIONS = frozenset(
+    {"catalog", "importer", "converter", "signer", "gateway", "nats", "stores", "log", "tls", "auth", "telemetry"}
+)
 
 
 def _split(value: object) -> object:
@@ -72,6 +82,40 @@ class NatsSettings(Section):
     )
     connect_timeout_s: float = Field(default=5.0, gt=0, le=120, description="Seconds to wait for a connection.")
     replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 in production.")
+    credentials_file: Path | None = Field(default=None, description="The file with the user's NATS credentials (JWT).")
+
+
+class TlsSettings(Section):
+    """Certificates, as PEM files. They are read again when they change."""
+
+    certificate: Path | None = Field(
+        default=None,
+        description="The service's certificate and those between it and its CA: for callers, NATS and PostgreSQL.",
+    )
+    key: Path | None = Field(default=None, description="The private key of the certificate.")
+    ca: Path | None = Field(
+        default=None, description="Certificates of the CAs of NATS and PostgreSQL; unset is the system's."
+    )
+    client_ca: Path | None = Field(
+        default=None, description="Certificates of CAs; set, every caller has to show a certificate of one of them."
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> TlsSettings:
+        if (self.certificate is None) is not (self.key is None):
+            raise ValueError("certificate and key belong together: set both, or neither")
+        if self.client_ca is not None and self.certificate is None:
+            raise ValueError("client_ca needs certificate and key: callers cannot be asked without")
+        return self
+
+
+class AuthSettings(Section):
+    """How callers prove who they are."""
+
+    tokens_file: Path | None = Field(
+        default=None,
+        description="TOML file of the tokens that callers may show; unset, they are who they say they are.",
+    )
 
 
 class ServiceSettings(Section):
@@ -82,7 +126,7 @@ class ServiceSettings(Section):
     )
     unsafe_plaintext: bool = Field(
         default=False,
-        description="Listen on other addresses than loopback, without encryption and without knowing who calls.",
+        description="Listen on other addresses than loopback without TLS, or without knowing who calls.",
     )
     drain_s: float = Field(
         default=10.0, ge=0, le=3600, description="Seconds that running calls may take to end on SIGTERM."
@@ -95,15 +139,16 @@ class ServiceSettings(Section):
     )
     max_attempts: int = Field(default=5, ge=1, le=100, description="How often a step is begun before it is failed.")
 
-    @model_validator(mode="after")
-    def _is_loopback_or_declared_unsafe(self) -> ServiceSettings:
-        host = _host_of(self.listen)
-        if not self.unsafe_plaintext and not _is_loopback(host):
-            raise ValueError(
-                f"listen address {self.listen} is not loopback: callers are not authenticated yet; "
-                "set unsafe_plaintext to listen there nevertheless"
-            )
-        return self
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, listen: str) -> str:
+        _host_of(listen)
+        return listen
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can call."""
+        return _is_loopback(_host_of(self.listen))
 
     @property
     def worker(self) -> WorkerSettings:
@@ -126,6 +171,25 @@ class Settings(BaseSettings):
 
     log: LogSettings = LogSettings()
     nats: NatsSettings = NatsSettings()
+    tls: TlsSettings = TlsSettings()
+    auth: AuthSettings = AuthSettings()
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Settings:
+        """Nobody is served beyond loopback unencrypted or unknown, unless the operator says so."""
+        missing = [
+            *([] if self.tls.certificate else ["TLS (tls.certificate and tls.key)"]),
+            *([] if self.auth.tokens_file else ["authentication (auth.tokens_file)"]),
+        ]
+        for name in type(self).model_fields:
+            section = getattr(self, name)
+            is_bound = isinstance(section, ServiceSettings) and not section.unsafe_plaintext and not section.is_loopback
+            if missing and is_bound:
+                raise ValueError(
+                    f"{name}.listen: {section.listen} is not loopback, and {' and '.join(missing)} "
+                    f"is missing; {name}.unsafe_plaintext listens there nevertheless"
+                )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -136,8 +200,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment over what :func:`load` read from the file."""
-        return env_settings, init_settings
+        """The environment over secrets in files, and both over what :func:`load` read from the settings' file."""
+        return env_settings, SecretFiles(settings_cls), init_settings
 
 
 S = TypeVar("S", bound=Settings)
@@ -151,34 +215,17 @@ def load(settings_class: type[S], config: Path | None) -> S:
     """
     content = _read(config) if config else {}
     _require_known_sections(content, f"in {config}")
-    variables = (name.upper() for name in os.environ if name.upper().startswith(ENV_PREFIX) and "__" in name)
-    _require_known_sections(
-        (name.removeprefix(ENV_PREFIX).partition("__")[0].lower() for name in variables), "in the environment"
-    )
+    _require_known_sections(_sections(os.environ), "in the environment")
+    _require_known_sections(_sections(secret_names()), "among the secrets")
     try:
         return settings_class(**{name: content[name] for name in settings_class.model_fields if name in content})
     except ValidationError as exc:
         raise ConfigurationError("; ".join(_explain(error["loc"], error["msg"]) for error in exc.errors())) from None
 
 
-def describe(settings_class: type[Settings]) -> str:
-    """Every setting: its TOML name, its environment variable, type, default and meaning."""
-    lines: list[str] = []
-    for path, settings in _tables(settings_class):
-        lines.append(f"[{'.'.join(path)}]")
-        for name, setting in settings.items():
-            variable = ENV_PREFIX + "__".join((*path, name)).upper()
-            lines += [f"  {name} ({_type_name(setting.annotation)}; {_default(setting)})", f"      {variable}"]
-            lines.append(f"      {setting.description}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def settings_of(settings_class: type[Settings]) -> Iterator[tuple[str, FieldInfo]]:
-    """Yield ``section.setting`` and its definition for every setting."""
-    for path, settings in _tables(settings_class):
-        for name, setting in settings.items():
-            yield ".".join((*path, name)), setting
+def _sections(variables: Iterable[str]) -> Iterable[str]:
+    names = (name.upper() for name in variables if name.upper().startswith(ENV_PREFIX) and "__" in name)
+    return (name.removeprefix(ENV_PREFIX).partition("__")[0].lower() for name in names)
 
 
 def _require_known_sections(names: Iterable[str], where: str) -> None:
@@ -206,72 +253,8 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     if text == "Extra inputs are not permitted":
         text = "no such setting"
     variable = ENV_PREFIX + "__".join(path).upper()
-    source = f" (from {variable})" if any(name.upper() == variable for name in os.environ) else ""
-    return f"{'.'.join(path)}: {text}{source}"
-
-
-def _tables(
-    model: type[BaseModel], path: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], dict[str, FieldInfo]]]:
-    """Every table of the file with what is set in it, then the tables within it; users choose each ``NAME``."""
-    within = {name: kinds for name, field in model.model_fields.items() if (kinds := _kinds_of(field.annotation))}
-    if path:
-        yield path, {name: field for name, field in model.model_fields.items() if name not in within}
-    for name, kinds in within.items():
-        is_named = get_origin(model.model_fields[name].annotation) is Mapping
-        for kind in kinds:
-            yield from _tables(kind, (*path, name, "NAME") if is_named else (*path, name))
-
-
-def _kinds_of(annotation: Any) -> tuple[type[BaseModel], ...]:
-    """The models that a table, or each of several with names, may be of; none for a plain setting."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return (annotation,)
-    if get_origin(annotation) is Mapping:
-        return _kinds_of(get_args(annotation)[1])
-    if get_origin(annotation) in (Annotated, Union, UnionType):
-        return tuple(kind for option in get_args(annotation) for kind in _kinds_of(option))
-    return ()
-
-
-def _type_name(annotation: Any) -> str:
-    options = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return " or ".join(map(str, options))
-    if get_origin(annotation) is Annotated:
-        return _type_name(options[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return " or ".join(map(_type_name, options))
-    if get_origin(annotation) is dict:
-        return "table"
-    return _TYPE_NAMES[annotation]
-
-
-_TYPE_NAMES: Mapping[object, str] = {
-    tuple[str, ...]: "list",
-    str: "text",
-    int: "integer",
-    float: "number",
-    bool: "true or false",
-    Path: "path",
-    SecretStr: "text",
-    NoneType: "unset",
-}
-
-
-def _default(setting: FieldInfo) -> str:
-    if setting.is_required():
-        return "required"
-    default = setting.get_default(call_default_factory=True)
-    if isinstance(default, dict):
-        default = ",".join(f"{key}={value}" for key, value in default.items())
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default))
-    if isinstance(default, bool):
-        default = str(default).lower()
-    if default is None:
-        return "default unset"
-    return f"default {'empty' if default == '' else default}"
+    source = f" (from {variable})" if any(name.upper() == variable for name in (*os.environ, *secret_names())) else ""
+    return f"{'.'.join(path)}: {text}{source}" if path else text
 
 
 def _host_of(listen: str) -> str:

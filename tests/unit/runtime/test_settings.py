@@ -18,10 +18,9 @@ from tintype.runtime.settings import (
     CommaSeparated,
     ServiceSettings,
     Settings,
-    describe,
     load,
-    settings_of,
 )
+from tintype.runtime.settings_description import describe, settings_of
 
 
 class FetcherSection(ServiceSettings):
@@ -153,6 +152,75 @@ def test_only_loopback_is_listened_on_without_the_word_unsafe(monkeypatch: pytes
         load(FetcherSettings, None)
     monkeypatch.setenv("TINTYPE_IMPORTER__UNSAFE_PLAINTEXT", "true")
     assert load(FetcherSettings, None).importer.listen == address
+
+
+def test_beyond_loopback_is_listened_on_with_tls_and_tokens_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_IMPORTER__LISTEN", "0.0.0.0:1")
+    monkeypatch.setenv("TINTYPE_TLS__CERTIFICATE", "/tls.crt")
+    monkeypatch.setenv("TINTYPE_TLS__KEY", "/tls.key")
+    with pytest.raises(ConfigurationError, match=r"importer\.listen: .*auth\.tokens_file\) is missing"):
+        load(FetcherSettings, None)
+    monkeypatch.setenv("TINTYPE_AUTH__TOKENS_FILE", "/tokens.toml")
+    assert load(FetcherSettings, None).importer.listen == "0.0.0.0:1"
+    monkeypatch.delenv("TINTYPE_TLS__CERTIFICATE")
+    monkeypatch.delenv("TINTYPE_TLS__KEY")
+    with pytest.raises(ConfigurationError, match=r"importer\.listen: .*tls\.certificate and tls\.key\) is missing"):
+        load(FetcherSettings, None)
+
+
+@pytest.mark.parametrize("alone", ["CERTIFICATE", "KEY", "CLIENT_CA"])
+def test_certificate_and_key_belong_together(monkeypatch: pytest.MonkeyPatch, alone: str) -> None:
+    monkeypatch.setenv(f"TINTYPE_TLS__{alone}", "/file")
+    with pytest.raises(ConfigurationError, match=r"^tls: .*certificate and key"):
+        load(FetcherSettings, None)
+
+
+class TestSecretFiles:
+    """A directory with one file for each secret."""
+
+    @pytest.fixture
+    def secrets(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setenv("TINTYPE_SECRETS_DIR", str(tmp_path / "secrets"))
+        (tmp_path / "secrets").mkdir()
+        return tmp_path / "secrets"
+
+    def test_is_over_the_file_and_below_the_environment(
+        self, secrets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (secrets / "TINTYPE_NATS__URL").write_text("nats://secret:1\n")
+        file = written(tmp_path, '[nats]\nurl = "nats://file:1"\n')
+        assert load(FetcherSettings, file).nats.url == "nats://secret:1"
+        monkeypatch.setenv("TINTYPE_NATS__URL", "nats://environment:1")
+        assert load(FetcherSettings, file).nats.url == "nats://environment:1"
+
+    def test_sets_what_lies_deep(self, secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("TINTYPE_STORES__MAIN__PATH")
+        (secrets / "TINTYPE_STORES__MAIN__PATH").write_text("/elsewhere")
+        (secrets / "..data").write_text("an orchestrator's own")
+        assert load(FetcherSettings, None).stores["main"].path == Path("/elsewhere")  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("TINTYPE_IMPROTER__LISTEN", b"1", "no such section among the secrets: improter"),
+            (
+                "TINTYPE_IMPORTER__NONSENSE",
+                b"1",
+                r"importer\.nonsense: no such setting \(from TINTYPE_IMPORTER__NONSENSE",
+            ),
+            ("TINTYPE_NATS__URL", b"x" * (64 * 1024 + 1), "TINTYPE_NATS__URL is larger than"),
+            ("TINTYPE_NATS__URL", b"\xff", "TINTYPE_NATS__URL is not text"),
+        ],
+    )
+    def test_wrong_one_is_named(self, secrets: Path, name: str, content: bytes, message: str) -> None:
+        (secrets / name).write_bytes(content)
+        with pytest.raises(ConfigurationError, match=message):
+            load(FetcherSettings, None)
+
+    def test_directory_that_is_missing_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TINTYPE_SECRETS_DIR", "/nowhere")
+        with pytest.raises(ConfigurationError, match="TINTYPE_SECRETS_DIR: /nowhere cannot be read"):
+            load(FetcherSettings, None)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "127.9.9.9:1", "[::1]:50051", "localhost:1"])
