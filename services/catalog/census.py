@@ -55,8 +55,8 @@ class Counting:
     def __init__(self, projection: Projection, clock: Clock) -> None:
         self._projection = projection
         self._clock = clock
-        self._lock = asyncio.Lock()
         self._newest: Census | None = None
+        self._running: asyncio.Task[Census] | None = None
 
     async def census(self) -> Census:
         """The numbers, two seconds old at most.
@@ -65,11 +65,23 @@ class Counting:
             CatalogDatabaseError: the database does not answer.
             ProjectionReplacedError: the tables are not open yet.
         """
-        async with self._lock:
-            now = self._clock.now()
-            if self._newest is None or now - self._newest.taken_at >= FRESH:
-                self._newest = await self._projection.read(lambda c, t: taken(c, t, now))
+        if self._newest is not None and self._clock.now() - self._newest.taken_at < FRESH:
             return self._newest
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._take())
+        # Whoever gives up waiting leaves the count to the others: a thread of the database cannot be interrupted.
+        return await asyncio.shield(self._running)
+
+    async def _take(self) -> Census:
+        now = self._clock.now()
+        self._newest = await self._projection.read(lambda connection, tables: taken(connection, tables, now))
+        return self._newest
+
+    async def close(self) -> None:
+        """End the count that is under way."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
 
 
 def taken(connection: Connection, tables: Tables, now: datetime) -> Census:

@@ -110,7 +110,7 @@ def operation_by_id(connection: Connection, tables: Tables, operation_id: Operat
     return None if row is None else stored_operation(row)
 
 
-def stored_operation(row: Row[Any]) -> StoredOperation:
+def stored_operation(row: Row[*tuple[Any, ...]]) -> StoredOperation:
     """What a row of the operations' table says."""
     step = Step(row.step) if row.step else None
     return StoredOperation(operation_of(row.state), row.image_id, row.project, step, row.position)

@@ -1335,15 +1335,18 @@ class ProjectionStatus(_message.Message):
     LAG_SECONDS_FIELD_NUMBER: _builtins.int
     REBUILD_POSITION_FIELD_NUMBER: _builtins.int
     PARKED_EVENTS_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     lag_events: _builtins.int
-    """Events that are in the log, and not in the tables."""
+    """Events that are in the log, and not in the tables; unset while the log does not answer."""
     lag_seconds: _builtins.float
-    """For how long the oldest of them has been waiting; 0 if there is none."""
+    """For how long the oldest of them has been waiting, 0 if there is none; unset while the log does not answer."""
     rebuild_position: _builtins.int
     """How far new tables are that are being built beside those in use; unset if there are none."""
     parked_events: _builtins.int
     """Events that could not be applied."""
+    caught_up: _builtins.bool
+    """The tables have what the log had when the catalog started; before that it answers no calls."""
     @_builtins.property
     def failure(self) -> _types_pb2.Failure: ...
     def __init__(
@@ -1351,17 +1354,27 @@ class ProjectionStatus(_message.Message):
         *,
         failure: _types_pb2.Failure | None = ...,
         position: _builtins.int = ...,
-        lag_events: _builtins.int = ...,
-        lag_seconds: _builtins.float = ...,
+        lag_events: _builtins.int | None = ...,
+        lag_seconds: _builtins.float | None = ...,
         rebuild_position: _builtins.int | None = ...,
         parked_events: _builtins.int = ...,
+        caught_up: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_rebuild_position", b"_rebuild_position", "failure", b"failure", "rebuild_position", b"rebuild_position"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events", "_lag_seconds", b"_lag_seconds", "_rebuild_position", b"_rebuild_position", "failure", b"failure", "lag_events", b"lag_events", "lag_seconds", b"lag_seconds", "rebuild_position", b"rebuild_position"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rebuild_position", b"_rebuild_position", "failure", b"failure", "lag_events", b"lag_events", "lag_seconds", b"lag_seconds", "parked_events", b"parked_events", "position", b"position", "rebuild_position", b"rebuild_position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events", "_lag_seconds", b"_lag_seconds", "_rebuild_position", b"_rebuild_position", "caught_up", b"caught_up", "failure", b"failure", "lag_events", b"lag_events", "lag_seconds", b"lag_seconds", "parked_events", b"parked_events", "position", b"position", "rebuild_position", b"rebuild_position"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag_events: _TypeAlias = _typing.Literal["lag_events"]  # noqa: Y015
+    _WhichOneofArgType__lag_events: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events"]  # noqa: Y015
+    _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
     _WhichOneofReturnType__rebuild_position: _TypeAlias = _typing.Literal["rebuild_position"]  # noqa: Y015
     _WhichOneofArgType__rebuild_position: _TypeAlias = _typing.Literal["_rebuild_position", b"_rebuild_position"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_events) -> _WhichOneofReturnType__lag_events | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rebuild_position) -> _WhichOneofReturnType__rebuild_position | None: ...
 
 Global___ProjectionStatus: _TypeAlias = ProjectionStatus  # noqa: Y015
