@@ -92,10 +92,7 @@ def assemble(
     add: list[tuple[Callable[..., object], object]] = [
         (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, catalog),
         (catalog_pb2_grpc.add_OperationsServiceServicer_to_server, OperationsServicer(operations)),
-        (
-            catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server,
-            AdminServicer(Rebuild(event_log, database), reports),
-        ),
+        (catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server, admin),
     ]
     registrations: list[Registration] = [partial(function, servicer) for function, servicer in add]
     return Service(

@@ -102,7 +102,7 @@ async def test_a_queue_tells_whether_somebody_waits_for_work(site: Site) -> None
     async with site.log.work(CREATIONS) as deliveries:
         waiting = asyncio.ensure_future(anext(deliveries))
         async with asyncio.timeout(DEADLINE_S):
-            while [queue.waiting_workers for queue in await site.state.queue_states()] != [1]:  # noqa: ASYNC110
+            while [queue.waiting_workers for queue in await site.state.queue_states()] != [1]:
                 await asyncio.sleep(0.01)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

@@ -26,6 +26,7 @@ from tintype.cli import (
     policy,
     provenance,
     stack,
+    status,
     store,
 )
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
@@ -57,6 +58,7 @@ image_copies.register(image.app)
 provenance.register(image.app)
 image.app.command("sign")(image_sign.sign)
 info.register(app)
+status.register(app)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -11,6 +11,9 @@ ACTOR_KEY = "tintype-actor"
 ADMIN_KEY = "tintype-admin"
 """``true`` for a call that sees every project."""
 
+SERVICE_KEY = "tintype-service"
+"""Which service's health is asked for, where several stand behind one address."""
+
 STATUS_TRAILER = "grpc-status-details-bin"
 """The trailer that carries the google.rpc.Status of a refused call."""
 

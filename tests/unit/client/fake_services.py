@@ -332,16 +332,14 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
 class RuntimePart(_Part, runtime_pb2_grpc.RuntimeServiceServicer):
     """What the service of that name tells of itself, as behind a router; one without infos does not know the call."""
 
-    async def GetServiceInfo(
-        self, request: runtime_pb2.GetServiceInfoRequest, context: Any
-    ) -> runtime_pb2.ServiceInfo:
+    async def GetServiceInfo(self, request: runtime_pb2.GetServiceInfoRequest, context: Any) -> runtime_pb2.ServiceInfo:
         name = service_asked_for(context)
         if name not in self.services.infos:
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such call")
         return self.services.infos[name]
 
 
-class HealthPart(_Part, health_pb2_grpc.HealthServicer):
+class HealthPart(_Part, health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no types
     """Well, but for those that a test names."""
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
