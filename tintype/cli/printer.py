@@ -84,7 +84,14 @@ class Printer:
 
     def show(self, renderable: RenderableType) -> None:
         """Print what has been laid out for a person."""
-        _console(sys.stdout).print(renderable)
+        console = _console(sys.stdout)
+        if sys.stdout.isatty():
+            console.print(renderable)
+            return
+        with console.capture() as captured:
+            console.print(renderable)
+        # Columns are filled up with blanks, which are of no use to a program.
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
 
     @contextmanager
     def in_place(self) -> Iterator[Callable[[RenderableType], None]]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 _STYLES: Mapping[str, str] = {"good": "green", "doubtful": "yellow", "bad": "bold red"}
+_NOT_KNOWN = "Not known"
 _MINUTE_S, _HOUR_S, _DAY_S = 60, 3600, 86400
 
 T = TypeVar("T")
@@ -53,14 +54,15 @@ def rows_of(status: SystemStatus) -> list[Row]:
     """Everything but problems and services, in one line each where it fits."""
     now = status.taken_at
     return [
-        *_row("Log", status.log, status.unknown.get("log"), lambda log: [_log(log, now)]),
-        *_row("Tables", status.projection, status.unknown.get("projection"), lambda tables: [_projection(tables)]),
-        *_row("Queues", status.queues, status.unknown.get("queues"), _queues),
-        *_row("Images", status.images, status.unknown.get("images"), lambda images: [_images(images)]),
-        *_row("Operations", status.operations, status.unknown.get("operations"), lambda all_: _operations(all_, now)),
-        *_row("Failed in 24 h", status.operations, None, lambda operations: _failures(operations, now)),
-        *_row("Stores", status.stores, status.unknown.get("stores"), lambda stores: [_store(s, now) for s in stores]),
-        *_row("Certificates", _certificates(status), None, list),
+        *_row("Log", status.log, lambda log: [_log(log, now)]),
+        *_row("Tables", status.projection, lambda tables: [_projection(tables)]),
+        *_row("Queues", status.queues, _queues),
+        *_row("Images", status.images, lambda images: [_images(images)]),
+        *_row("Operations", status.operations, lambda operations: _operations(operations, now)),
+        *_row("Failed in 24 h", status.operations, lambda operations: _failures(operations, now)),
+        *_row("Stores", status.stores, lambda stores: [_store(store, now) for store in stores]),
+        *_row("Certificates", _certificates(status), list),
+        *_row(_NOT_KNOWN, status.unknown, _unknown),
     ]
 
 
@@ -224,10 +226,18 @@ def _certificates(status: SystemStatus) -> list[str] | None:
     ] or None
 
 
-def _row(heading: str, value: T | None, failure: Failure | None, lines: Callable[[T], Sequence[str]]) -> list[Row]:
+def _unknown(unknown: Mapping[str, Failure]) -> list[str]:
+    """Each cause once, behind all that it hides."""
+    causes: dict[str, list[str]] = {}
+    for part, failure in unknown.items():
+        causes.setdefault(f"{failure.message} [{failure.reason}]", []).append(part)
+    return [f"{', '.join(parts)}: {cause}" for cause, parts in causes.items()]
+
+
+def _row(heading: str, value: T | None, lines: Callable[[T], Sequence[str]]) -> list[Row]:
     """The heading beside its first line; nothing where there is nothing to say."""
     if value is None:
-        return [(heading, f"not known: {failure.message} [{failure.reason}]")] if failure else []
+        return []
     return [(heading if number == 0 else "", line) for number, line in enumerate(lines(value))]
 
 
@@ -236,8 +246,7 @@ def _facts(rows: Sequence[Row]) -> Table:
 
     table = _grid()
     for heading, line in rows:
-        is_unknown = line.startswith("not known: ")
-        table.add_row(Text(heading, style="bold"), Text(escaped(line), style=_STYLES["bad"] if is_unknown else ""))
+        table.add_row(Text(heading, style=_STYLES["bad"] if heading == _NOT_KNOWN else "bold"), Text(escaped(line)))
     return table
 
 

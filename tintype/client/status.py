@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -54,11 +54,12 @@ async def system_status(transport: Transport) -> SystemStatus:
         _or_failure(_stores(transport)),
         asyncio.gather(*(_asked(transport, name) for name in names)),
     )
-    told = report if isinstance(report, CatalogReport) else CatalogReport(unknown=dict.fromkeys(FROM_CATALOG, report))
+    answers = dict(zip(names, asked, strict=True))
+    told = report if isinstance(report, CatalogReport) else _nothing_known(answers["catalog"], report)
     unknown = dict(told.unknown)
     if isinstance(stores, Failure):
-        unknown["stores"] = stores
-    services = _services(transport, dict(zip(names, asked, strict=True)), told.replicas or ())
+        unknown["stores"] = _cause("importer", answers.get("importer"), stores)
+    services = _services(transport, answers, told.replicas or ())
     return judged(
         taken_at=datetime.now(UTC),
         services=services,
@@ -115,6 +116,17 @@ async def _or_failure(asked: Awaitable[T]) -> T | Failure:
         return await asked
     except ClientError as exc:
         return Failure(exc.reason, exc.message, exc.hint, exc.retryable, dict(exc.evidence))
+
+
+def _nothing_known(catalog: _Asked, failure: Failure) -> CatalogReport:
+    return CatalogReport(unknown=dict.fromkeys(FROM_CATALOG, _cause("catalog", catalog, failure)))
+
+
+def _cause(service: str, asked: _Asked | None, failure: Failure) -> Failure:
+    """Why a call failed, in few words where its service is away."""
+    if asked is None or not isinstance(asked.is_ready, Failure):
+        return failure
+    return replace(failure, message=f"the {service} does not answer")
 
 
 def _services(transport: Transport, asked: dict[str, _Asked], roll: Sequence[ServiceInfo]) -> tuple[ServiceStatus, ...]:

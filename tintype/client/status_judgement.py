@@ -83,7 +83,7 @@ def _merged(problems: list[Problem]) -> Iterator[Problem]:
 
 
 def _of_services(services: tuple[ServiceStatus, ...], stores: tuple[Store, ...], now: datetime) -> Iterator[Problem]:
-    told = {f"{STORE_CHECK}{store.name}" for store in stores if store.failure}
+    told = {(f"{STORE_CHECK}{store.name}", store.failure.reason) for store in stores if store.failure}
     for service in services:
         if service.address and not service.answers and service.failure:
             yield _failed(service.service, f"does not answer at {service.address}", service.failure)
@@ -107,10 +107,11 @@ def _of_unready(service: ServiceStatus) -> Iterator[Problem]:
         yield Problem(Grade.BAD, service.service, "is not ready", "NOT_READY", "Its log says why.")
 
 
-def _of_checks(service: ServiceStatus, replica: ServiceInfo, told: set[str]) -> Iterator[Problem]:
+def _of_checks(service: ServiceStatus, replica: ServiceInfo, told: set[tuple[str, str]]) -> Iterator[Problem]:
+    """All that fail, but for a store whose own line says the same."""
     where = f" (on {replica.instance})" if len(service.replicas) > 1 else ""
     for check in replica.checks:
-        if check.failure and not (check.name in told and service.service == "importer"):
+        if check.failure and (check.name, check.failure.reason) not in told:
             yield _failed(service.service, f"{check.name}: {check.failure.message}{where}", check.failure)
 
 
