@@ -12,7 +12,7 @@ from services.catalog.system_status import StatusReports
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogAdminServiceServicer
 from tintype.domain.access import require_admin
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 
 class AdminServicer(CatalogAdminServiceServicer):
@@ -24,14 +24,14 @@ class AdminServicer(CatalogAdminServiceServicer):
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.SystemStatus:
         """How everything is that the catalog can see."""
-        require_admin(caller_of(context), "see the status of everything")
+        require_admin(current_caller(), "see the status of everything")
         return encode_status(await self._reports.report())
 
     async def RebuildProjection(
         self, request: pb.RebuildProjectionRequest, context: Context
     ) -> AsyncIterator[pb.RebuildProjectionResponse]:
         """Build the tables anew and switch; a client that goes away ends it, and the tables in use stay."""
-        require_admin(caller_of(context), "rebuild the catalog")
+        require_admin(current_caller(), "rebuild the catalog")
         async with aclosing(self._rebuild.run()) as steps:
             async for step in steps:
                 yield pb.RebuildProjectionResponse(

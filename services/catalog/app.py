@@ -32,6 +32,7 @@ from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import Registration
 from tintype.runtime.journal import Journal
 from tintype.runtime.service import Service
+from tintype.runtime.settings import TlsSettings
 
 SERVICES = tuple(service.full_name for service in catalog_pb2.DESCRIPTOR.services_by_name.values())
 
@@ -44,9 +45,9 @@ async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
         EventLogUnavailableError: the log does not answer.
     """
     make_data_dir(settings.catalog)
-    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="catalog"))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="catalog"))
     sources = LogSources(opened.state, opened.roll_call)
-    service = assemble(settings.catalog, stack, opened.log, SystemClock(), sources, settings.store_names)
+    service = assemble(settings.catalog, stack, opened.log, SystemClock(), sources, settings.store_names, settings.tls)
     return replace(
         service, health_checks={**service.health_checks, "event log": opened.check}, roll_call=opened.roll_call
     )
@@ -73,9 +74,10 @@ def assemble(
     clock: Clock,
     sources: LogSources,
     stores: Collection[str] | None = None,
+    tls: TlsSettings | None = None,
 ) -> Service:
     """The service on a given log and clock; ``stores`` are the names that users may give, if it is known."""
-    database = Database(settings.database)
+    database = Database(settings.database, tls)
     stack.push_async_callback(database.close)
     projection, watermark, board = Projection(database), Watermark(), ProgressBoard(event_log)
     projector = Projector(event_log, projection, watermark)

@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError,
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tintype.domain.errors import CatalogDatabaseError, CatalogValueError, ConfigurationError
+from tintype.runtime.settings import TlsSettings
 
 T = TypeVar("T")
 
@@ -27,18 +28,19 @@ CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 30
 BUSY_TIMEOUT_MS = 10_000
 _WAL_PAUSE_S = 0.01
+_PLAIN_MODES = ("disable", "allow", "prefer")
 
 
 class Database:
     """Runs functions in transactions: any number of readers, and one writer at a time per process."""
 
-    def __init__(self, url: str) -> None:
-        """Prepare for the database at ``url``; nothing is opened yet.
+    def __init__(self, url: str, tls: TlsSettings | None = None) -> None:
+        """Prepare for the database at ``url``; nothing is opened yet. ``tls`` is for a URL that has an ``sslmode``.
 
         Raises:
             ConfigurationError: the URL is not one of SQLite or PostgreSQL.
         """
-        self._engine = _engine(url)
+        self._engine = _engine(url, tls or TlsSettings())
         self._write_engine = self._engine.execution_options(tintype_is_write=True)
         self._readers = ThreadPoolExecutor(READERS, "catalog-read")
         self._writer = ThreadPoolExecutor(1, "catalog-write")
@@ -109,7 +111,7 @@ def _cause(exc: Exception) -> str:
     return " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, tls: TlsSettings) -> Engine:
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -118,7 +120,7 @@ def _engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             return _sqlite(parsed)
         if parsed.get_backend_name() == "postgresql":
-            return _postgresql(parsed)
+            return _postgresql(_with_certificates(parsed, tls))
     except NoSuchModuleError as exc:
         raise ConfigurationError(f"catalog.database_url names a driver that does not exist: {exc}") from exc
     except ImportError as exc:
@@ -162,6 +164,17 @@ def _begin_wal(cursor: sqlite3.Cursor) -> None:
             if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
                 raise
         time.sleep(_WAL_PAUSE_S)
+
+
+def _with_certificates(url: URL, tls: TlsSettings) -> URL:
+    """The service's own certificates, where the URL asks for encryption and names none.
+
+    libpq reads the files anew for each connection.
+    """
+    if url.query.get("sslmode", "disable") in _PLAIN_MODES:
+        return url
+    files = {"sslrootcert": tls.ca, "sslcert": tls.certificate, "sslkey": tls.key}
+    return url.update_query_dict({name: str(path) for name, path in files.items() if path and name not in url.query})
 
 
 def _postgresql(url: URL) -> Engine:

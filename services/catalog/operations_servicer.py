@@ -9,7 +9,7 @@ from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import OperationsServiceServicer
 from tintype.codec.images import encode_operation
 from tintype.domain.values import operation_id
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 
 class OperationsServicer(OperationsServiceServicer):
@@ -22,7 +22,7 @@ class OperationsServicer(OperationsServiceServicer):
         """How an operation stands."""
         freshness = freshness_of(context, request.min_position)
         operation = operation_id(request.operation_id)
-        return encode_view(await self._operations.get(caller_of(context), operation, freshness))
+        return encode_view(await self._operations.get(current_caller(), operation, freshness))
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
         """How an operation stands when it is done, or when the time is up."""
@@ -31,7 +31,7 @@ class OperationsServicer(OperationsServiceServicer):
             timeout_s = request.timeout.seconds + request.timeout.nanos / 1e9
         freshness = freshness_of(context, request.min_position)
         operation = operation_id(request.operation_id)
-        return encode_view(await self._operations.wait(caller_of(context), operation, timeout_s, freshness))
+        return encode_view(await self._operations.wait(current_caller(), operation, timeout_s, freshness))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> pb.Operation:
         """End an operation."""

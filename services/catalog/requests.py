@@ -14,7 +14,7 @@ from services.catalog.reading import Freshness
 from services.catalog.watermark import MAX_WAIT_S
 from tintype.codec import values
 from tintype.domain.errors import InvalidArgumentError
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,7 +30,7 @@ def request_of(context: Context, request_id: str, *, is_validate_only: bool = Fa
     """
     trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
     return Request(
-        caller_of(context),
+        current_caller(),
         checked_request_id(request_id),
         trace if _TRACEPARENT.fullmatch(trace) else "",
         is_validate_only,

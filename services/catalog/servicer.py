@@ -21,7 +21,7 @@ from tintype.domain.image import Image
 from tintype.domain.lifecycle import next_step
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 _ENCODED_AT_ONCE = 100
 
@@ -43,7 +43,7 @@ class CatalogServicer(CatalogServiceServicer):
 
     async def GetImage(self, request: pb.GetImageRequest, context: Context) -> pb.Image:
         """An image, now or then."""
-        caller, image = caller_of(context), image_id(request.image_id)
+        caller, image = current_caller(), image_id(request.image_id)
         freshness, then = freshness_of(context, request.min_position), as_of(request)
         if then is None:
             return encode_image(await self._reading.image(caller, image, freshness))
@@ -53,7 +53,7 @@ class CatalogServicer(CatalogServiceServicer):
         """A page of images."""
         asked = ListRequest(request.filter, request.order_by, request.page_size, request.page_token)
         freshness = freshness_of(context, request.min_position)
-        images, next_token = await self._reading.images(caller_of(context), asked, freshness)
+        images, next_token = await self._reading.images(current_caller(), asked, freshness)
         if len(images) <= _ENCODED_AT_ONCE:
             return _encoded_page(images, next_token)
         # A page of a thousand images would hold up all other calls for too long.
@@ -99,14 +99,14 @@ class CatalogServicer(CatalogServiceServicer):
 
     async def GetProvenance(self, request: pb.GetProvenanceRequest, context: Context) -> pb.Provenance:
         """The chain from what a publisher signed to the bytes that are served."""
-        caller, image = caller_of(context), image_id(request.image_id)
+        caller, image = current_caller(), image_id(request.image_id)
         freshness = freshness_of(context, request.min_position)
         return encode_provenance(await self._reading.provenance(caller, image, freshness))
 
     async def ListImageEvents(self, request: pb.ListImageEventsRequest, context: Context) -> pb.ListImageEventsResponse:
         """A page of an image's history."""
         events, next_token = await self._reading.events(
-            caller_of(context),
+            current_caller(),
             image_id(request.image_id),
             as_of(request),
             request.page_size,
@@ -119,7 +119,7 @@ class CatalogServicer(CatalogServiceServicer):
         self, request: pb.WatchImagesRequest, context: Context
     ) -> None:
         """Everything that happens, until the client has heard enough."""
-        caller = caller_of(context)
+        caller = current_caller()
         image = image_id(request.image_id) if request.image_id else None
         if request.HasField("after_position"):
             after = request.after_position

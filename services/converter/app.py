@@ -32,7 +32,7 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     converting = await _converting(own)
     teller = StoreStateTeller("converter")
     stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
-    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="converter"))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="converter"))
     states = await opened.store_states()
     worker = Worker(
         name="converter",

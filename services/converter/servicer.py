@@ -13,7 +13,7 @@ from tintype.api.converter.v1 import converter_pb2 as pb
 from tintype.api.converter.v1 import converter_pb2_grpc
 from tintype.codec.events import SKIP_REASON
 from tintype.codec.values import DISK_FORMAT
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 
 class ConverterServicer(converter_pb2_grpc.ConverterServiceServicer):
@@ -26,7 +26,7 @@ class ConverterServicer(converter_pb2_grpc.ConverterServiceServicer):
         self, request: pb.GetConversionPlanRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetConversionPlanResponse:
         """What becomes of an import of a format."""
-        caller_of(context)
+        current_caller()
         found = DISK_FORMAT.decode(request.disk_format)
         plan = plan_conversion(found, self._converting.preference, is_import=True)
         sandbox = self._converting.sandbox

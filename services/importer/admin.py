@@ -21,7 +21,7 @@ from tintype.domain.access import require_admin
 from tintype.domain.errors import ImageNotFoundError, InvalidSizeError
 from tintype.domain.values import image_id
 from tintype.ports.event_log import EventLog
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 from tintype.runtime.token_bucket import TokenBucket
 
 log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
         self, request: pb.ScrubRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.ScrubResponse]:
         """Scrub until every copy was looked at; a client that goes away ends it."""
-        caller = caller_of(context)
+        caller = current_caller()
         require_admin(caller, "scrub")
         if request.rate_bytes_s < 0:
             raise InvalidSizeError("a rate is a number of bytes a second")
@@ -82,14 +82,14 @@ class ImporterAdminServicer(ImporterAdminServiceServicer):
         self, request: pb.ExamineStoreRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ExamineStoreResponse:
         """Look at everything about a store."""
-        findings = await self._stores.examine(caller_of(context), request.store)
+        findings = await self._stores.examine(current_caller(), request.store)
         return pb.ExamineStoreResponse(findings=[encode_finding(finding) for finding in findings])
 
     async def Sweep(
         self, request: pb.SweepRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[pb.SweepResponse]:
         """Sweep until every store was looked at; a client that goes away ends it."""
-        caller = caller_of(context)
+        caller = current_caller()
         require_admin(caller, "sweep")
         if request.store:
             self._stores.require(request.store)

@@ -78,7 +78,7 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
     """
     teller = StoreStateTeller("importer")
     stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
-    opened = await stack.enter_async_context(open_event_log(settings.nats, client_name="importer"))
+    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="importer"))
     states = await opened.store_states()
     clock = SystemClock()
     own = settings.importer

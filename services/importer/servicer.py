@@ -24,7 +24,7 @@ from tintype.codec.events import STAGE_PURPOSE
 from tintype.codec.framing import WriteFrame, decode_write, encode_read
 from tintype.codec.values import IMPORT_PLUGIN, decode_placement
 from tintype.domain.values import Digest, image_id
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 SERVICE_NAME = pb.DESCRIPTOR.services_by_name["ImporterService"].full_name
 
@@ -51,7 +51,7 @@ class ImporterServicer:
     async def start_upload(self, request: pb.StartUploadRequest, context: Context) -> pb.Upload:
         """Begin an upload."""
         state = await self._uploads.start(
-            caller_of(context),
+            current_caller(),
             image_id(request.image_id),
             STAGE_PURPOSE.decode(request.purpose),
             size=request.expected_size if request.HasField("expected_size") else None,
@@ -64,7 +64,7 @@ class ImporterServicer:
 
     async def write(self, requests: AsyncIterator[bytes], context: Context) -> pb.WriteResponse:
         """Take bytes."""
-        state = await self._uploads.write(caller_of(context), _frames(requests))
+        state = await self._uploads.write(current_caller(), _frames(requests))
         return pb.WriteResponse(
             committed_size=state.committed_size,
             operation_id=state.token.operation_id if state.is_complete else "",
@@ -73,11 +73,11 @@ class ImporterServicer:
 
     async def query_write_status(self, request: pb.QueryWriteStatusRequest, context: Context) -> pb.Upload:
         """Say how many bytes of an upload are kept."""
-        return _upload(await self._uploads.status(caller_of(context), request.upload_id))
+        return _upload(await self._uploads.status(current_caller(), request.upload_id))
 
     async def cancel_upload(self, request: pb.CancelUploadRequest, context: Context) -> pb.CancelUploadResponse:
         """Give an upload up."""
-        await self._uploads.cancel(caller_of(context), request.upload_id)
+        await self._uploads.cancel(current_caller(), request.upload_id)
         return pb.CancelUploadResponse()
 
     async def list_import_plugins(
@@ -95,20 +95,20 @@ class ImporterServicer:
 
     async def list_stores(self, request: pb.ListStoresRequest, context: Context) -> pb.ListStoresResponse:
         """Say what stores there are, and how they are."""
-        caller = caller_of(context)
+        caller = current_caller()
         return pb.ListStoresResponse(stores=[encode_store(view, caller) for view in await self._stores.all()])
 
     async def list_image_locations(
         self, request: pb.ListImageLocationsRequest, context: Context
     ) -> pb.ListImageLocationsResponse:
         """Say where an image is."""
-        found = await self._locations.of(caller_of(context), image_id(request.image_id), request.expires_in_s)
+        found = await self._locations.of(current_caller(), image_id(request.image_id), request.expires_in_s)
         return pb.ListImageLocationsResponse(locations=[encode_location(each) for each in found])
 
     async def read(self, request: pb.ReadRequest, context: Context) -> AsyncIterator[bytes]:
         """Send an image's bytes."""
         pieces = self._downloads.read(
-            caller_of(context), image_id(request.image_id), offset=request.read_offset, limit=request.read_limit
+            current_caller(), image_id(request.image_id), offset=request.read_offset, limit=request.read_limit
         )
         async with aclosing(pieces):  # type: ignore[type-var]  # a generator
             async for piece in pieces:

@@ -10,7 +10,7 @@ from services.signer.checkpointing import Checkpointing
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.codec.values import encode_failure
 from tintype.domain.image import failure_of
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 from tintype.trust.checkpoints import opened
 
 
@@ -24,7 +24,7 @@ class CheckpointCalls:
         self, request: pb.GetCheckpointRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.Checkpoint:
         """The newest one, or the newest up to a position."""
-        caller_of(context)
+        current_caller()
         found = await self._checkpointing.find(request.max_position)
         complaint = self._checkpointing.complaint
         return pb.Checkpoint(

@@ -14,7 +14,7 @@ from tintype.codec.values import encode_time
 from tintype.domain.values import Digest
 from tintype.ports.certificates import CertificateSource
 from tintype.ports.service_keys import ServiceKey, ServiceKeys
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 from tintype.trust.pem import certificates_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -30,12 +30,12 @@ class KeyCalls:
 
     async def sign_digest(self, request: pb.SignDigestRequest, context: Context) -> pb.SignDigestResponse:
         """Sign with the service's active key."""
-        signed = await self._signing.sign(caller_of(context), Digest.parse(request.digest))
+        signed = await self._signing.sign(current_caller(), Digest.parse(request.digest))
         return pb.SignDigestResponse(properties=dict(signed.properties), certificate=signed.certificate)
 
     async def get_certificate(self, request: pb.GetCertificateRequest, context: Context) -> pb.GetCertificateResponse:
         """A certificate by its id, and those that lead from it to a root."""
-        caller_of(context)
+        current_caller()
         found = await self._certificates.certificate(request.certificate_id)
         # Everybody may ask. What the signer may read under an id, and what lies beside a certificate, is no matter of
         # theirs: a private key, or somebody's secret.
@@ -44,12 +44,12 @@ class KeyCalls:
 
     async def list_keys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:
         """The service's keys, newest first."""
-        caller_of(context)
+        current_caller()
         return pb.ListKeysResponse(keys=[encode_key(key) for key in await self._keys.keys()])
 
     async def rotate_key(self, request: pb.RotateKeyRequest, context: Context) -> pb.ServiceKey:
         """Make a new key."""
-        return encode_key(await self._signing.rotate(caller_of(context), request.request_id))
+        return encode_key(await self._signing.rotate(current_caller(), request.request_id))
 
 
 def _certificates_alone(pem: bytes, what: str) -> bytes:

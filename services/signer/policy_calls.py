@@ -17,7 +17,7 @@ from tintype.codec.events import encode_verification
 from tintype.codec.values import encode_failure
 from tintype.domain.access import require_admin
 from tintype.domain.values import image_id, project_id
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,19 +31,19 @@ class PolicyCalls:
 
     async def get_trust(self, request: pb.GetTrustRequest, context: Context) -> pb.Trust:
         """Whom this site trusts to sign the images of the caller's project."""
-        message = encode_trust(await self._trust.rules(caller_of(context).project))
+        message = encode_trust(await self._trust.rules(current_caller().project))
         message.service_keys.extend(encode_key(key) for key in await self._trust.service_keys())
         return message
 
     async def test_policy(self, request: pb.TestPolicyRequest, context: Context) -> pb.PolicyVerdict:
         """What today's policy says about an image."""
-        return encode_verdict(await self._tests.test(caller_of(context), image_id(request.image_id)))
+        return encode_verdict(await self._tests.test(current_caller(), image_id(request.image_id)))
 
     async def replay_policy(
         self, request: pb.ReplayPolicyRequest, context: Context
     ) -> AsyncGenerator[pb.ReplayPolicyResponse, None]:
         """Judge every image of the log; a client that goes away ends it."""
-        require_admin(caller_of(context), "replay policies")
+        require_admin(current_caller(), "replay policies")
         project = project_id(request.project) if request.project else None
         async with aclosing(self._tests.replay(project)) as steps:
             async for step in steps:

@@ -15,7 +15,7 @@ from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.codec.events import encode_verification
 from tintype.domain.attributes import SIGNATURE_PROPERTIES
 from tintype.domain.values import Digest
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 
 class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
@@ -67,7 +67,7 @@ class SignerServicer(signer_pb2_grpc.SignerServiceServicer):
         self, request: pb.VerifyDigestRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.VerifyDigestResponse:
         """Verify as on the road of an image."""
-        project = caller_of(context).project
+        project = current_caller().project
         digest = Digest.parse(request.digest)
         properties = {name: request.properties[name] for name in SIGNATURE_PROPERTIES if name in request.properties}
         judgment = await self._verifier.verify(project, properties, {digest.algorithm: digest.hex})

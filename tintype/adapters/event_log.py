@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
@@ -20,6 +21,8 @@ from tintype.ports.event_log import EventLog
 from tintype.ports.log_state import LogStateSource
 from tintype.ports.service_info import RollCall
 from tintype.ports.store_states import StoreStateLog
+from tintype.runtime.settings import TlsSettings
+from tintype.runtime.tls import ClientTls
 
 
 class EventLogConfiguration(Protocol):
@@ -38,6 +41,11 @@ class EventLogConfiguration(Protocol):
     @property
     def replicas(self) -> int:
         """Copies of the stream."""
+        ...
+
+    @property
+    def credentials_file(self) -> Path | None:
+        """The user's NATS credentials."""
         ...
 
 
@@ -82,18 +90,24 @@ class OpenEventLog:
 
 
 @asynccontextmanager
-async def open_event_log(configuration: EventLogConfiguration, *, client_name: str) -> AsyncIterator[OpenEventLog]:
+async def open_event_log(
+    configuration: EventLogConfiguration, tls: TlsSettings, *, client_name: str
+) -> AsyncIterator[OpenEventLog]:
     """Connect, make the stream where it is missing, and check that it is as it has to be.
 
     Raises:
         ConfigurationError: the server or the stream is not what Tintype needs.
         EventLogUnavailableError: no answer in time.
     """
+    urls = tuple(url.strip() for url in configuration.url.split(","))
+    is_encrypted = any(url.startswith("tls://") for url in urls)
     connection = await NatsConnection.open(
         NatsSettings(
-            urls=tuple(url.strip() for url in configuration.url.split(",")),
+            urls=urls,
             name=client_name,
             connect_timeout_s=configuration.connect_timeout_s,
+            tls=ClientTls(tls).context if is_encrypted else None,
+            credentials_file=configuration.credentials_file,
         )
     )
     try:

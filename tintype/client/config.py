@@ -6,19 +6,21 @@ import getpass
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from tintype.client.errors import ConfigurationError
 
 ENVIRONMENT_VARIABLE = "TINTYPE_CONFIG"
+TOKEN_VARIABLE = "TINTYPE_TOKEN"
+_PATHS = ("trust_store", "ca", "certificate", "key", "token_file", "nats_credentials")
 
 
 @dataclass(frozen=True, slots=True)
 class ClientConfig:
     """Endpoints, project and patience of one client."""
 
-    catalog: str
+    catalog: str = ""
     """``HOST:PORT`` of the catalog's gRPC server."""
 
     importer: str = ""
@@ -30,8 +32,33 @@ class ClientConfig:
     signer: str = ""
     """``HOST:PORT`` of the signer; needed for signing, keys and policies."""
 
+    endpoint: str = ""
+    """``HOST:PORT`` behind which all services are; stands for those that are not named by themselves."""
+
+    tls: bool = False
+    """Whether calls are encrypted; a ``ca`` says so too."""
+
+    ca: str = ""
+    """A PEM file with the CAs to trust; empty is gRPC's own list of public ones. Relative to the file that names it, as
+    are those below."""
+
+    certificate: str = ""
+    """A PEM file with the certificate to show, where services or NATS ask for one."""
+
+    key: str = ""
+    """The private key of ``certificate``."""
+
+    token: str = field(default="", repr=False)
+    """Who one is, proven; ``$TINTYPE_TOKEN`` and ``token_file`` say it too."""
+
+    token_file: str = ""
+    """A file with the token, read for every call: it may change."""
+
     nats: str = ""
-    """``nats://HOST:PORT`` of the log; needed to subscribe to events and to check the log."""
+    """``nats://`` or ``tls://HOST:PORT`` of the log; needed to subscribe to events, to check the log, for backups."""
+
+    nats_credentials: str = ""
+    """A file with NATS' own credentials."""
 
     project: str = "default"
     """The tenant on whose behalf calls are made."""
@@ -58,6 +85,15 @@ class ClientConfig:
     resume_attempts: int = 8
     """How often in a row an upload or download may break without a byte of progress."""
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether calls go over TLS."""
+        return self.tls or bool(self.ca)
+
+    def address(self, service: str) -> str:
+        """Where a service is; empty where the configuration does not say."""
+        return str(getattr(self, service)) or self.endpoint
+
 
 def load_config(path: Path | str | None = None, *, project: str | None = None) -> ClientConfig:
     """Read the configuration: ``path``, else ``$TINTYPE_CONFIG``, else the first of the usual places that exists.
@@ -78,8 +114,11 @@ def load_config(path: Path | str | None = None, *, project: str | None = None) -
     if not isinstance(table, dict):
         raise ConfigurationError(f"{found} has no section [client]")
     values = _checked(found, table)
-    if values.get("trust_store"):
-        values["trust_store"] = str(found.parent / Path(str(values["trust_store"])).expanduser())
+    for name in _PATHS:
+        if values.get(name):
+            values[name] = str(found.parent / Path(str(values[name])).expanduser())
+    if token := os.environ.get(TOKEN_VARIABLE):
+        values.update(token=token, token_file="")
     if project:
         values["project"] = project
     return ClientConfig(**values)  # type: ignore[arg-type]
@@ -98,7 +137,7 @@ def _find() -> Path:
 
 
 def _checked(path: Path, table: Mapping[str, object]) -> dict[str, object]:
-    known = {field.name: field for field in fields(ClientConfig)}
+    known = {setting.name: setting for setting in fields(ClientConfig)}
     values: dict[str, object] = {}
     for key, value in table.items():
         # A newer service may write keys that this client does not know: they are no error.
@@ -109,8 +148,12 @@ def _checked(path: Path, table: Mapping[str, object]) -> dict[str, object]:
         if not isinstance(value, wanted) or isinstance(value, bool) != (kind == "bool"):
             raise ConfigurationError(f"{path}: client.{key} must be of type {kind}")
         values[key] = value
-    if not values.get("catalog"):
-        raise ConfigurationError(f"{path}: client.catalog is missing")
+    if not values.get("catalog") and not values.get("endpoint"):
+        raise ConfigurationError(f"{path}: client.catalog is missing, and so is client.endpoint")
+    if bool(values.get("certificate")) is not bool(values.get("key")):
+        raise ConfigurationError(f"{path}: client.certificate and client.key belong together")
+    if values.get("token") and values.get("token_file"):
+        raise ConfigurationError(f"{path}: client.token and client.token_file are both set")
     return values
 
 

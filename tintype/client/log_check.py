@@ -101,9 +101,9 @@ async def _checkpoints(log: LogReader) -> AsyncGenerator[LogMessage, None]:
 async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bool) -> Keys:
     if trust_store is not None:
         return await asyncio.to_thread(_stored, trust_store)
-    if not is_needed and (not transport.config.signer or not _has_trust_part()):
+    if not is_needed and (not transport.config.address("signer") or not _has_trust_part()):
         return NOBODY
-    if not transport.config.signer:
+    if not transport.config.address("signer"):
         raise ConfigurationError(
             "a saved checkpoint can only be verified with the service's keys",
             hint="Give a trust store with the certificates of the service's keys, or client.signer.",

@@ -18,6 +18,8 @@ from nats.aio.client import Client as NatsClient
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 
+from tintype.client.channels import nats_context
+from tintype.client.config import ClientConfig
 from tintype.client.errors import ConfigurationError, ServiceUnavailableError
 from tintype.client.transport import Transport
 from tintype.codec.subjects import STREAM
@@ -201,31 +203,33 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
         ConfigurationError: it names none.
         ServiceUnavailableError: it does not answer.
     """
-    url = transport.config.nats
-    if not url:
+    if not transport.config.nats:
         raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
     client = NatsClient()
     reader = LogReader(client, transport)
     transport.on_close.add(client.close)
     try:
-        await _connect(client, url, reader)
+        await _connect(client, transport.config, reader)
         yield reader
     finally:
         transport.on_close.discard(client.close)
         await client.close()
 
 
-async def _connect(client: NatsClient, url: str, reader: LogReader) -> None:
+async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) -> None:
+    tls = nats_context(config)
     try:
         # The client would try for ever, at the start as later.
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
             await client.connect(
-                url,
+                [url.strip() for url in config.nats.split(",")],
                 name="tintype-client",
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # fractions are fine
                 error_cb=_ignore,
                 reconnected_cb=reader.reconnected,
+                tls=tls,
+                user_credentials=config.nats_credentials or None,
             )
     except (*NATS_ERRORS, TimeoutError) as exc:
         raise _unavailable(exc) from exc

@@ -147,7 +147,7 @@ def _service(transport: Transport, name: str, asked: _Asked, roll: Sequence[Serv
     failure = ready if isinstance(ready, Failure) else info if isinstance(info, Failure) else None
     return ServiceStatus(
         service=name,
-        address=str(getattr(transport.config, name)),
+        address=transport.config.address(name),
         answers=not isinstance(ready, Failure),
         ready=ready is True,
         replicas=tuple(replicas[instance] for instance in sorted(replicas)),

@@ -10,7 +10,7 @@ import random
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc
 import grpc.aio
@@ -18,11 +18,11 @@ import grpc.aio
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.importer.v1 import importer_pb2_grpc
 from tintype.api.signer.v1 import signer_pb2_grpc
+from tintype.client.channels import open_channel, token_metadata
 from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
 from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
-from tintype.codec.framing import MAX_MESSAGE_SIZE
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -35,17 +35,6 @@ AS_ADMIN = (ADMIN_KEY, "true")
 
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 2.0
-
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", 16 * MAX_MESSAGE_SIZE),
-    # A service that was restarted is found again at once, not after gRPC's two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    # A watch that nothing happens on waits for ever, unless somebody asks whether the service is still there.
-    ("grpc.keepalive_time_ms", 30_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-)
 
 
 class Backoff:
@@ -77,18 +66,34 @@ class Transport:
         self.position = 0
         """The highest log position that an answer has told: every read asks for at least this one."""
         actor = _header_text(config.actor or current_user())
-        self.metadata: Metadata = ((PROJECT_KEY, config.project), (ACTOR_KEY, actor))
+        self._metadata: Metadata = ((PROJECT_KEY, config.project), (ACTOR_KEY, actor))
         if config.admin:
-            self.metadata += (AS_ADMIN,)
+            self._metadata += (AS_ADMIN,)
         self.on_close: set[Callable[[], Awaitable[None]]] = set()
         """What else to close at the end: a caller may leave an iterator, and not close it."""
-        self._catalog = _channel(config.catalog)
-        self._importer = _channel(config.importer) if config.importer else None
-        self._signer = _channel(config.signer) if config.signer else None
-        self._converter = _channel(config.converter) if config.converter else None
+        self._catalog = open_channel(config.address("catalog"), config)
+        self._importer = self._channel("importer")
+        self._signer = self._channel("signer")
+        self._converter = self._channel("converter")
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
         self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
         self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
+
+    @property
+    def metadata(self) -> Metadata:
+        """What goes with every call: for whom, by whom, and what proves it.
+
+        Raises:
+            ConfigurationError: the file of the token cannot be read.
+        """
+        return self._metadata + token_metadata(self.config)
+
+    def _channel(self, service: str) -> grpc.aio.Channel | None:
+        """The channel to a service that one may do without; that of the catalog where both are behind one address."""
+        address = self.config.address(service)
+        if address == self.config.address("catalog"):
+            return self._catalog
+        return open_channel(address, self.config) if address else None
 
     @property
     def importer_channel(self) -> grpc.aio.Channel:
@@ -209,7 +214,7 @@ class Transport:
         """Close the channels, and whatever else is open."""
         for close in tuple(self.on_close):
             await close()
-        for channel in self.channels.values():
+        for channel in set(self.channels.values()):
             await channel.close()
 
 
@@ -234,14 +239,6 @@ async def translated() -> AsyncIterator[None]:
         yield
     except grpc.aio.AioRpcError as exc:
         raise from_rpc_error(exc) from exc
-
-
-def _channel(target: str) -> grpc.aio.Channel:
-    options: list[tuple[str, Any]] = list(_OPTIONS)
-    if target.startswith(("127.", "localhost:", "[::1]")):
-        # A proxy that the environment names cannot know this machine's loopback.
-        options.append(("grpc.enable_http_proxy", 0))
-    return grpc.aio.insecure_channel(target, options=options)
 
 
 def _header_text(text: str) -> str:

@@ -11,6 +11,9 @@ ACTOR_KEY = "tintype-actor"
 ADMIN_KEY = "tintype-admin"
 """``true`` for a call that sees every project."""
 
+TOKEN_KEY = "authorization"
+"""``Bearer TOKEN``: who calls, proven."""
+
 SERVICE_KEY = "tintype-service"
 """Which service's health is asked for, where several stand behind one address."""
 

@@ -843,6 +843,20 @@ class NotPermittedError(TintypeError):
     hint = "Ask the project that owns the image, or an administrator, who says `tintype --admin`."
 
 
+class UnauthenticatedError(NotPermittedError):
+    """The caller shows no token, or one that is not known."""
+
+    reason = "UNAUTHENTICATED"
+    hint = "Name your token's file in client.toml (`token_file`), or set TINTYPE_TOKEN; an operator makes tokens."
+
+
+class ProjectNotPermittedError(NotPermittedError):
+    """The caller's token is not for that project."""
+
+    reason = "PROJECT_NOT_PERMITTED"
+    hint = "Set `project` in client.toml, or `--project`, to one that your token is for."
+
+
 class SigningNotPermittedError(NotPermittedError):
     """The service does not sign for the caller's project."""
 

@@ -20,7 +20,7 @@ from tintype.domain.events import Failure
 from tintype.domain.image import failure_of
 from tintype.ports.clock import Clock
 from tintype.ports.service_info import Check, ServiceInfo
-from tintype.runtime.grpc_server import caller_of
+from tintype.runtime.auth import current_caller
 
 CHECK_TIMEOUT_S = 15.0
 """A check of a store writes to the disk, which takes its time when images are being written too."""
@@ -92,7 +92,7 @@ class RuntimeServicer(runtime_pb2_grpc.RuntimeServiceServicer):
         self, request: pb.GetServiceInfoRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ServiceInfo:
         """What this replica is, and how it is; answers at once, also while a check takes its time."""
-        require_admin(caller_of(context), "look into a service")
+        require_admin(current_caller(), "look into a service")
         return service_info.encode(self._info())
 
 

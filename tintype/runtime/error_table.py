@@ -22,6 +22,7 @@ STATUS: Mapping[type[errors.TintypeError], grpc.StatusCode] = {
     errors.RefusedContentError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.SourceError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.NotPermittedError: grpc.StatusCode.PERMISSION_DENIED,
+    errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
     errors.ExhaustedError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.AbandonedError: grpc.StatusCode.CANCELLED,

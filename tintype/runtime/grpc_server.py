@@ -1,6 +1,6 @@
 """The gRPC server of every service: limits, health, reflection, and errors as google.rpc.Status.
 
-What the calls do is the servicers' business. Who calls is said by :mod:`tintype.runtime.auth`.
+What the calls do is the servicers' business. Who calls is told by :mod:`tintype.runtime.auth`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tintype.codec.call_metadata import STATUS_TRAILER
-from tintype.domain.access import Caller
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
-from tintype.runtime import auth
+from tintype.runtime.auth import Authenticate, around_callers, claimed_caller
 from tintype.runtime.error_table import status_code, to_rpc_status
 from tintype.runtime.interception import AroundCalls
 
@@ -40,15 +39,6 @@ OPTIONS: Sequence[tuple[str, int]] = (
 
 Registration = Callable[[grpc.aio.Server], object]
 """Adds a servicer to a server: ``partial(add_XServicer_to_server, servicer)``."""
-
-
-def caller_of(context: grpc.aio.ServicerContext[Any, Any]) -> Caller:
-    """Who makes the call.
-
-    Raises:
-        InvalidIdentifierError: the call's metadata is malformed.
-    """
-    return auth.caller_of(context.invocation_metadata() or ())
 
 
 class Health:
@@ -75,17 +65,26 @@ class Health:
 
 @asynccontextmanager
 async def serving(
-    registrations: Sequence[Registration], service_names: Sequence[str], listen: str, drain_s: float
+    registrations: Sequence[Registration],
+    service_names: Sequence[str],
+    listen: str,
+    drain_s: float,
+    *,
+    authenticate: Authenticate = claimed_caller,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[tuple[str, Health]]:
     """Serve calls while the context lasts; yields the address that is listened on, and the health to set.
 
-    At the end new calls are refused, and running ones have ``drain_s`` seconds to finish.
+    At the end new calls are refused, and running ones have ``drain_s`` seconds to finish. Without ``credentials``
+    nothing is encrypted.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(AroundCalls(errors_told),), options=OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS
+        interceptors=(AroundCalls(errors_told), AroundCalls(around_callers(authenticate))),
+        options=OPTIONS,
+        maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
     state = Health(service_names)
     await state.set(False)
@@ -94,7 +93,7 @@ async def serving(
         register(server)
     reflection.enable_server_reflection((*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
-        port = server.add_insecure_port(listen)
+        port = server.add_secure_port(listen, credentials) if credentials else server.add_insecure_port(listen)
     except RuntimeError as exc:
         raise ConfigurationError(f"{listen} cannot be listened on: another program has it, or it is not ours") from exc
     await server.start()

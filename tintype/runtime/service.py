@@ -24,6 +24,7 @@ import structlog
 from tintype.api.runtime.v1 import runtime_pb2_grpc
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.ports.service_info import RollCall
+from tintype.runtime.auth import authentication
 from tintype.runtime.checks import RUNTIME_SERVICE, CheckBoard, RuntimeServicer
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import Health, Registration, serving
@@ -31,6 +32,7 @@ from tintype.runtime.loop_stalls import watch_for_stalls
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
+from tintype.runtime.tls import server_credentials
 
 log = structlog.get_logger(__name__)
 
@@ -125,6 +127,7 @@ def _parser(settings_class: type[Settings], name: str, description: str) -> argp
 
 async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None) -> None:
     own: ServiceSettings = getattr(settings, name)
+    authenticate, credentials = authentication(settings.auth), server_credentials(settings.tls)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,7 +141,14 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         # Background work goes on while calls drain: calls may wait for what it does.
         async with (
             _Background(service.background) as background,
-            serving(service.registrations, service.service_names, own.listen, own.drain_s) as (address, state),
+            serving(
+                service.registrations,
+                service.service_names,
+                own.listen,
+                own.drain_s,
+                authenticate=authenticate,
+                credentials=credentials,
+            ) as (address, state),
         ):
             log.info("service started", address=address)
             watch = _watch_health(board, state, lambda: _tell_ready(ready_file, address))

@@ -3,8 +3,8 @@
 Read once, in ``main()``; below it, only the frozen object is passed on. The environment wins over the file:
 ``TINTYPE_<SECTION>__<SETTING>`` over ``setting`` in ``[section]``. A list is an array in TOML, and comma-separated in
 the environment. Between the two stands a directory with a file for each secret, named like its variable
-(:mod:`tintype.runtime.secret_files`). The file is shared by all services, so a service skips the sections of others; within the sections that
-it reads, an unknown name is an error.
+(:mod:`tintype.runtime.secret_files`). The TOML file is shared by all services, so a service skips the sections of
+others; within the sections that it reads, an unknown name is an error.
 
 A service's own section derives from :class:`ServiceSettings`, and its settings from :class:`Settings` (or
 :class:`~tintype.adapters.store_settings.StoreUserSettings`), with one field per section; the field of its own section

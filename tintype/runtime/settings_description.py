@@ -1,4 +1,4 @@
-"""What there is to set: every setting by its TOML name and its variable, as ``--help`` and the documentation tell it."""
+"""What there is to set: every setting by its TOML name and its variable, as ``--help`` and the docs tell it."""
 
 from __future__ import annotations
 

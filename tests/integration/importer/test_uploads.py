@@ -40,6 +40,7 @@ from tintype.domain.events import ImportMethod, ImportSource, StagePurpose
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import Digest, ImageId, OperationId, ProjectId
 from tintype.runtime.grpc_server import serving
+from tintype.testing.calls import call_by
 from tintype.testing.events import an_id
 
 DATA = random.Random(5).randbytes(2_500_000)
@@ -159,13 +160,8 @@ async def test_a_message_that_is_none_is_the_clients_fault(
 
     importer_write = importer.new_servicer().write
     with pytest.raises(Exception, match="byte stream") as caught:
-        await importer_write(send(), _Context())  # type: ignore[arg-type]
+        await importer_write(send(), call_by())
     assert type(caught.value).__name__ == "InvalidArgumentError"
-
-
-class _Context:
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return METADATA
 
 
 async def test_reading_has_its_refusals(importer: Importer, stub: ImporterServiceStub) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.store import MemoryImageStore
 from tintype.adapters.stores import Stores
 from tintype.api.importer.v1 import importer_pb2 as pb
-from tintype.codec.call_metadata import ADMIN_KEY
 from tintype.domain.errors import (
     ImageNotFoundError,
     InvalidIdentifierError,
@@ -27,17 +25,8 @@ from tintype.domain.errors import (
 )
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
+from tintype.testing.calls import call_by
 from tintype.testing.events import an_image_id
-
-
-class Call:
-    """A call with its metadata."""
-
-    def __init__(self, *, is_admin: bool = True) -> None:
-        self._is_admin = is_admin
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return ((ADMIN_KEY, "true"),) if self._is_admin else ()
 
 
 def servicer_of(store: MemoryImageStore) -> ImporterAdminServicer:
@@ -48,13 +37,13 @@ def servicer_of(store: MemoryImageStore) -> ImporterAdminServicer:
 
 
 async def scrub(request: pb.ScrubRequest, *, is_admin: bool = True) -> list[pb.ScrubResponse]:
-    call: Any = Call(is_admin=is_admin)
+    call = call_by(is_admin=is_admin)
     servicer = servicer_of(MemoryImageStore("main", SystemClock()))
     return [response async for response in servicer.Scrub(request, call)]
 
 
 async def sweep(store: MemoryImageStore, request: pb.SweepRequest, *, is_admin: bool = True) -> list[pb.SweepResponse]:
-    call: Any = Call(is_admin=is_admin)
+    call = call_by(is_admin=is_admin)
     return [response async for response in servicer_of(store).Sweep(request, call)]
 
 
@@ -124,7 +113,7 @@ async def test_a_client_that_goes_away_ends_the_sweep(store: MemoryImageStore) -
         key = f"{an_image_id()}/{an_image_id()}/{name}"
         await (await store.open_write(key)).close()
         store.uncommitted[key].modified_at -= timedelta(days=1)
-    call: Any = Call()
+    call = call_by(is_admin=True)
     async with aclosing(servicer_of(store).Sweep(pb.SweepRequest(), call)) as responses:  # type: ignore[type-var]
         await anext(responses)
     assert len(store.uncommitted) == 4

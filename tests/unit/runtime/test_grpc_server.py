@@ -16,8 +16,9 @@ from grpc_status import rpc_status
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError, SignatureInvalidError
+from tintype.runtime.auth import current_caller
 from tintype.runtime.checks import CheckBoard
-from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, caller_of, serving
+from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, serving
 from tintype.runtime.service import _watch_health
 from tintype.testing.clock import FakeClock
 
@@ -39,7 +40,7 @@ class Refusing(signer_pb2_grpc.SignerServiceServicer):
                 raise ValueError("the password is 1234")
             case "abort":
                 await context.abort(grpc.StatusCode.UNIMPLEMENTED, "not here")
-        caller = caller_of(context)
+        caller = current_caller()
         response = pb.VerifyDigestResponse()
         response.verification.certificate_id = f"{caller.project}/{caller.actor}"
         return response

@@ -206,7 +206,7 @@ class TestSecretFiles:
             (
                 "TINTYPE_IMPORTER__NONSENSE",
                 b"1",
-                r"importer\.nonsense: no such setting \(from TINTYPE_IMPORTER__NONSENSE",
+                r"importer\.nonsense: no such setting \(from TINTYPE_IMPORTER__N",
             ),
             ("TINTYPE_NATS__URL", b"x" * (64 * 1024 + 1), "TINTYPE_NATS__URL is larger than"),
             ("TINTYPE_NATS__URL", b"\xff", "TINTYPE_NATS__URL is not text"),

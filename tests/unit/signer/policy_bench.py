@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.certificates import MemoryCertificates
 from tintype.adapters.memory.event_log import MemoryEventLog
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
-from tintype.codec.call_metadata import ADMIN_KEY, PROJECT_KEY
 from tintype.domain.commands import (
     Command,
     CreateImage,
@@ -42,6 +41,7 @@ from tintype.domain.events import (
 from tintype.domain.image import Image
 from tintype.domain.values import CommandId, Digest, ImageId, OperationId, ProjectId, PropertyValue, Visibility
 from tintype.runtime.journal import Journal
+from tintype.testing.calls import call_by
 from tintype.testing.certificates import ec_key, pem, root_authority
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import ATTRIBUTES, STAGED_BLOB, an_id, an_image_id
@@ -136,20 +136,9 @@ class PolicyBench:
         return await self.do(image.id, image.project, DeleteImage())
 
 
-class Context:
-    """Nothing of a call but its metadata."""
-
-    def __init__(self, project: str, *, is_admin: bool) -> None:
-        self._metadata = ((PROJECT_KEY, project), (ADMIN_KEY, str(is_admin).lower()))
-
-    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
-        """Who calls."""
-        return self._metadata
-
-
 def context(project: str = "demo", *, is_admin: bool = False) -> Any:
     """A call of that project."""
-    return Context(project, is_admin=is_admin)
+    return call_by(project, is_admin=is_admin)
 
 
 def roots_of(folder: Path, *items: x509.Certificate) -> Path:

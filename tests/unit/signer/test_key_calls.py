@@ -21,7 +21,6 @@ from services.signer.verifier import SignatureVerifier
 from tintype.adapters.memory.certificates import MemoryCertificates
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
 from tintype.api.signer.v1 import signer_pb2 as pb
-from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
 from tintype.domain.errors import (
     CertificateInvalidError,
     CertificateNotFoundError,
@@ -34,6 +33,7 @@ from tintype.domain.errors import (
     TooManyKeysError,
 )
 from tintype.domain.events import Verdict
+from tintype.testing.calls import call_by
 from tintype.testing.certificates import ec_key, private_pem, root_authority
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import PROJECT
@@ -66,24 +66,13 @@ async def bench() -> Bench:
     return made
 
 
-class Context:
-    """Nothing of a call but its metadata."""
-
-    def __init__(self, metadata: tuple[tuple[str, str], ...]) -> None:
-        self._metadata = metadata
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        """Who calls."""
-        return self._metadata
-
-
 def verifier_of(bench: Bench) -> SignatureVerifier:
     settings = SignerSection(require_signature=True)
     return SignatureVerifier(bench.certificates, Trust(settings, bench.keys), FakeClock())
 
 
 def context(project: str = "default", *, is_admin: bool = False) -> Any:
-    return Context(((PROJECT_KEY, project), (ACTOR_KEY, "nova"), (ADMIN_KEY, str(is_admin).lower())))
+    return call_by(project, "nova", is_admin=is_admin)
 
 
 def digest_of(data: bytes, algorithm: str) -> str:

@@ -8,7 +8,6 @@ import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
-import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -56,6 +55,7 @@ from tintype.runtime import worker as worker_module
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.journal import Journal
 from tintype.runtime.worker import Worker, WorkerSettings
+from tintype.testing.calls import call_by
 from tintype.testing.clock import START, FakeClock
 from tintype.testing.events import ATTRIBUTES, OPERATION, PROJECT, STAGED_BLOB, an_image_id
 
@@ -242,24 +242,15 @@ async def test_what_was_verified_and_refused_is_in_the_log_with_its_evidence() -
     }  # fmt: skip
 
 
-class Context:
-    """Nothing of a call but its metadata."""
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        """None."""
-        return ()
-
-
 async def asked(digest: str, properties: dict[str, str]) -> pb.VerifyDigestResponse:
     """VerifyDigest's answer."""
-    context: grpc.aio.ServicerContext[pb.VerifyDigestRequest, pb.VerifyDigestResponse] = Context()  # type: ignore[assignment]
     request = pb.VerifyDigestRequest(digest=digest, properties=properties)
     bench = Bench()
     keys = KeyCalls(bench.keys, DigestSigning(bench.keys, ()), bench.certificates)
     policies = PolicyCalls(bench.trust, PolicyTests(bench.log, bench.journal, bench.verifier, bench.trust))
     limits = CheckpointLimits(1000, 300)
     checkpoints = CheckpointCalls(Checkpointing(bench.log, MemoryCheckpointLog(), bench.keys, SystemClock(), limits))
-    return await SignerServicer(bench.verifier, keys, policies, checkpoints).VerifyDigest(request, context)
+    return await SignerServicer(bench.verifier, keys, policies, checkpoints).VerifyDigest(request, call_by())
 
 
 TEXTS = {name: str(value) for name, value in SIGNED.items()}

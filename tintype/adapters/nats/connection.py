@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -40,13 +42,15 @@ class NatsSettings:
     """How to reach NATS.
 
     ``urls`` are of one cluster. ``name`` shows in the server's monitoring. ``request_timeout_s`` bounds each question
-    to the server.
+    to the server. ``tls`` gives the context of the next connection, and ``credentials_file`` is NATS' own (a JWT).
     """
 
     urls: tuple[str, ...]
     name: str = "tintype"
     request_timeout_s: float = 5.0
     connect_timeout_s: float = 5.0
+    tls: Callable[[], ssl.SSLContext] | None = None
+    credentials_file: Path | None = None
 
 
 class NatsConnection:
@@ -259,6 +263,12 @@ async def _connect(client: Client, settings: NatsSettings, reconnected: Callable
     async def closed() -> None:
         _log.info("connection to NATS closed")
 
+    def next_server(servers: list[Server], _: dict[str, Any]) -> tuple[Server, float]:
+        """The least tried one, after a random while, not all clients at once; with the certificates of today."""
+        if settings.tls:
+            client.options["tls"] = settings.tls()
+        return min(servers, key=lambda server: server.reconnects), random.uniform(*_RECONNECT_DELAY_S)  # noqa: S311  # jitter
+
     await client.connect(
         list(settings.urls),
         name=settings.name,
@@ -269,15 +279,11 @@ async def _connect(client: Client, settings: NatsSettings, reconnected: Callable
         connect_timeout=settings.connect_timeout_s,  # type: ignore[arg-type]  # fractions are fine
         max_reconnect_attempts=-1,
         reconnect_time_wait=_FIRST_CONNECT_DELAY_S,  # type: ignore[arg-type]
-        reconnect_to_server_handler=_next_server,
+        reconnect_to_server_handler=next_server,
+        tls=settings.tls() if settings.tls else None,
+        user_credentials=str(settings.credentials_file) if settings.credentials_file else None,
         ping_interval=_PING_INTERVAL_S,
     )
-
-
-def _next_server(servers: list[Server], info: dict[str, Any]) -> tuple[Server, float]:
-    """The server to try next, the least tried first, after a random while: not all clients at once."""
-    del info
-    return min(servers, key=lambda server: server.reconnects), random.uniform(*_RECONNECT_DELAY_S)  # noqa: S311  # jitter
 
 
 @contextmanager

@@ -1,0 +1,109 @@
+"""Connections to the services and to NATS: encrypted where the configuration says so, with whom to trust and to be."""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from tintype.client.config import ClientConfig
+from tintype.client.errors import ConfigurationError
+from tintype.codec.call_metadata import TOKEN_KEY
+from tintype.codec.framing import MAX_MESSAGE_SIZE
+
+MAX_FILE_BYTES = 1024 * 1024
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", 16 * MAX_MESSAGE_SIZE),
+    # A service that was restarted is found again at once, not after gRPC's two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A watch that nothing happens on waits for ever, unless somebody asks whether the service is still there.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+def open_channel(target: str, config: ClientConfig) -> grpc.aio.Channel:
+    """A channel to ``HOST:PORT``.
+
+    Raises:
+        ConfigurationError: a file cannot be read, or a token would go over the network unencrypted.
+    """
+    options: list[tuple[str, Any]] = list(_OPTIONS)
+    is_loopback = _is_loopback(target)
+    if is_loopback:
+        # A proxy that the environment names cannot know this machine's loopback.
+        options.append(("grpc.enable_http_proxy", 0))
+    if config.is_encrypted:
+        return grpc.aio.secure_channel(target, _credentials(config), options=options)
+    if not is_loopback and (config.token or config.token_file):
+        raise ConfigurationError(f"a token is not sent to {target} unencrypted: set client.tls or client.ca")
+    return grpc.aio.insecure_channel(target, options=options)
+
+
+def token_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
+    """What proves who calls; nothing where the configuration has no token.
+
+    Raises:
+        ConfigurationError: its file cannot be read, or holds none.
+    """
+    token = config.token
+    if config.token_file:
+        token = _read("client.token_file", config.token_file).decode("ascii", "replace").strip()
+        if not token:
+            raise ConfigurationError(f"client.token_file: {config.token_file} is empty")
+    if not token:
+        return ()
+    if not all("!" <= character <= "~" for character in token):
+        raise ConfigurationError("the token must be one word of printable ASCII characters")
+    return ((TOKEN_KEY, f"Bearer {token}"),)
+
+
+def nats_context(config: ClientConfig) -> ssl.SSLContext | None:
+    """How NATS is trusted, and who one is to it; ``None`` for a connection that is not encrypted.
+
+    Raises:
+        ConfigurationError: a file cannot be used.
+    """
+    if not config.nats.startswith("tls://"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=config.ca or None)
+        if config.certificate:
+            context.load_cert_chain(config.certificate, config.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigurationError(f"the certificates for NATS cannot be used: {exc}") from exc
+    return context
+
+
+def _credentials(config: ClientConfig) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(
+        root_certificates=_read("client.ca", config.ca) if config.ca else None,
+        private_key=_read("client.key", config.key) if config.key else None,
+        certificate_chain=_read("client.certificate", config.certificate) if config.certificate else None,
+    )
+
+
+def _read(setting: str, path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as exc:
+        raise ConfigurationError(f"{setting}: {path} cannot be read: {exc.strerror}") from exc
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigurationError(f"{setting}: {path} is larger than {MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _is_loopback(target: str) -> bool:
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
