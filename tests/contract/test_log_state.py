@@ -123,7 +123,7 @@ def replica(service: str, instance: str) -> ServiceInfo:
         Check("stores", False, True, failure, START),
         Check("event log", True, True, None, START + timedelta(seconds=1)),
     )
-    certificate = Certificate("/tls/tls.crt", "CN=importer", START + timedelta(days=90))
+    certificate = Certificate("/tls/tls.crt", START + timedelta(days=90))
     return ServiceInfo(service, "0.1", instance, START, False, checks, (certificate,))
 
 

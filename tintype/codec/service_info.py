@@ -17,8 +17,7 @@ def encode(info: ServiceInfo) -> pb.ServiceInfo:
         ready=info.ready,
         checks=[_encode_check(check) for check in info.checks],
         certificates=[
-            pb.Certificate(file=each.file, subject=each.subject, expires_at=values.encode_time(each.expires_at))
-            for each in info.certificates
+            pb.Certificate(file=each.file, expires_at=values.encode_time(each.expires_at)) for each in info.certificates
         ],
     )
 
@@ -37,7 +36,7 @@ def decode(message: pb.ServiceInfo) -> ServiceInfo:
         ready=message.ready,
         checks=tuple(_decode_check(check) for check in message.checks),
         certificates=tuple(
-            Certificate(each.file, each.subject, values.decode_time(each.expires_at)) for each in message.certificates
+            Certificate(each.file, values.decode_time(each.expires_at)) for each in message.certificates
         ),
     )
 

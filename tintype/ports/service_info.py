@@ -28,7 +28,6 @@ class Certificate:
     """A certificate that a service uses, by the file that it was read from."""
 
     file: str
-    subject: str
     expires_at: datetime
 
 

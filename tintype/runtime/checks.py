@@ -21,6 +21,7 @@ from tintype.domain.image import failure_of
 from tintype.ports.clock import Clock
 from tintype.ports.service_info import Check, ServiceInfo
 from tintype.runtime.auth import current_caller
+from tintype.runtime.tls import certificates_in_use
 
 CHECK_TIMEOUT_S = 15.0
 """A check of a store writes to the disk, which takes its time when images are being written too."""
@@ -70,7 +71,13 @@ class CheckBoard:
         is_ready = len(required) == len(self._required) and all(check.ok for check in required)
         checks = sorted((*required, *self._parts_seen.values()), key=lambda check: (check.ok, not check.required))
         return ServiceInfo(
-            self._service, __version__, self._instance, self._started_at, ready=is_ready, checks=tuple(checks)
+            self._service,
+            __version__,
+            self._instance,
+            self._started_at,
+            ready=is_ready,
+            checks=tuple(checks),
+            certificates=certificates_in_use(),
         )
 
     async def _do(self, checks: Mapping[str, CheckFunction], seen: dict[str, Check], *, required: bool) -> None:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from prometheus_client import Gauge
 
 from tintype.domain.errors import ConfigurationError
+from tintype.ports.service_info import Certificate
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import TlsSettings
 
@@ -31,6 +32,15 @@ Now = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
+
+
+def certificates_in_use() -> tuple[Certificate, ...]:
+    """Those that this process has read, by file, with the end of each file's use."""
+    samples = [sample for metric in EXPIRY.collect() for sample in metric.samples]
+    return tuple(
+        Certificate(sample.labels["file"], datetime.fromtimestamp(sample.value, UTC))
+        for sample in sorted(samples, key=lambda sample: sample.labels["file"])
+    )
 
 
 def server_credentials(settings: TlsSettings, *, now: Now = utc_now) -> grpc.ServerCredentials | None:

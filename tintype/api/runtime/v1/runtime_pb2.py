@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tintype.api.types.v1 import types_pb2 as tintype_dot_api_dot_types_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tintype/api/runtime/v1/runtime.proto\x12\x16tintype.api.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tintype/api/types/v1/types.proto\"\x17\n\x15GetServiceInfoRequest\"\xea\x01\n\x0bServiceInfo\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\x05 \x01(\x08\x12-\n\x06\x63hecks\x18\x06 \x03(\x0b\x32\x1d.tintype.api.runtime.v1.Check\x12\x39\n\x0c\x63\x65rtificates\x18\x07 \x03(\x0b\x32#.tintype.api.runtime.v1.Certificate\"\x8e\x01\n\x05\x43heck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x0b\x43\x65rtificate\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2v\n\x0eRuntimeService\x12\x64\n\x0eGetServiceInfo\x12-.tintype.api.runtime.v1.GetServiceInfoRequest\x1a#.tintype.api.runtime.v1.ServiceInfob\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tintype/api/runtime/v1/runtime.proto\x12\x16tintype.api.runtime.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a tintype/api/types/v1/types.proto\"\x17\n\x15GetServiceInfoRequest\"\xea\x01\n\x0bServiceInfo\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x10\n\x08instance\x18\x03 \x01(\t\x12.\n\nstarted_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05ready\x18\x05 \x01(\x08\x12-\n\x06\x63hecks\x18\x06 \x03(\x0b\x32\x1d.tintype.api.runtime.v1.Check\x12\x39\n\x0c\x63\x65rtificates\x18\x07 \x03(\x0b\x32#.tintype.api.runtime.v1.Certificate\"\x8e\x01\n\x05\x43heck\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02ok\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x08\x12.\n\x07\x66\x61ilure\x18\x04 \x01(\x0b\x32\x1d.tintype.api.types.v1.Failure\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"K\n\x0b\x43\x65rtificate\x12\x0c\n\x04\x66ile\x18\x01 \x01(\t\x12.\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2v\n\x0eRuntimeService\x12\x64\n\x0eGetServiceInfo\x12-.tintype.api.runtime.v1.GetServiceInfoRequest\x1a#.tintype.api.runtime.v1.ServiceInfob\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHECK']._serialized_start=394
   _globals['_CHECK']._serialized_end=536
   _globals['_CERTIFICATE']._serialized_start=538
-  _globals['_CERTIFICATE']._serialized_end=630
-  _globals['_RUNTIMESERVICE']._serialized_start=632
-  _globals['_RUNTIMESERVICE']._serialized_end=750
+  _globals['_CERTIFICATE']._serialized_end=613
+  _globals['_RUNTIMESERVICE']._serialized_start=615
+  _globals['_RUNTIMESERVICE']._serialized_end=733
 # @@protoc_insertion_point(module_scope)
