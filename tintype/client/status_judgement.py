@@ -62,7 +62,7 @@ def judged(
         taken_at=taken_at,
         grade=problems[0].grade if problems else Grade.GOOD,
         problems=tuple(problems),
-        services=tuple(sorted(services, key=lambda service: service.ready and service.answers)),
+        services=tuple(sorted(services, key=_is_fine)),
         log=report.log,
         projection=report.projection,
         queues=report.queues,
@@ -71,6 +71,10 @@ def judged(
         stores=stores,
         unknown=unknown,
     )
+
+
+def _is_fine(service: ServiceStatus) -> bool:
+    return service.ready and (service.answers or not service.address)
 
 
 def _merged(problems: list[Problem]) -> Iterator[Problem]:

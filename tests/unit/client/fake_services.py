@@ -90,6 +90,7 @@ class FakeServices:
         self.status = pb.SystemStatus()
         self.infos: dict[str, runtime_pb2.ServiceInfo] = {}
         self.unready: set[str] = set()
+        self.refuses_administrators = False
         self.delays_deletion = False
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
@@ -319,6 +320,8 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
 
     @served
     async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.SystemStatus:
+        if self.services.refuses_administrators:
+            raise errors.NotPermittedError("only an administrator may do that")
         return self.services.status
 
     async def RebuildProjection(
