@@ -79,7 +79,7 @@ def _headline(status: SystemStatus) -> Text:
 def _problems(status: SystemStatus) -> Table:
     from rich.text import Text
 
-    table = _grid()
+    table = _grid(3)
     for problem in status.problems:
         text = Text(escaped(f"{problem.message} [{problem.reason}]"))
         if problem.hint:
@@ -91,7 +91,7 @@ def _problems(status: SystemStatus) -> Table:
 def _services(services: Sequence[ServiceStatus], now: datetime) -> Table:
     from rich.text import Text
 
-    table = _grid()
+    table = _grid(3)
     for service in services:
         state = _state(service)
         style = _STYLES["good" if state == "ready" else "bad"]
@@ -244,17 +244,18 @@ def _row(heading: str, value: T | None, lines: Callable[[T], Sequence[str]]) -> 
 def _facts(rows: Sequence[Row]) -> Table:
     from rich.text import Text
 
-    table = _grid()
+    table = _grid(2)
     for heading, line in rows:
         table.add_row(Text(heading, style=_STYLES["bad"] if heading == _NOT_KNOWN else "bold"), Text(escaped(line)))
     return table
 
 
-def _grid() -> Table:
+def _grid(columns: int) -> Table:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.pad_edge = False
+    for _ in range(columns):
+        table.add_column(overflow="fold")
     return table
 
 

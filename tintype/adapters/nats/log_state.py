@@ -59,6 +59,8 @@ class NatsLogState:
         return _time((reply.headers or {}).get("Nats-Time-Stamp"))
 
     async def _ask(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        if not self._connection.is_connected:  # it is known already, and an answer is waited for
+            raise EventLogUnavailableError("there is no connection to NATS")
         answer = await self._connection.api(call, body)
         if error := answer.get("error"):
             raise EventLogUnavailableError(f"stream {STREAM}: {error.get('description')}")
