@@ -10,15 +10,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics import MetricWrapperBase
+
 from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
+from tintype.adapters.decorators.metrics import StoreMetrics
 from tintype.disks.contents import CONTENT_FACTS
 from tintype.domain.errors import TintypeError, every_error
 from tintype.domain.lifecycle import TRANSITIONS
 from tintype.inspect.registry import FactSpec, known_formats
 from tintype.inspect.second_opinion import AGREEING
+from tintype.runtime import metrics as instruments
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings_description import describe
 
@@ -88,6 +93,19 @@ def content_facts() -> str:
     return "\n".join(rows)
 
 
+def metrics() -> str:
+    """Every metric of every service."""
+    rows = ["| Metric | Type | Labels | Meaning |", "|---|---|---|---|"]
+    found = (*vars(instruments).values(), *vars(StoreMetrics(CollectorRegistry())).values())
+    for instrument in found:
+        if isinstance(instrument, MetricWrapperBase):
+            (family,) = instrument.describe()
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            labels = ", ".join(f"`{label}`" for label in instrument._labelnames)
+            rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return "\n".join(rows)
+
+
 def second_opinions() -> str:
     """Which answers of the second program agree with each format."""
     rows = ["| Found | The second opinion may be |", "|---|---|"]
@@ -104,6 +122,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "format-facts": format_facts,
     "content-facts": content_facts,
     "second-opinion": second_opinions,
+    "metrics": metrics,
 }
 
 

@@ -12,6 +12,7 @@ from services.catalog.census import Counting
 from services.catalog.commands import Commands, Rules
 from services.catalog.database import Database
 from services.catalog.expiry import Expiry
+from services.catalog.measuring import Measuring
 from services.catalog.operations import Operations, ProgressBoard
 from services.catalog.operations_servicer import OperationsServicer
 from services.catalog.projection import Projection
@@ -88,7 +89,7 @@ def assemble(
     operations = Operations(event_log, commands, projection, watermark, board, projector.check)
     counting = Counting(projection, clock)
     stack.push_async_callback(counting.close)
-    reports = StatusReports(sources, database, projector, watermark, counting, board, clock)
+    reports = StatusReports(sources, database, projector, counting, board, clock)
     catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)
     admin = AdminServicer(Rebuild(event_log, database), reports)
     add: list[tuple[Callable[..., object], object]] = [
@@ -100,6 +101,11 @@ def assemble(
     return Service(
         registrations,
         SERVICES,
-        background={"projector": projector.run, "progress": board.run, "expiry": expiry.run},
+        background={
+            "projector": projector.run,
+            "progress": board.run,
+            "expiry": expiry.run,
+            "measuring": Measuring(event_log, counting, projector, clock).run,
+        },
         health_checks={"projection": projector.check, "database": database.check},
     )

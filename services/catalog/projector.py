@@ -17,6 +17,7 @@ from tintype.domain.errors import CatalogDatabaseError, ProjectionLagError, Proj
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
 from tintype.runtime.following import Entry, entries
+from tintype.runtime.metrics import PROJECTION_POSITION
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +34,8 @@ class Projector:
         self._projection = projection
         self._watermark = watermark
         self._caught_up = asyncio.Event()
+        self.position = 0
+        """How far the tables are, caught up or not."""
 
     async def run(self) -> None:
         """Project until cancelled; begin anew when the tables are replaced, wait while log or database are away."""
@@ -101,6 +104,8 @@ class Projector:
                 delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
     async def _advance(self, position: int, head: int, batch: Sequence[Entry]) -> None:
+        self.position = position
+        PROJECTION_POSITION.set(position)
         if position >= head and not self._projection.generation.is_active:
             await self._projection.put_into_use()
         if position >= head and not self._caught_up.is_set():

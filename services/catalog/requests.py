@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -15,11 +14,9 @@ from services.catalog.watermark import MAX_WAIT_S
 from tintype.codec import values
 from tintype.domain.errors import InvalidArgumentError
 from tintype.runtime.auth import current_caller
+from tintype.runtime.tracing import current_traceparent
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-# W3C Trace Context, version 00; what is not of that form is left out, as the specification asks.
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def request_of(context: Context, request_id: str, *, is_validate_only: bool = False) -> Request:
@@ -28,13 +25,7 @@ def request_of(context: Context, request_id: str, *, is_validate_only: bool = Fa
     Raises:
         InvalidIdentifierError: the project, the actor or the id is malformed.
     """
-    trace = next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), "")
-    return Request(
-        current_caller(),
-        checked_request_id(request_id),
-        trace if _TRACEPARENT.fullmatch(trace) else "",
-        is_validate_only,
-    )
+    return Request(current_caller(), checked_request_id(request_id), current_traceparent(), is_validate_only)
 
 
 def freshness_of(context: Context, min_position: int) -> Freshness:

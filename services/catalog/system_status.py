@@ -17,7 +17,6 @@ from services.catalog.generations import Generation
 from services.catalog.operations import OperationView, ProgressBoard
 from services.catalog.projector import Projector
 from services.catalog.schema import schema_version
-from services.catalog.watermark import Watermark
 from tintype.domain.errors import TintypeError, UnavailableError
 from tintype.domain.events import Failure
 from tintype.domain.image import failure_of
@@ -80,7 +79,6 @@ class StatusReports:
         sources: LogSources,
         database: Database,
         projector: Projector,
-        watermark: Watermark,
         counting: Counting,
         board: ProgressBoard,
         clock: Clock,
@@ -89,7 +87,6 @@ class StatusReports:
         self._roll_call = sources.roll_call
         self._database = database
         self._projector = projector
-        self._watermark = watermark
         self._counting = counting
         self._board = board
         self._clock = clock
@@ -119,7 +116,7 @@ class StatusReports:
         mine = [table for table in tables if table.schema_version == schema_version()]
         building = [table.position for table in mine if not table.is_active]
         is_caught_up = self._projector.is_caught_up
-        position = self._watermark.position if is_caught_up else max((table.position for table in mine), default=0)
+        position = self._projector.position
         lag_events = lag_s = None
         if isinstance(log, LogState):
             lag_events = max(log.head - position, 0)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
+
+from prometheus_client import REGISTRY
 
 from services.converter.converting import Converting
 from services.converter.qemu_img import qemu_img_version
@@ -17,6 +20,7 @@ from tintype.api.converter.v1 import converter_pb2, converter_pb2_grpc
 from tintype.domain.events import ImageVerified, Step
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.jail import detect_sandbox
+from tintype.runtime.metrics import JAIL_RUNS
 from tintype.runtime.service import Service
 from tintype.runtime.store_states import StoreStateTeller
 from tintype.runtime.worker import Worker
@@ -31,7 +35,8 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     own = settings.converter
     converting = await _converting(own)
     teller = StoreStateTeller("converter")
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
+    opening = open_stores(settings.stores, settings.default_store, registry=REGISTRY, on_state=teller.note)
+    stores = await stack.enter_async_context(opening)
     opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="converter"))
     states = await opened.store_states()
     worker = Worker(
@@ -59,5 +64,6 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
 async def _converting(own: ConverterSection) -> Converting:
     # Even where nothing is converted the disks' file systems are read, by a tool that has to be confined.
     sandbox = await asyncio.to_thread(detect_sandbox, unsafe_no_sandbox=own.unsafe_no_sandbox)
+    sandbox = replace(sandbox, on_end=lambda tool, outcome: JAIL_RUNS.labels(tool, outcome).inc())
     version = await qemu_img_version(sandbox) if own.preferred_format is not None else None
     return Converting(own.preference, own.limits, own.scratch_dir, sandbox, version)

@@ -35,9 +35,12 @@ from tintype.domain.values import Blob, BlobRef, ContainerFormat, Fact, GuestDig
 from tintype.inspect import encryption_of
 from tintype.inspect.fact_bounds import bounded
 from tintype.ports.image_store import BlobWriter, ImageStore
+from tintype.runtime.metrics import BYTES
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)
+
+_CONVERTED = BYTES.labels("conversion")
 
 OUTPUT_PREFIX = "output-"
 _STRONGEST_FIRST = ("sha512", "sha384", "sha256", "sha224")
@@ -133,6 +136,7 @@ class Converter:
         except BaseException:
             await writer.abort()
             raise
+        _CONVERTED.inc(source.staged.size)
         log.info(
             "image was converted",
             image_id=image.id,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 
+from prometheus_client import REGISTRY
+
 from services.importer.admin import ADMIN_SERVICE_NAME, ImporterAdminServicer
 from services.importer.background_scrub import BackgroundScrub
 from services.importer.downloads import Downloads
@@ -77,7 +79,8 @@ async def build(settings: ImporterSettings, stack: AsyncExitStack) -> Service:
         StoreUnavailableError, EventLogUnavailableError: it does not answer.
     """
     teller = StoreStateTeller("importer")
-    stores = await stack.enter_async_context(open_stores(settings.stores, settings.default_store, on_state=teller.note))
+    opening = open_stores(settings.stores, settings.default_store, registry=REGISTRY, on_state=teller.note)
+    stores = await stack.enter_async_context(opening)
     opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="importer"))
     states = await opened.store_states()
     clock = SystemClock()

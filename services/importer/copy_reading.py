@@ -10,7 +10,10 @@ from contextlib import aclosing
 from tintype.adapters.decorators.verified_reads import trusted_digest
 from tintype.domain.values import Blob, BlobRef, Digest
 from tintype.ports.image_store import ImageStore
+from tintype.runtime.metrics import BYTES
 from tintype.runtime.token_bucket import TokenBucket
+
+_SCRUBBED = BYTES.labels("scrub")
 
 
 class CopyReading:
@@ -38,6 +41,7 @@ class CopyReading:
                 await self._pace.take(len(piece))
                 await asyncio.to_thread(self._hash.update, piece)
                 self._size += len(piece)
+                _SCRUBBED.inc(len(piece))
                 yield piece
 
     @property

@@ -13,6 +13,9 @@ from tintype.domain.image import Image, ImageData
 from tintype.domain.lifecycle import Status
 from tintype.domain.values import ImageId
 from tintype.runtime.journal import Journal
+from tintype.runtime.metrics import BYTES
+
+_DOWNLOADED = BYTES.labels("download")
 
 
 class Downloads:
@@ -41,6 +44,7 @@ class Downloads:
         reading = Reading(self._journal, self._stores, image, data, offset, end)
         async with aclosing(reading.pieces()) as pieces:
             async for piece in pieces:
+                _DOWNLOADED.inc(len(piece))
                 yield piece
 
 

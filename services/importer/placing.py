@@ -28,9 +28,12 @@ from tintype.domain.errors import (
 from tintype.domain.image import Image, ImageData, Operation
 from tintype.ports.image_store import BlobWriter, ImageStore
 from tintype.runtime.journal import Journal
+from tintype.runtime.metrics import BYTES
 from tintype.runtime.worker import StepRun
 
 log = structlog.get_logger(__name__)
+
+_COPIED = BYTES.labels("copy")
 
 _LONGEST_CLAIM_S = 120.0
 _PAUSE_S = 2.0
@@ -84,6 +87,7 @@ class Placing:
             async with aclosing(reading.pieces()) as pieces:
                 async for piece in pieces:
                     await writer.append(piece)
+                    _COPIED.inc(len(piece))
                     run.tell_progress(writer.offset, data.blob.size)
             await writer.commit(size=data.blob.size, digests=data.blob.digests)
         except BaseException as exc:

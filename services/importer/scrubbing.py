@@ -37,6 +37,7 @@ from tintype.domain.values import BlobRef, CommandId, Digest, ImageId
 from tintype.ports.event_log import EventLog
 from tintype.runtime.journal import Journal
 from tintype.runtime.token_bucket import TokenBucket
+from tintype.runtime.tracing import current_traceparent
 
 log = structlog.get_logger(__name__)
 
@@ -203,7 +204,7 @@ class Scrubber:
 async def record(journal: Journal, actor: str, image: Image, command: RecordCopyDamaged | RecordCopyHealed) -> None:
     """Note in the log what became of a copy; it is no error that it is known already, or that the image is gone."""
     command_id = CommandId(f"scrub:{uuid.uuid4()}")
-    context = EventContext(actor=actor, correlation_id=command_id, causation_id=command_id)
+    context = EventContext(actor, correlation_id=command_id, causation_id=command_id, traceparent=current_traceparent())
     try:
         await journal.execute(image.id, command, project=image.project, command_id=command_id, context=context)
     except (StaleStepError, ImageNotFoundError, CopyNotFoundError):

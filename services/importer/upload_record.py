@@ -26,6 +26,7 @@ from tintype.domain.events import EventContext, ImageStaged, ImportPlugin, Stage
 from tintype.domain.image import Image
 from tintype.domain.values import BlobRef, CommandId, PropertyValue, Received
 from tintype.runtime.journal import Journal
+from tintype.runtime.tracing import current_traceparent
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +68,12 @@ class UploadRecord:
                 await self._staged_command(caller, token, written, received),
                 project=caller.project,
                 command_id=command,
-                context=EventContext(caller.actor, correlation_id=token.operation_id, causation_id=command),
+                context=EventContext(
+                    caller.actor,
+                    correlation_id=token.operation_id,
+                    causation_id=command,
+                    traceparent=current_traceparent(),
+                ),
             )
         except RequestIdReusedError:
             position = await self._position(token)

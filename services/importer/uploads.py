@@ -38,8 +38,11 @@ from tintype.domain.evolve import fold
 from tintype.domain.image import Image
 from tintype.domain.values import DEFAULT_PLACEMENT, DIGEST_ALGORITHMS, Digest, ImageId, OperationId, Placement
 from tintype.runtime.journal import Journal
+from tintype.runtime.metrics import BYTES
 
 log = structlog.get_logger(__name__)
+
+_UPLOADED = BYTES.labels("upload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +231,7 @@ class Uploads:
             _require_offset(frame, session.one_pass.offset)
             if frame.data:
                 await session.one_pass.feed(frame.data)  # type: ignore[arg-type]  # nobody writes into a received frame
+                _UPLOADED.inc(len(frame.data))
             if frame.finish_write:
                 return True
             frame = await anext(frames, None)

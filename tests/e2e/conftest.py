@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import tintype.client
+from tests.backends.collector import Collector, collector
 from tests.e2e.stack import Stack
 
 ENVIRONMENT = {
@@ -27,9 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def traces() -> Iterator[Collector]:
+    """Where the running stack sends its traces."""
+    with collector() as collecting:
+        yield collecting
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
     """A running stack, with web download from loopback allowed."""
-    running = Stack(tmp_path_factory.mktemp("stack"), ENVIRONMENT)
+    tracing = {"TINTYPE_TELEMETRY__TRACES_ENDPOINT": traces.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing})
     running.start()
     yield running
     assert running.stop() == 0

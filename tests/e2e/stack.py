@@ -21,10 +21,11 @@ SERVICES = ("catalog", "importer", "converter", "signer", "nats")
 
 @dataclass
 class Stack:
-    """One embedded stack; ``environment`` is added to that of the supervisor."""
+    """One embedded stack; ``environment`` is added to that of the supervisor, ``options`` to its command line."""
 
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -48,6 +49,7 @@ class Stack:
         ready = self.directory / "ready.json"
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "tintype.cli", "up", "--dir", str(self.data), "--ready-file", str(ready)]
+        command += self.options
         with (self.directory / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, env={**os.environ, **self.environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL

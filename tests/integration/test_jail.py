@@ -58,6 +58,24 @@ async def test_tool_reads_and_writes_the_named_files(sandbox: Sandbox, tmp_path:
     assert output.read_text() == "content\n"
 
 
+@pytest.mark.parametrize(
+    ("script", "limits", "outcome"),
+    [
+        ("true", LIMITS, "ok"),
+        ("exit 3", LIMITS, "failed"),
+        ("kill -SYS $$", LIMITS, "killed"),
+        ("while :; do :; done", JailLimits(wall_clock_s=0.3), "timed_out"),
+    ],
+)
+async def test_who_made_the_sandbox_is_told_how_each_tool_ended(
+    sandbox: Sandbox, script: str, limits: JailLimits, outcome: str
+) -> None:
+    told: list[tuple[str, str]] = []
+    watched = replace(sandbox, on_end=lambda *end: told.append(end))
+    assert (await run(watched, script, limits=limits)).outcome == outcome
+    assert told == [("bash", outcome)]
+
+
 async def test_output_is_split_at_both_line_ends_and_stderr_is_bounded(sandbox: Sandbox) -> None:
     lines: list[str] = []
     script = r"printf 'a\rb\nlast'; for i in {1..4000}; do echo 'much to say' >&2; done; exit 3"

@@ -14,10 +14,11 @@ import pytest
 import pytest_asyncio
 import structlog
 from nats.aio.msg import Msg
+from prometheus_client import REGISTRY
 
 from tests.backends.frozen import freeze
 from tests.contract.event_logs import NatsHarness
-from tintype.adapters.nats import work
+from tintype.adapters.nats import queue_metrics, work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
 from tintype.adapters.nats.follow import create_consumer
@@ -384,3 +385,34 @@ async def test_a_reader_holds_a_bounded_number_of_bytes_however_large_the_events
             await connection.api(f"STREAM.INFO.{STREAM}")  # what was asked for before has come when this is answered
         unread = reader.take_unread()
     assert 0 < sum(len(message.data) for message in unread) < 7 * 1024**2
+
+
+async def test_the_length_of_a_queue_is_told_to_whoever_works_on_it(
+    nats_server: NatsServer, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_metrics, "INTERVAL_S", 0.01)
+    harness = await NatsHarness.make(nats_server.url, stack)
+    log = await harness.open()
+    for number in range(3):
+        await log.append(EventBuilder(an_image_id(str(number))).new(), after=None)
+    async with log.work(CREATIONS) as deliveries:
+        in_hand = await anext(deliveries)
+        await _told(pending=2, in_hand=1, redelivered=0)
+        await in_hand.retry(0)
+        rest = [await anext(deliveries) for _ in range(3)]
+        (again,) = [delivery for delivery in rest if delivery.attempt == 2]
+        for delivery in rest:
+            if delivery is not again:
+                await delivery.acknowledge()
+        await _told(pending=0, in_hand=1, redelivered=1)
+        await again.acknowledge()
+        await _told(pending=0, in_hand=0, redelivered=0)
+    await _told(pending=None, in_hand=None, redelivered=None)
+
+
+async def _told(**lengths: int | None) -> None:
+    """Wait until these are the lengths of the queue; ``None`` is that none is told."""
+    labels = {"queue": CREATIONS.name}
+    async with asyncio.timeout(30):
+        while {name: REGISTRY.get_sample_value(f"tintype_queue_{name}", labels) for name in lengths} != lengths:
+            await asyncio.sleep(0)

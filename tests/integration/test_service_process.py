@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -9,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+import tintype
 
 DEADLINE_S = 60
 ROOT = Path(__file__).parents[2]
@@ -68,12 +72,13 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 class Process:
     """The program above, in one of its modes."""
 
-    def __init__(self, directory: Path, mode: str) -> None:
+    def __init__(self, directory: Path, mode: str, **variables: str) -> None:
         self.ready = directory / "ready.json"
         program = directory / "program.py"
         program.write_text(PROGRAM)
         command = [sys.executable, str(program), "--ready-file", str(self.ready), mode]
-        self.process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        surroundings = {**environment(), **variables}
+        self.process = subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def wait_ready(self) -> str:
         """Its address, once it answers."""
@@ -93,12 +98,12 @@ class Process:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Process]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
     """Starts processes that end with the test."""
     started: list[Process] = []
 
-    def start_in(mode: str) -> Process:
-        started.append(Process(tmp_path, mode))
+    def start_in(mode: str, **variables: str) -> Process:
+        started.append(Process(tmp_path, mode, **variables))
         return started[-1]
 
     yield start_in
@@ -159,3 +164,35 @@ def test_service_is_not_ready_while_a_check_fails(start: Callable[[str], Process
     assert not process.ready.exists()
     process.process.terminate()
     assert process.ended()[0] == 0
+
+
+PORTS = {"TINTYPE_SIGNER__HEALTH_LISTEN": "127.0.0.1:0", "TINTYPE_SIGNER__METRICS_LISTEN": "127.0.0.1:0"}
+
+
+def fetch(address: str, path: str) -> tuple[int, str]:
+    """Status and body of what an address answers."""
+    with closing(http.client.HTTPConnection(address, timeout=DEADLINE_S)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_a_service_that_is_well_says_so_on_ports_of_their_own(start: Callable[..., Process]) -> None:
+    process = start("idle", **PORTS)
+    process.wait_ready()
+    told = json.loads(process.ready.read_text())
+    assert fetch(told["metrics"], "/readyz") == (200, "ok\n")
+    assert f'tintype_build_info{{version="{tintype.__version__}"}} 1.0' in fetch(told["metrics"], "/metrics")[1]
+    with grpc.insecure_channel(told["health"]) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert stub.Check(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S).status == 1
+
+
+def test_a_service_that_is_not_ready_is_alive_and_tells_which_check_fails(start: Callable[..., Process]) -> None:
+    process = start("sick", **PORTS)
+    assert process.process.stderr is not None
+    lines = (json.loads(line) for line in iter(process.process.stderr.readline, b""))
+    address = next(line["metrics"] for line in lines if line["event"] == "probes are answered")
+    assert next(line for line in lines if line["event"] == "health check failed")
+    assert [fetch(address, path)[0] for path in ("/livez", "/readyz")] == [200, 503]
+    assert 'tintype_check_ok{check="store"} 0.0' in fetch(address, "/metrics")[1]

@@ -21,6 +21,7 @@ from tintype.ports.event_log import EventLog
 from tintype.ports.log_state import LogStateSource
 from tintype.ports.service_info import RollCall
 from tintype.ports.store_states import StoreStateLog
+from tintype.runtime.metrics import LOG_CONNECTED
 from tintype.runtime.settings import TlsSettings
 from tintype.runtime.tls import ClientTls
 
@@ -111,6 +112,7 @@ async def open_event_log(
         )
     )
     try:
+        LOG_CONNECTED.set_function(lambda: connection.is_connected)
         await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
         yield OpenEventLog(connection, configuration.replicas)
     finally:

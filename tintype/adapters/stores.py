@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from prometheus_client import CollectorRegistry
 
 from tintype.adapters.cinder.settings import CinderStoreSettings
-from tintype.adapters.decorators.metrics import StoreMetrics
+from tintype.adapters.decorators.metrics import StoreMetrics, store_metrics
 from tintype.adapters.decorators.stack import decorated
 from tintype.adapters.decorators.state_watch import OnState, tell_nobody
 from tintype.adapters.filesystem.settings import FileStoreSettings
@@ -90,7 +90,7 @@ async def open_stores(
     """
     async with AsyncExitStack() as stack:
         opened: dict[str, ImageStore] = {}
-        metrics = StoreMetrics(registry or CollectorRegistry())
+        metrics = store_metrics(registry or CollectorRegistry())
         for name, section in settings.items():
             store = await open_store(name, section, metrics=metrics, on_state=on_state)
             stack.push_async_callback(store.aclose)

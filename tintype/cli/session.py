@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -168,6 +169,8 @@ def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]],
             await body(Session(None, printer))
             return
         config = load_config(options.config, project=options.project)
+        # NATS' client makes asyncio warn of how its protocol ends over TLS, which means nothing to anybody.
+        logging.getLogger("asyncio").setLevel(logging.ERROR)
         async with connect(replace(config, admin=config.admin or options.admin)) as client:
             await body(Session(client, printer, options.project))
 

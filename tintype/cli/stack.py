@@ -25,6 +25,9 @@ def up(
             "--ready-file", metavar="FILE", help="Gets all endpoints, as JSON, once every service is healthy."
         ),
     ] = None,
+    is_encrypted: Annotated[
+        bool, typer.Option("--tls", help="Encrypt everything with a throw-away CA, and ask callers for a token.")
+    ] = False,
 ) -> None:
     """Start NATS and every service on loopback, until Ctrl-C. Needs nothing set up, and writes DIR/client.toml."""
     missing = [name for name in _EMBEDDED if find_spec(name) is None]
@@ -34,4 +37,4 @@ def up(
         raise typer.Exit(ExitCode.REFUSED)
     from tintype.runtime.supervisor import run_stack
 
-    raise typer.Exit(run_stack(directory, config, ready_file))
+    raise typer.Exit(run_stack(directory, config, ready_file, is_encrypted=is_encrypted))

@@ -22,6 +22,7 @@ from tintype.client.channels import open_channel, token_metadata
 from tintype.client.config import ClientConfig, current_user
 from tintype.client.errors import ClientError, ConfigurationError, ServiceUnavailableError
 from tintype.client.statuses import from_rpc_error
+from tintype.client.trace_metadata import trace_metadata
 from tintype.codec.call_metadata import ACTOR_KEY, ADMIN_KEY, PROJECT_KEY
 
 Request = TypeVar("Request")
@@ -81,12 +82,12 @@ class Transport:
 
     @property
     def metadata(self) -> Metadata:
-        """What goes with every call: for whom, by whom, and what proves it.
+        """What goes with every call: for whom, by whom, what proves it, and as part of which trace.
 
         Raises:
             ConfigurationError: the file of the token cannot be read.
         """
-        return self._metadata + token_metadata(self.config)
+        return self._metadata + token_metadata(self.config) + trace_metadata()
 
     def _channel(self, service: str) -> grpc.aio.Channel | None:
         """The channel to a service that one may do without; that of the catalog where both are behind one address."""

@@ -11,6 +11,9 @@ ACTOR_KEY = "tintype-actor"
 ADMIN_KEY = "tintype-admin"
 """``true`` for a call that sees every project."""
 
+TRACEPARENT_KEY = "traceparent"
+"""The trace that the call is a part of: W3C Trace Context."""
+
 TOKEN_KEY = "authorization"
 """``Bearer TOKEN``: who calls, proven."""
 

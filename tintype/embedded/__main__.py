@@ -18,10 +18,11 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, default=Path("tintype-data"), help="where it keeps its data")
     parser.add_argument("--config", type=Path, help="TOML file with settings of the services")
     parser.add_argument("--ready-file", type=Path, help="gets a JSON with all endpoints once every service is healthy")
+    parser.add_argument("--tls", action="store_true", help="encrypt everything, and ask callers for a token")
     arguments = parser.parse_args()
     configure_logging(LogSettings(level="warning", format="console"), "up")
     try:
-        run(arguments.dir, arguments.config, arguments.ready_file)
+        run(arguments.dir, arguments.config, arguments.ready_file, is_encrypted=arguments.tls)
     except KeyboardInterrupt:
         return 130  # before there was anything to stop in order
     except TintypeError as exc:

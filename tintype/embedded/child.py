@@ -102,6 +102,7 @@ class ServiceProgram:
     settings_file: Path
     log_file: Path
     environment: Mapping[str, str]
+    ca: Path | None = None
     _process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> asyncio.subprocess.Process:
@@ -115,10 +116,16 @@ class ServiceProgram:
 
     async def wait_healthy(self) -> None:
         """Return once its gRPC health says SERVING."""
-        async with grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS) as channel:
+        async with self._channel() as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             while not await _is_serving(stub):  # noqa: ASYNC110  # it happens in another process
                 await asyncio.sleep(HEALTH_POLL_S)
+
+    def _channel(self) -> grpc.aio.Channel:
+        if self.ca is None:
+            return grpc.aio.insecure_channel(self.address, options=_CHANNEL_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(self.ca.read_bytes())
+        return grpc.aio.secure_channel(self.address, credentials, options=_CHANNEL_OPTIONS)
 
     async def stop(self) -> None:
         """Let it drain, and end it."""

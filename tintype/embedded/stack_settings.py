@@ -13,11 +13,14 @@ from typing import Any
 
 from tintype.domain.errors import ConfigurationError
 from tintype.embedded.directory import LOOPBACK, StackDirectory
+from tintype.embedded.encryption import Encryption
 from tintype.runtime.settings import KNOWN_SECTIONS
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 NATS = "nats"
 DRAIN_S = 3.0
+ENCRYPTED = ("tls", "auth")
+"""The sections of the settings that ``--tls`` writes, and nobody else."""
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -29,14 +32,20 @@ class StackSettings:
     file: str
     environment: Mapping[str, str]
     endpoints: Mapping[str, str]
+    encryption: Encryption | None = None
 
     def client_file(self) -> str:
         """The ``client.toml`` of this stack."""
-        return to_toml({"client": dict(self.endpoints)})
+        encrypted = self.encryption.client_settings() if self.encryption else {}
+        return to_toml({"client": {**self.endpoints, **encrypted}})
 
 
 def stack_settings(
-    directory: StackDirectory, ports: Mapping[str, int], config: Path | None, environment: Mapping[str, str]
+    directory: StackDirectory,
+    ports: Mapping[str, int],
+    config: Path | None,
+    environment: Mapping[str, str],
+    encryption: Encryption | None = None,
 ) -> StackSettings:
     """Put the operator's file and environment over the defaults; only the event log is always the stack's own.
 
@@ -46,7 +55,10 @@ def stack_settings(
     own = _read(config) if config else {}
     if unknown := sorted(set(own) - KNOWN_SECTIONS):
         raise ConfigurationError(f"no such section in {config}: {', '.join(unknown)[:200]}")
-    nats_url = f"nats://{LOOPBACK}:{ports[NATS]}"
+    variables = tuple(_variable(section, "") for section in ENCRYPTED)
+    if any(section in own for section in ENCRYPTED) or any(name.startswith(variables) for name in environment):
+        raise ConfigurationError("certificates and tokens of a stack are its own: `tintype up --tls` makes them")
+    nats_url = f"{'tls' if encryption else 'nats'}://{LOOPBACK}:{ports[NATS]}"
     addresses = {name: _address(name, ports[name], own, environment) for name in SERVICES}
     defaults: dict[str, Any] = {name: {"listen": address, "drain_s": DRAIN_S} for name, address in addresses.items()}
     defaults["catalog"]["data_dir"] = str(directory.root)
@@ -56,11 +68,13 @@ def stack_settings(
         defaults["stores"] = {"local": {"type": "file", "path": str(directory.store), "default": True}}
     merged = {**own, **{section: {**values, **_table(own, section)} for section, values in defaults.items()}}
     merged[NATS] = {**_table(own, NATS), "url": nats_url}
+    merged.update(encryption.sections() if encryption else {})
     forced = {_variable(name, "listen"): address for name, address in addresses.items()}
     return StackSettings(
         to_toml(merged),
         {**environment, **forced, _variable(NATS, "url"): nats_url},
         {**addresses, NATS: nats_url},
+        encryption,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from tintype.adapters.nats.server import NatsServer
 from tintype.domain.errors import ConfigurationError, UnavailableError
 from tintype.embedded.child import Child, NatsProgram, ServiceProgram
 from tintype.embedded.directory import StackDirectory, write_atomically
+from tintype.embedded.encryption import prepare_encryption
 from tintype.embedded.stack_settings import NATS, SERVICES, StackSettings, stack_settings
 from tintype.runtime.child_process import start_child
 
@@ -36,13 +38,20 @@ class Supervisor:
         self._ready_file = ready_file
         self._stop = asyncio.Event()
         self._is_up = asyncio.Event()
+        encryption = settings.encryption
         services = [
             ServiceProgram(
-                name, settings.endpoints[name], directory.settings_file, directory.log_file(name), settings.environment
+                name,
+                settings.endpoints[name],
+                directory.settings_file,
+                directory.log_file(name),
+                settings.environment,
+                encryption.ca if encryption else None,
             )
             for name in SERVICES
         ]
-        self._nats = Child(NatsProgram(NatsServer(directory.nats, start_child, nats_port)), self._changed, _warn)
+        nats = NatsServer(directory.nats, start_child, nats_port, tls=encryption.nats if encryption else None)
+        self._nats = Child(NatsProgram(nats), self._changed, _warn)
         self._services = [Child(program, self._changed, _warn) for program in services]
 
     async def run(self) -> None:
@@ -119,8 +128,8 @@ class Supervisor:
             await asyncio.sleep(LOG_CHECK_INTERVAL_S)
 
 
-def run(root: Path, config: Path | None, ready_file: Path | None) -> None:
-    """Run a stack in ``root`` until it is told to stop.
+def run(root: Path, config: Path | None, ready_file: Path | None, *, is_encrypted: bool = False) -> None:
+    """Run a stack in ``root`` until it is told to stop; encrypted, its callers have to show a token.
 
     Raises:
         ConfigurationError: another supervisor is there, a setting is wrong, or the ready file cannot be written.
@@ -131,8 +140,16 @@ def run(root: Path, config: Path | None, ready_file: Path | None) -> None:
         if ready_file:
             _prepare(ready_file)
         ports = directory.ports((NATS, *SERVICES))
-        settings = stack_settings(directory, ports, config, os.environ)
+        encryption = prepare_encryption(directory, _user()) if is_encrypted else None
+        settings = stack_settings(directory, ports, config, os.environ, encryption)
         asyncio.run(_run(directory, settings, ports[NATS], ready_file))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "operator"
 
 
 def _prepare(ready_file: Path) -> None:

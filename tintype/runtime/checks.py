@@ -21,6 +21,7 @@ from tintype.domain.image import failure_of
 from tintype.ports.clock import Clock
 from tintype.ports.service_info import Check, ServiceInfo
 from tintype.runtime.auth import current_caller
+from tintype.runtime.metrics import CHECK_OK
 from tintype.runtime.tls import certificates_in_use
 
 CHECK_TIMEOUT_S = 15.0
@@ -86,6 +87,7 @@ class CheckBoard:
             before = seen.get(name)
             is_as_before = before is not None and before.ok is (failure is None)
             since = before.since if before is not None and is_as_before else self._clock.now()
+            CHECK_OK.labels(name).set(failure is None)
             seen[name] = Check(name, ok=failure is None, required=required, failure=failure, since=since)
 
 

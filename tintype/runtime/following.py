@@ -10,6 +10,7 @@ from typing import cast
 from tintype.domain.errors import LogCorruptError
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog, Selection
+from tintype.runtime.metrics import EVENTS_UNDECODABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ async def entries(log: EventLog, *, after: int, selection: Selection | None = No
             if exc.position <= after:
                 raise
             after = exc.position
+            EVENTS_UNDECODABLE.inc()
             yield UnreadableEvent(exc.position, exc.reason, exc.message)
 
 

@@ -19,6 +19,8 @@ from tintype.domain.errors import ConfigurationError, InternalError, TintypeErro
 from tintype.runtime.auth import Authenticate, around_callers, claimed_caller
 from tintype.runtime.error_table import status_code, to_rpc_status
 from tintype.runtime.interception import AroundCalls
+from tintype.runtime.rpc_metrics import UnknownMethodsCounted, rpc_counted
+from tintype.runtime.tracing import rpc_traced
 
 log = structlog.get_logger(__name__)
 
@@ -82,7 +84,10 @@ async def serving(
         ConfigurationError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=(AroundCalls(errors_told), AroundCalls(around_callers(authenticate))),
+        interceptors=(
+            UnknownMethodsCounted(),
+            *map(AroundCalls, (rpc_counted, errors_told, around_callers(authenticate), rpc_traced)),
+        ),
         options=OPTIONS,
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )

@@ -24,6 +24,9 @@ _MAX_LINE_BYTES = 4096
 _READ_SIZE = 64 * 1024
 _REAP_TIMEOUT_S = 30.0
 
+KILLED = "killed"
+"""How a tool has ended that a signal ended, or whoever wanted no more of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class JailResult:
@@ -40,6 +43,15 @@ class JailResult:
     def is_success(self) -> bool:
         """Whether the tool ended by itself, and said that all is well."""
         return self.exit_code == 0 and not self.is_timed_out
+
+    @property
+    def outcome(self) -> str:
+        """In one word: ``ok``, ``failed``, ``timed_out`` or ``killed``, as by a limit or the system call filter."""
+        if self.is_timed_out:
+            return "timed_out"
+        if self.exit_code < 0:
+            return KILLED
+        return "ok" if self.exit_code == 0 else "failed"
 
 
 async def run_jailed(
@@ -67,6 +79,21 @@ async def run_jailed(
         if not path.is_absolute():
             raise ValueError(f"{path} is not absolute")
     process = await _start(argv, read_only, writable, limits, sandbox)
+    try:
+        result = await _heard_out(process, limits, on_stdout_line, sandbox)
+    except BaseException:
+        sandbox.on_end(_tool(argv), KILLED)
+        raise
+    sandbox.on_end(_tool(argv), result.outcome)
+    return result
+
+
+async def _heard_out(
+    process: asyncio.subprocess.Process,
+    limits: JailLimits,
+    on_stdout_line: Callable[[str], None] | None,
+    sandbox: Sandbox,
+) -> JailResult:
     is_timed_out = False
     stderr = bytearray()
     try:
@@ -82,6 +109,11 @@ async def run_jailed(
             await _end(process)
     assert process.returncode is not None
     return JailResult(_exit_code(process.returncode, sandbox), stderr.decode("utf-8", "replace"), is_timed_out)
+
+
+def _tool(argv: Sequence[str]) -> str:
+    """What a run is counted as: the program's name, whatever its version."""
+    return Path(argv[0]).name.rstrip("0123456789.")
 
 
 async def _start(

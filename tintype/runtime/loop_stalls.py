@@ -6,6 +6,8 @@ import asyncio
 
 import structlog
 
+from tintype.runtime.metrics import LOOP_STALL_SECONDS
+
 log = structlog.get_logger(__name__)
 
 INTERVAL_S = 0.01
@@ -23,6 +25,7 @@ async def watch_for_stalls() -> None:
             stall_ms = (loop.time() - due) * 1000
             longest_ms = max(longest_ms, stall_ms)
             if stall_ms > WORTH_A_WARNING_MS:
+                LOOP_STALL_SECONDS.inc(stall_ms / 1000)
                 log.warning("event loop stood still", stall_ms=round(stall_ms, 1))
     finally:
         log.info("event loop was watched", longest_stall_ms=round(longest_ms, 1))

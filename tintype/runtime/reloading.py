@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import structlog
-from prometheus_client import Counter
 
 from tintype.domain.errors import ConfigurationError
+from tintype.runtime.metrics import RELOAD_FAILURES
 
 log = structlog.get_logger(__name__)
 
 LOOK_INTERVAL_S = 1.0
-
-RELOAD_FAILURES = Counter(
-    "tintype_reload_failures", "Changed files that could not be used; what was read before holds on.", ("what",)
-)
 
 T = TypeVar("T")
 _State = tuple[tuple[int, int, int], ...]

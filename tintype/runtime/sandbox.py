@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tintype.domain.errors import ConfigurationError
@@ -27,12 +27,14 @@ class Sandbox:
     """How tools are confined here; made by :func:`detect_sandbox`.
 
     ``bubblewrap`` is ``None`` only where the operator has said that tools may run without a sandbox: then the
-    resource limits are all that holds them. ``seccomp`` is a filter in bubblewrap's form.
+    resource limits are all that holds them. ``seccomp`` is a filter in bubblewrap's form. ``on_end`` is told the
+    name of each tool that has run, and how that ended: ``ok``, ``failed``, ``timed_out`` or ``killed``.
     """
 
     prlimit: Path
     bubblewrap: Path | None
     seccomp: bytes | None
+    on_end: Callable[[str, str], object] = field(default=lambda tool, outcome: None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

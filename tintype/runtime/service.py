@@ -21,6 +21,7 @@ from typing import NoReturn, TypeVar
 
 import structlog
 
+import tintype
 from tintype.api.runtime.v1 import runtime_pb2_grpc
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.ports.service_info import RollCall
@@ -29,10 +30,13 @@ from tintype.runtime.checks import RUNTIME_SERVICE, CheckBoard, RuntimeServicer
 from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
+from tintype.runtime.metrics import BUILD_INFO
+from tintype.runtime.probes import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging
 from tintype.runtime.tls import server_credentials
+from tintype.runtime.trace_export import traces_exported
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +124,10 @@ def _parser(settings_class: type[Settings], name: str, description: str) -> argp
         "--check-config", action="store_true", help="read the settings, say ok or what is wrong, and exit"
     )
     parser.add_argument(
-        "--ready-file", type=Path, metavar="FILE", help='written once calls are answered: {"address": …, "pid": …}'
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help='written once calls are answered: {"address": …, "pid": …}; also "health" and "metrics" where they listen',
     )
     return parser
 
@@ -132,7 +139,10 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    BUILD_INFO.labels(tintype.__version__).set(1)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(traces_exported(settings.telemetry, name))
+        probes = await stack.enter_async_context(probe_ports(own))
         service = await _built(build(settings, stack), stop)
         if service is None:
             return
@@ -150,8 +160,9 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
                 credentials=credentials,
             ) as (address, state),
         ):
+            probes.readiness.follow(state)
             log.info("service started", address=address)
-            watch = _watch_health(board, state, lambda: _tell_ready(ready_file, address))
+            watch = _watch_health(board, state, lambda: _tell_ready(ready_file, address, probes))
             async with _Background({"health": lambda: watch, "stalls": watch_for_stalls}) as watching:
                 await _first(stop.wait(), background.failed(), watching.failed())
                 log.info("service is draining", drain_s=own.drain_s)
@@ -251,9 +262,9 @@ async def _watch_health(board: CheckBoard, state: Health, tell_ready: Callable[[
         await asyncio.sleep(HEALTH_INTERVAL_S if is_healthy else unhealthy_interval_s)
 
 
-def _tell_ready(ready_file: Path | None, address: str) -> None:
+def _tell_ready(ready_file: Path | None, address: str, probes: Probes) -> None:
     if ready_file is None:
         return
     partial = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"address": address, "pid": os.getpid()}))
+    partial.write_text(json.dumps({"address": address, "pid": os.getpid(), **probes.addresses}))
     partial.replace(ready_file)

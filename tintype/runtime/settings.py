@@ -19,6 +19,7 @@ import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -118,11 +119,40 @@ class AuthSettings(Section):
     )
 
 
+class TelemetrySettings(Section):
+    """Where traces go."""
+
+    traces_endpoint: str = Field(
+        default="",
+        description="Collector of traces: http://HOST:PORT or https:// for OTLP over gRPC, with a path (/v1/traces) "
+        "for OTLP over HTTP; empty is none.",
+    )
+    traces_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share that is kept of the traces that begin here.",
+    )
+
+    @field_validator("traces_endpoint")
+    @classmethod
+    def _is_url_or_empty(cls, endpoint: str) -> str:
+        if endpoint:
+            _require_collector(endpoint)
+        return endpoint
+
+
 class ServiceSettings(Section):
     """What every service can be told, in its own section."""
 
     listen: str = Field(
         default="127.0.0.1:0", description="HOST:PORT to listen on for gRPC; port 0 takes any free one."
+    )
+    health_listen: str = Field(
+        default="", description="HOST:PORT that answers gRPC health and nothing else, in plain text; empty is none."
+    )
+    metrics_listen: str = Field(
+        default="", description="HOST:PORT that serves /metrics, /livez and /readyz over HTTP; empty is none."
     )
     unsafe_plaintext: bool = Field(
         default=False,
@@ -143,6 +173,13 @@ class ServiceSettings(Section):
     @classmethod
     def _is_address(cls, listen: str) -> str:
         _host_of(listen)
+        return listen
+
+    @field_validator("health_listen", "metrics_listen")
+    @classmethod
+    def _is_address_or_empty(cls, listen: str) -> str:
+        if listen:
+            _host_of(listen)
         return listen
 
     @property
@@ -173,6 +210,7 @@ class Settings(BaseSettings):
     nats: NatsSettings = NatsSettings()
     tls: TlsSettings = TlsSettings()
     auth: AuthSettings = AuthSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     @model_validator(mode="after")
     def _is_safe(self) -> Settings:
@@ -255,6 +293,17 @@ def _explain(location: tuple[int | str, ...], message: str) -> str:
     variable = ENV_PREFIX + "__".join(path).upper()
     source = f" (from {variable})" if any(name.upper() == variable for name in (*os.environ, *secret_names())) else ""
     return f"{'.'.join(path)}: {text}{source}" if path else text
+
+
+def _require_collector(endpoint: str) -> None:
+    complaint = "it is not http://HOST:PORT or https://HOST:PORT, with or without a path"
+    try:
+        url = urlsplit(endpoint)
+        is_server = url.scheme in ("http", "https") and bool(url.hostname) and url.port is not None
+    except ValueError:
+        raise ValueError(complaint) from None
+    if not is_server or "@" in url.netloc or url.query or url.fragment:
+        raise ValueError(complaint)
 
 
 def _host_of(listen: str) -> str:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 
-def run_stack(directory: Path, config: Path | None, ready_file: Path | None) -> int:
+def run_stack(directory: Path, config: Path | None, ready_file: Path | None, *, is_encrypted: bool = False) -> int:
     """Run a stack in ``directory`` until SIGTERM or SIGINT. Does not return: this process becomes the supervisor.
 
     The process keeps its id, and drops all that the command line has loaded.
@@ -20,6 +20,8 @@ def run_stack(directory: Path, config: Path | None, ready_file: Path | None) -> 
     command = [sys.executable, *options, "-m", "tintype.embedded", "--dir", str(directory)]
     if config:
         command += ["--config", str(config)]
+    if is_encrypted:
+        command.append("--tls")
     if ready_file:
         command += ["--ready-file", str(ready_file)]
     sys.stdout.flush()

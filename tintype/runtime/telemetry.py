@@ -12,6 +12,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from tintype.runtime.settings import LogSettings
+from tintype.runtime.tracing import name_trace
 
 
 def configure_logging(settings: LogSettings, service: str) -> None:
@@ -27,6 +28,7 @@ def configure_logging(settings: LogSettings, service: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_service,
+        name_trace,
     ]
     renderers = _renderers(settings)
     structlog.configure(

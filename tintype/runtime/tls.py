@@ -15,16 +15,14 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
-from prometheus_client import Gauge
 
 from tintype.domain.errors import ConfigurationError
 from tintype.ports.service_info import Certificate
+from tintype.runtime.metrics import CERTIFICATE_EXPIRY
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import TlsSettings
 
 MAX_PEM_BYTES = 1024 * 1024
-
-EXPIRY = Gauge("tintype_certificate_expiry_timestamp_seconds", "When the certificate of a file expires.", ("file",))
 
 Now = Callable[[], datetime]
 
@@ -36,7 +34,7 @@ def utc_now() -> datetime:
 
 def certificates_in_use() -> tuple[Certificate, ...]:
     """Those that this process has read, by file, with the end of each file's use."""
-    samples = [sample for metric in EXPIRY.collect() for sample in metric.samples]
+    samples = [sample for metric in CERTIFICATE_EXPIRY.collect() for sample in metric.samples]
     return tuple(
         Certificate(sample.labels["file"], datetime.fromtimestamp(sample.value, UTC))
         for sample in sorted(samples, key=lambda sample: sample.labels["file"])
@@ -117,7 +115,7 @@ def _pair(certificate: Path, key: Path, now: Now) -> tuple[bytes, bytes]:
     for each in certificates:
         if complaint := _validity_complaint(each, now()):
             raise ConfigurationError(f"tls.certificate: {certificate}: {complaint}")
-    EXPIRY.labels(str(certificate)).set(min(_end(each) for each in certificates))
+    CERTIFICATE_EXPIRY.labels(str(certificate)).set(min(_end(each) for each in certificates))
     try:
         public = load_pem_private_key(secret, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -134,7 +132,7 @@ def _authorities(setting: str, path: Path, now: Now) -> bytes:
     complaints = [_validity_complaint(each, now()) for each in certificates]
     if all(complaints):
         raise ConfigurationError(f"{setting}: {path}: {complaints[0]}")
-    EXPIRY.labels(str(path)).set(max(_end(each) for each in certificates))
+    CERTIFICATE_EXPIRY.labels(str(path)).set(max(_end(each) for each in certificates))
     return content
 
 

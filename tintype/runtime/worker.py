@@ -39,6 +39,8 @@ from tintype.domain.values import CommandId, ImageId
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import Delivery, EventLog, WorkQueue
 from tintype.runtime.journal import Journal
+from tintype.runtime.step_metrics import Outcome, StepAttempt, step_counted
+from tintype.runtime.tracing import ATTEMPT, IMAGE_ID, OPERATION_ID, current_traceparent, step_traced
 
 log = structlog.get_logger(__name__)
 
@@ -187,6 +189,20 @@ class Worker:
             image = after
 
     async def _attempt(self, image: Image, step: Step, delivery: Delivery, slot: _Slot) -> Image | None:
+        operation = image.operation.id if image.operation else ""
+        ids: dict[str, str | int] = {IMAGE_ID: image.id, OPERATION_ID: operation, ATTEMPT: delivery.attempt}
+        trace = delivery.event.event.context.traceparent
+        with step_counted(self._name, step) as attempt, step_traced(attempt, trace, ids):
+            after = await self._try(image, step, delivery, slot, attempt)
+            if after is None:
+                attempt.outcome, attempt.reason = Outcome.OVERTAKEN, ""
+            elif not attempt.reason:
+                attempt.outcome = Outcome.DONE
+            return after
+
+    async def _try(
+        self, image: Image, step: Step, delivery: Delivery, slot: _Slot, attempt: StepAttempt
+    ) -> Image | None:
         nonce = uuid.uuid4().hex[:12]
         latest: list[Progress] = []
         run = StepRun(image, step, delivery.attempt, nonce, partial(self._note, latest, image, step))
@@ -196,7 +212,7 @@ class Worker:
                     f"step {step} was begun {self._settings.max_attempts} times and never ended"
                 )
             async with self._watched(image, latest):
-                command = await self._patiently(run, slot)
+                command = await self._patiently(run, slot, attempt)
         except asyncio.CancelledError:
             await asyncio.shield(run.discard())
             raise
@@ -211,14 +227,15 @@ class Worker:
             is_ours = isinstance(exc, UnavailableError | ConflictError)
             if is_ours and exc.retryable and delivery.attempt < self._settings.max_attempts:
                 raise
-            command = self._failed(image, step, exc)
+            command = self._failed(image, step, exc, attempt)
         except Exception as exc:  # a defect must not leave the image in `importing`
             await run.discard()
             log.exception("step crashed", worker=self._name, image_id=image.id, step=step)
-            command = self._failed(image, step, InternalError(f"step {step} failed unexpectedly: {type(exc).__name__}"))
+            error = InternalError(f"step {step} failed unexpectedly: {type(exc).__name__}")
+            command = self._failed(image, step, error, attempt)
         return await self._record(image, step, command, run, delivery)
 
-    async def _patiently(self, run: StepRun, slot: _Slot) -> Command:
+    async def _patiently(self, run: StepRun, slot: _Slot, attempt: StepAttempt) -> Command:
         """Do the step, and wait while a key manager does not answer."""
         tries = 0
         while True:
@@ -238,11 +255,13 @@ class Worker:
                     reason=exc.reason,
                     error=str(exc),
                 )
-            await slot.rest(delay_s)
+            with attempt.waiting():
+                await slot.rest(delay_s)
             # What has been done to it meanwhile counts.
             run.image = await self._journal.load(run.image.id) or run.image
 
-    def _failed(self, image: Image, step: Step, error: TintypeError) -> Command:
+    def _failed(self, image: Image, step: Step, error: TintypeError, attempt: StepAttempt) -> Command:
+        attempt.failed(error)
         if image.operation is None or step is Step.PURGE:  # which belongs to no operation: only trying again helps
             raise error
         return RecordStepFailed(image.operation.id, step, failure_of(error))
@@ -255,7 +274,7 @@ class Worker:
             actor=f"service:{self._name}",
             correlation_id=cause.event.context.correlation_id,
             causation_id=cause.event.event_id,
-            traceparent=cause.event.context.traceparent,
+            traceparent=current_traceparent(),
         )
         operation = image.operation.id if image.operation else image.id
         try:

@@ -20,8 +20,11 @@ from services.importer.sources.addresses import AddressRules, Target, target_of
 from services.importer.sources.connection import Answer, Connections, WebLimits
 from services.importer.sources.responses import Body
 from tintype.domain.errors import SourceError, SourceInterruptedError, SourceRedirectError
+from tintype.runtime.metrics import BYTES
 
 log = structlog.get_logger(__name__)
+
+_DOWNLOADED = BYTES.labels("web_download")
 
 MAX_REDIRECTS = 5
 
@@ -61,6 +64,7 @@ class WebSource:
                         announce(body.total_size)
                     async for piece in self._rest(body, response, received, deadline):
                         received += len(piece)
+                        _DOWNLOADED.inc(len(piece))
                         yield piece
                 return
             except SourceError as exc:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tintype.client import ConfigurationError, load_config
+from tintype.client import ClientConfig, ConfigurationError, load_config
+from tintype.client.channels import token_metadata
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +54,8 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
         ("client = 1", "no section"),
         ("[client]\nimporter = 'x'", "catalog is missing"),
         ("[client]\ncatalog = 1", "must be of type str"),
+        ("[client]\nendpoint = 'x'\ncertificate = 'y'", "belong together"),
+        ("[client]\nendpoint = 'x'\ntoken = 'y'\ntoken_file = 'z'", "both set"),
         ("[client]\ncatalog = 'x'\ntimeout_s = true", "must be of type float"),
         ("[client]\ncatalog = 'x'\nresume_attempts = 'many'", "must be of type int"),
     ],
@@ -70,3 +73,44 @@ def test_unknown_keys_are_for_newer_clients(tmp_path: Path) -> None:
     config = load_config(project="mine")
 
     assert (config.timeout_s, config.project) == (5, "mine")
+
+
+def test_one_endpoint_stands_for_every_service_that_is_not_named(tmp_path: Path) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text("[client]\nendpoint = 'images:9292'\nsigner = 'signer:1'\n")
+    config = load_config(file)
+    assert {name: config.address(name) for name in ("catalog", "importer", "converter", "signer")} == {
+        "catalog": "images:9292",
+        "importer": "images:9292",
+        "converter": "images:9292",
+        "signer": "signer:1",
+    }
+
+
+def test_files_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text("[client]\nendpoint = 'x'\nca = 'ca.crt'\ntoken_file = '/etc/token'\n")
+    config = load_config(file)
+    assert (config.ca, config.token_file) == (str(tmp_path / "ca.crt"), "/etc/token")
+    assert config.is_encrypted
+
+
+def test_token_of_the_environment_wins_and_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text("[client]\nendpoint = 'x'\ntoken_file = 'token'\n")
+    monkeypatch.setenv("TINTYPE_TOKEN", "s3cret")
+    config = load_config(file)
+    assert (config.token, config.token_file) == ("s3cret", "")
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"), [(None, "cannot be read"), ("", "is empty"), ("two words", "one word"), ("ü", "one word")]
+)
+def test_a_token_that_is_none_is_refused(tmp_path: Path, content: str | None, complaint: str) -> None:
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_text(content)
+    with pytest.raises(ConfigurationError, match=complaint) as refused:
+        token_metadata(ClientConfig(endpoint="127.0.0.1:1", token_file=str(token)))
+    assert "two words" not in str(refused.value)

@@ -274,3 +274,47 @@ def test_converter_prefers_what_it_is_told(monkeypatch: pytest.MonkeyPatch, outp
 def test_converter_can_be_told_not_to_convert(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TINTYPE_CONVERTER__OUTPUT_FORMAT", "none")
     assert load(ConverterSettings, None).converter.preferred_format is None
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://127.0.0.1:4317", "https://collector.example:4317", "http://[::1]:4318/v1/traces"]
+)
+def test_a_collector_is_a_url(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_TELEMETRY__TRACES_ENDPOINT", endpoint)
+    assert load(FetcherSettings, None).telemetry.traces_endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4317",
+        "http://collector",
+        "grpc://collector:4317",
+        "http://user:secret@collector:4317",
+        "http://collector:99999",
+        "http://[collector:4317",
+        "http://collector:4317/?token=secret",
+    ],
+)
+def test_what_is_no_collector_is_refused_and_not_repeated(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_TELEMETRY__TRACES_ENDPOINT", endpoint)
+    with pytest.raises(ConfigurationError, match=r"^telemetry\.traces_endpoint: it is not http://HOST:PORT") as caught:
+        load(FetcherSettings, None)
+    assert "collector" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("setting", ["health_listen", "metrics_listen"])
+@pytest.mark.parametrize("address", ["9293", "host:", ":1", "host:99999"])
+def test_an_address_of_a_further_port_that_is_none_names_its_setting(
+    setting: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TINTYPE_IMPORTER__{setting.upper()}", address)
+    with pytest.raises(ConfigurationError, match=rf"^importer\.{setting}: .* is not HOST:PORT"):
+        load(FetcherSettings, None)
+
+
+def test_ports_for_probes_are_listened_on_beyond_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINTYPE_IMPORTER__HEALTH_LISTEN", "0.0.0.0:9293")
+    monkeypatch.setenv("TINTYPE_IMPORTER__METRICS_LISTEN", "[::]:9294")
+    importer = load(FetcherSettings, None).importer
+    assert (importer.health_listen, importer.metrics_listen) == ("0.0.0.0:9293", "[::]:9294")

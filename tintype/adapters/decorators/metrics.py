@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -58,6 +59,17 @@ class StoreMetrics:
     def retried(self, store: str) -> Callable[[str], None]:
         """What counts the repetitions of one store's calls, by the call's name."""
         return lambda call: self.retries.labels(store, call).inc()
+
+
+_OF_REGISTRIES: WeakKeyDictionary[CollectorRegistry, StoreMetrics] = WeakKeyDictionary()
+
+
+def store_metrics(registry: CollectorRegistry) -> StoreMetrics:
+    """The metrics of all stores in that registry, which takes each name once."""
+    metrics = _OF_REGISTRIES.get(registry)
+    if metrics is None:
+        metrics = _OF_REGISTRIES[registry] = StoreMetrics(registry)
+    return metrics
 
 
 class Metrics(DelegatingStore):

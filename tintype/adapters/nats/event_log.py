@@ -34,6 +34,7 @@ from tintype.domain.events import NewEvent, Progress, RecordedEvent
 from tintype.domain.hash_chain import require_chain
 from tintype.domain.values import ImageId
 from tintype.ports.event_log import Selection, WorkQueue
+from tintype.runtime.metrics import LOG_APPEND_SECONDS
 
 _log = structlog.get_logger()
 
@@ -62,7 +63,8 @@ class NatsEventLog:
             return after
         version, previous_hash = (after.version + 1, after.hash) if after else (1, "")
         message = cloudevents.encode(event, version=version, previous_hash=previous_hash)
-        answer = await self._publish(message, _append_headers(event, after))
+        with LOG_APPEND_SECONDS.time():
+            answer = await self._publish(message, _append_headers(event, after))
         error = answer.get("error")
         if error is None and not answer.get("duplicate"):
             self._remember(event.image_id, answer["seq"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,25 +39,47 @@ class StartChild(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The server's certificate, and the CA of those who may connect."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    def client_context(self) -> ssl.SSLContext:
+        """To connect with the server's own certificate."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+    def configuration(self) -> str:
+        """As the server's file has it."""
+        files = {"cert_file": self.certificate, "key_file": self.key, "ca_file": self.ca}
+        lines = "".join(f"  {name}: {json.dumps(str(path))}\n" for name, path in files.items())
+        return f"tls {{\n{lines}  verify: true\n}}\n"
+
+
 @dataclass(slots=True)
 class NatsServer:
     """One nats-server with JetStream, which ends with this process.
 
     ``directory`` keeps its data, configuration and log; ``start_child`` starts the process. ``port`` 0 lets the server
     choose a free one; it stays the same for every later start of this object. A larger ``max_payload_bytes`` than the
-    default is no use to Tintype.
+    default is no use to Tintype. With ``tls`` whoever connects shows a certificate.
     """
 
     directory: Path
     start_child: StartChild
     port: int = 0
     max_payload_bytes: int = 1024 * 1024
+    tls: ServerTls | None = None
     _process: asyncio.subprocess.Process | None = field(default=None, init=False, repr=False)
 
     @property
     def url(self) -> str:
         """Where clients connect; valid once started."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"{'tls' if self.tls else 'nats'}://127.0.0.1:{self.port}"
 
     @property
     def log_path(self) -> Path:
@@ -115,7 +138,7 @@ class NatsServer:
         while process is not None:
             if process.returncode is not None:
                 raise EventLogUnavailableError(f"nats-server ended: {self._log_end()}")
-            if self._read_port() and await _is_ready(self.url):
+            if self._read_port() and await _is_ready(self.url, self.tls):
                 return
             await asyncio.sleep(_POLL_S)
 
@@ -131,6 +154,7 @@ class NatsServer:
             f"max_payload: {self.max_payload_bytes}\n"
             # The default syncs every two minutes: acknowledged events would be lost with the power.
             f"jetstream {{ store_dir: {json.dumps(str(self.directory / 'data'))}, sync_interval: always }}\n"
+            f"{self.tls.configuration() if self.tls else ''}"
         )
         return config
 
@@ -164,10 +188,15 @@ def server_binary() -> str:
     return found
 
 
-async def _is_ready(url: str) -> bool:
+async def _is_ready(url: str, tls: ServerTls | None) -> bool:
     try:
         client = await nats.connect(
-            url, allow_reconnect=False, max_reconnect_attempts=1, connect_timeout=1, error_cb=_ignore_until_ready
+            url,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            connect_timeout=1,
+            error_cb=_ignore_until_ready,
+            tls=tls.client_context() if tls else None,
         )
     except (OSError, nats.errors.Error, TimeoutError):
         return False

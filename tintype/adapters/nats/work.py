@@ -18,11 +18,13 @@ from tintype.adapters.nats.backoff import Backoff
 from tintype.adapters.nats.connection import NatsConnection
 from tintype.adapters.nats.follow import create_consumer
 from tintype.adapters.nats.pull import DeliveryMetadata, PullInterruptedError, PullReader, open_reader
+from tintype.adapters.nats.queue_metrics import queue_measured
 from tintype.codec import cloudevents
 from tintype.codec.subjects import type_filters
 from tintype.domain.errors import EventLogUnavailableError, LogCorruptError
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import WorkQueue
+from tintype.runtime.metrics import EVENTS_UNDECODABLE
 
 _log = structlog.get_logger()
 
@@ -100,6 +102,7 @@ class NatsWork:
         try:
             event = cloudevents.decode(message.subject, message.headers, message.data, position=metadata.position)
         except LogCorruptError as exc:
+            EVENTS_UNDECODABLE.inc()
             # Kept back rather than ended: another release may know it, and somebody should be told until then.
             _log.error(
                 "event could not be decoded, and is kept back",
@@ -149,7 +152,8 @@ async def take_part(connection: NatsConnection, queue: WorkQueue) -> AsyncIterat
     work = NatsWork(connection, queue)
     deliveries = work.deliveries()
     try:
-        yield deliveries
+        async with queue_measured(connection, queue.name):
+            yield deliveries
     finally:
         await deliveries.aclose()  # type: ignore[attr-defined]  # it is a generator
         await work.close()
