@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
 .PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
-	protos check-protos release-protos fuzz bench bench-stores docs demo lock clean
+	protos check-protos release-protos fuzz bench bench-stores docs docs-site demo images up down logs lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ install: ## Make .venv with everything in it; quick when up to date
 	@tools/install
 
 system-packages: ## Install the programs that no Python package carries, those of the tests included
-	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats
+	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats monitoring
 
 fmt: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .
@@ -79,12 +79,28 @@ bench: install system-packages ## Measure side by side with cp, curl and qemu-im
 bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
 	$(BIN)/python -m benchmarks stores --write $(BENCH_ARGS)
 
-docs: install ## Draw the generated parts of docs/ anew
+docs: install ## Draw the generated parts of docs/, and the dashboard, anew
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python -m tools.draw_dashboard
+
+docs-site: install ## Build the documentation as a site, build/site, and check every link within it
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build
 
 demo: install ## Show the road of an image, end to end, on this machine
 	@tools/install-system-packages runtime
 	$(BIN)/python tools/demo.py
+
+images: install ## Build the container images from this tree
+	$(BIN)/python -m tools.deployment images
+
+up: images ## Build and start everything in containers, one endpoint in front (docs/operations.md)
+	$(BIN)/python -m tools.deployment up
+
+down: install ## Stop and remove the containers; PURGE=1 removes data and secrets too
+	$(BIN)/python -m tools.deployment down
+
+logs: install ## Follow the logs of the containers
+	$(BIN)/python -m tools.deployment compose logs --follow --tail 100
 
 lock: ## Write requirements.lock anew, with the newest versions that pyproject.toml allows
 	@tools/lock-requirements

@@ -1,6 +1,6 @@
 """Draws the generated parts of docs/ from the code: `make docs`. A test keeps the two the same.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`; docs/asyncapi.yaml is generated whole.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import yaml
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -26,9 +27,12 @@ from tintype.inspect.second_opinion import AGREEING
 from tintype.runtime import metrics as instruments
 from tintype.runtime.error_table import status_code
 from tintype.runtime.settings_description import describe
+from tools import asyncapi
 
 DOCS = Path(__file__).parents[1] / "docs"
+ASYNCAPI = DOCS / "asyncapi.yaml"
 _PART = re.compile(r"(<!-- generated: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_PLACEHOLDER = re.compile(r"\{\{.*?\}\}")
 
 
 def state_diagram() -> str:
@@ -114,6 +118,16 @@ def second_opinions() -> str:
     return "\n".join(rows)
 
 
+def alerts() -> str:
+    """Every alert, in the order of the files of rules."""
+    rows = ["| Alert | Severity | It says |", "|---|---|---|"]
+    for path in sorted((DOCS.parent / "deploy" / "alerts").glob("*.yml")):
+        for rule in (rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]):
+            summary = _PLACEHOLDER.sub("…", rule["annotations"]["summary"])
+            rows.append(f"| [{rule['alert']}]({rule['alert']}.md) | {rule['labels']['severity']} | {summary} |")
+    return "\n".join(rows)
+
+
 PARTS: Mapping[str, Callable[[], str]] = {
     "state-diagram": state_diagram,
     "reasons": reasons,
@@ -122,6 +136,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "format-facts": format_facts,
     "content-facts": content_facts,
     "second-opinion": second_opinions,
+    "alerts": alerts,
     "metrics": metrics,
 }
 
@@ -138,6 +153,7 @@ def main() -> None:
         if (new := drawn(text)) != text:
             path.write_text(new)
             print(f"drawn: {path.relative_to(DOCS.parent)}")
+    ASYNCAPI.write_text(asyncapi.text())
 
 
 if __name__ == "__main__":

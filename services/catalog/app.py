@@ -21,6 +21,7 @@ from services.catalog.reading import Reading
 from services.catalog.rebuild import Rebuild
 from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSection, CatalogSettings
+from services.catalog.starting import require_database
 from services.catalog.system_status import LogSources, StatusReports
 from services.catalog.watching import Watching
 from services.catalog.watermark import Watermark
@@ -43,9 +44,11 @@ async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
 
     Raises:
         ConfigurationError: a setting cannot be worked with.
+        CatalogDatabaseError: the database does not answer.
         EventLogUnavailableError: the log does not answer.
     """
     make_data_dir(settings.catalog)
+    await require_database(settings.catalog, settings.tls)
     opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="catalog"))
     sources = LogSources(opened.state, opened.roll_call)
     service = assemble(settings.catalog, stack, opened.log, SystemClock(), sources, settings.store_names, settings.tls)

@@ -114,7 +114,7 @@ def _cause(exc: Exception) -> str:
 def _engine(url: str, tls: TlsSettings) -> Engine:
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the second for a port that is no number
         raise ConfigurationError("catalog.database_url is not a database URL") from None
     try:
         if parsed.get_backend_name() == "sqlite":

@@ -1,17 +1,20 @@
 """The generations of the catalog's tables: which exist, which is in use, how far each is.
 
-Each release reads the generation of its own schema version, so that during a rolling upgrade both releases go on. All
-functions run inside a write transaction of the caller's.
+Each release reads the generation of its own schema version, so that during a rolling upgrade replicas of both releases
+go on; but none starts where a newer one has made tables. All functions run inside a write transaction of the caller's.
 """
 
 from __future__ import annotations
 
+import re
 import uuid
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, text, update
 
-from services.catalog.schema import GENERATIONS, META, tables_of
+from services.catalog.schema import BUILDERS, GENERATIONS, META, tables_of
+from tintype import __version__
+from tintype.domain.errors import ConfigurationError
 
 _ROWS = select(
     GENERATIONS.c.generation,
@@ -20,6 +23,7 @@ _ROWS = select(
     GENERATIONS.c.position,
     GENERATIONS.c.is_active,
 )
+_RELEASE = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
 _LOCK_KEY = 0x74696E74  # "tint": the advisory lock that guards the list of generations on PostgreSQL
 
 
@@ -63,6 +67,31 @@ def opened(connection: Connection, schema_version: str) -> Generation:
     return in_use or (mine[0] if mine else added(connection, schema_version))
 
 
+def require_no_newer(connection: Connection, schema_version: str, release: str = __version__) -> None:
+    """Check that no newer release has made tables of another form.
+
+    What it understood of the log, this one may not; and whether its list of generations is ours, nobody knows.
+
+    Raises:
+        ConfigurationError: one has; the message names both releases, and what to do.
+    """
+    prepare(connection)
+    others = select(BUILDERS.c.release).where(BUILDERS.c.schema_version != schema_version)
+    newer = [found for found in connection.execute(others).scalars() if _order(found) > _order(release)]
+    if newer:
+        newest = max(newer, key=_order)[:40]
+        raise ConfigurationError(
+            f"catalog.database_url: Tintype {newest} has made tables there, and this is {release}: run {newest} or "
+            f"later, or give this release a database of its own, which it fills from the log"
+        )
+
+
+def _order(release: str) -> tuple[float, ...]:
+    """Of what is no version we know as little as of the future."""
+    found = _RELEASE.match(release)
+    return tuple(float(number) for number in found.groups()) if found else (float("inf"),)
+
+
 def added(connection: Connection, schema_version: str) -> Generation:
     """Make the tables of a new generation, empty and not in use."""
     prepare(connection)
@@ -77,6 +106,9 @@ def added(connection: Connection, schema_version: str) -> Generation:
             position=0,
             is_active=False,
         )
+    )
+    connection.execute(
+        insert(BUILDERS).values(token=generation.token, schema_version=schema_version, release=__version__)
     )
     return generation
 
@@ -120,5 +152,18 @@ def dropped(connection: Connection, generation: Generation) -> None:
     """Remove a generation and its tables, if it is still there."""
     prepare(connection)
     if locked(connection, generation) is not None:
-        connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == generation.number))
-        tables_of(generation.number).metadata.drop_all(connection)
+        _drop(connection, generation)
+
+
+def superseded(connection: Connection, generation: Generation, other: Generation) -> None:
+    """Remove ``other`` as ``generation`` is in use; nothing where that one has been superseded itself meanwhile."""
+    prepare(connection)
+    current = active(connection, generation.schema_version)
+    if current is not None and current.token == generation.token and locked(connection, other) is not None:
+        _drop(connection, other)
+
+
+def _drop(connection: Connection, generation: Generation) -> None:
+    connection.execute(delete(GENERATIONS).where(GENERATIONS.c.generation == generation.number))
+    connection.execute(delete(BUILDERS).where(BUILDERS.c.token == generation.token))
+    tables_of(generation.number).metadata.drop_all(connection)

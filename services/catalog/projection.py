@@ -17,6 +17,7 @@ from services.catalog import generations
 from services.catalog.database import Database
 from services.catalog.folding import Changes, fold_batch, parked_row
 from services.catalog.generations import Generation
+from services.catalog.log_identity import Seen
 from services.catalog.rows import Row, image_of, image_row, property_rows, tag_rows
 from services.catalog.schema import Tables, schema_version, tables_of
 from tintype.domain.errors import CatalogDatabaseError, CatalogValueError, ProjectionReplacedError
@@ -70,6 +71,16 @@ class Projection:
         if not await self._database.write(lambda c: generations.switched(c, generation)):
             raise ProjectionReplacedError(f"generation {generation.number} of the catalog's tables was replaced")
         await self.open()
+
+    async def newest_seen(self) -> Seen | None:
+        """The newest event of those that made the opened tables what they are; ``None`` where there are no images."""
+        number = self.generation.number
+        return await self._database.read(lambda c: _newest_seen(c, tables_of(number)))
+
+    async def give_up(self) -> None:
+        """Drop the opened tables, whoever uses them: they are of another log. Opening makes new ones."""
+        generation = self.generation
+        await self._database.write(lambda c: generations.dropped(c, generation))
 
     async def apply(self, events: Sequence[Entry]) -> Applied:
         """Bring the opened tables forward by ``events``, which are in the log's order.
@@ -136,6 +147,13 @@ def apply_batch(connection: Connection, generation: Generation, events: Sequence
         log.error("event was parked", **{key: row[key] for key in ("position", "image_id", "reason", "error")})
     generations.move(connection, generation.number, fresh[-1].position)
     return Applied(fresh[-1].position, len(changes.parked))
+
+
+def _newest_seen(connection: Connection, tables: Tables) -> Seen | None:
+    images = tables.images.c
+    query = select(images.id, images.version, images.position).order_by(images.position.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return Seen(*row) if row else None
 
 
 def _park(connection: Connection, generation: Generation, event: Entry, error: str) -> Applied:

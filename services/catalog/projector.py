@@ -10,10 +10,19 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 import structlog
+from prometheus_client import Counter
 
+from services.catalog.generations import Generation
+from services.catalog.log_identity import Seen, require_same_log
 from services.catalog.projection import Projection
 from services.catalog.watermark import Watermark
-from tintype.domain.errors import CatalogDatabaseError, ProjectionLagError, ProjectionReplacedError, UnavailableError
+from tintype.domain.errors import (
+    CatalogDatabaseError,
+    LogReplacedError,
+    ProjectionLagError,
+    ProjectionReplacedError,
+    UnavailableError,
+)
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
 from tintype.runtime.following import Entry, entries
@@ -24,6 +33,10 @@ log = structlog.get_logger(__name__)
 MAX_BATCH = 5000
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 5.0
+LOOK_EVERY_S = 10.0
+"""How often it is looked whether the log is still the same: it may be lost and put back under a running catalog."""
+
+_REPLACED = Counter("tintype_log_replaced", "How often the catalog's tables had to be built anew for another log.")
 
 
 class Projector:
@@ -36,6 +49,7 @@ class Projector:
         self._caught_up = asyncio.Event()
         self.position = 0
         """How far the tables are, caught up or not."""
+        self._seen: Seen | None = None
 
     async def run(self) -> None:
         """Project until cancelled; begin anew when the tables are replaced, wait while log or database are away."""
@@ -45,6 +59,8 @@ class Projector:
                 await self._project()
             except* ProjectionReplacedError as group:
                 log.info("projection begins anew", error=str(group.exceptions[0]))
+                delay_s = _FIRST_DELAY_S
+            except* LogReplacedError:
                 delay_s = _FIRST_DELAY_S
             except* UnavailableError as group:
                 log.warning("projection waits", delay_s=delay_s, error=str(group.exceptions[0]))
@@ -70,15 +86,41 @@ class Projector:
         await self._caught_up.wait()
 
     async def _project(self) -> None:
-        generation = await self._projection.open()
+        generation = await self._opened()
         if not generation.is_active:  # half-built tables are not to be read, also when the whole database was replaced
             self._caught_up.clear()
+        if generation.position < self._watermark.position:
+            self._watermark.restart()
         head = await self._log.head()
         queue: asyncio.Queue[Entry] = asyncio.Queue(MAX_BATCH)
         await self._advance(generation.position, head, ())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow(generation.position, queue))
             tasks.create_task(self._apply(head, queue))
+            tasks.create_task(self._watch_log())
+
+    async def _opened(self) -> Generation:
+        """The tables to go on with: new ones, if those that there are were made of another log."""
+        generation = await self._projection.open()
+        self.position, self._seen = generation.position, await self._projection.newest_seen()
+        try:
+            await require_same_log(self._log, self.position, self._seen)
+        except LogReplacedError as exc:
+            log.error("the catalog's tables are built anew", reason=exc.reason, error=exc.message)
+            _REPLACED.inc()
+            self._caught_up.clear()
+            await self._projection.give_up()
+            generation = await self._projection.open()
+            self.position, self._seen = generation.position, None
+        return generation
+
+    async def _watch_log(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await require_same_log(self._log, self.position, self._seen)
+            except UnavailableError as exc:  # whoever follows waits for it already
+                log.debug("the log was not looked at", error=str(exc))
 
     async def _follow(self, after: int, queue: asyncio.Queue[Entry]) -> None:
         async with aclosing(entries(self._log, after=after)) as following:
@@ -91,6 +133,9 @@ class Projector:
             while len(batch) < MAX_BATCH and not queue.empty():
                 batch.append(queue.get_nowait())
             position = await self._apply_batch(batch)
+            self._seen = next(
+                (_seen(event) for event in reversed(batch) if isinstance(event, RecordedEvent)), self._seen
+            )
             await self._advance(position, head, batch)
 
     async def _apply_batch(self, batch: Sequence[Entry]) -> int:
@@ -115,3 +160,7 @@ class Projector:
             await self._watermark.advance(
                 position, {event.image_id for event in batch if isinstance(event, RecordedEvent)}
             )
+
+
+def _seen(event: RecordedEvent) -> Seen:
+    return Seen(event.image_id, event.version, event.position)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from services.catalog import generations
 from services.catalog.database import Database
@@ -84,11 +85,9 @@ class Rebuild:
             async with aclosing(self._batches(head)) as batches:
                 async for batch in batches:
                     position = (await apply_events(self._database.build, generation, batch)).position
-                    if position < head:
-                        yield await self._progress(generation, position, head)
-                        continue
-                    if await self._database.build(lambda c: generations.switched(c, generation)):
+                    if position >= head and await self._database.build(lambda c: generations.switched(c, generation)):
                         break
+                    yield await self._progress(generation, position, head)
         else:
             await self._database.build(lambda c: generations.switched(c, generation))
         yield await self._progress(generation, position, head, is_switched=True)
@@ -108,17 +107,26 @@ class Rebuild:
     async def _progress(
         self, generation: Generation, position: int, head: int, *, is_switched: bool = False
     ) -> RebuildProgress:
-        table = tables_of(generation.number).images
-        images = await self._database.build(lambda c: c.execute(select(func.count()).select_from(table)).scalar_one())
+        images = await self._database.build(lambda c: _images(c, generation))
         return RebuildProgress(position, head, images, is_switched)
 
     async def _drop_others(self, generation: Generation) -> None:
         for other in await self._database.build(generations.listed):
-            if other.number != generation.number:
-                await self._drop(other)
+            if other.token != generation.token:
+                await self._dropping(other, partial(generations.superseded, generation=generation, other=other))
 
     async def _drop(self, generation: Generation) -> None:
+        await self._dropping(generation, partial(generations.dropped, generation=generation))
+
+    async def _dropping(self, generation: Generation, drop: Callable[[Connection], None]) -> None:
         try:
-            await self._database.build(lambda c: generations.dropped(c, generation))
+            await self._database.build(drop)
         except CatalogDatabaseError as exc:  # a reader holds them; the next rebuild drops what is left over
             log.warning("old tables could not be dropped", generation=generation.number, error=str(exc))
+
+
+def _images(connection: Connection, generation: Generation) -> int:
+    if generations.locked(connection, generation) is None:  # another replica's rebuild has dropped its tables
+        raise ProjectionReplacedError(f"generation {generation.number} of the catalog's tables was replaced")
+    count: int = connection.execute(select(func.count()).select_from(tables_of(generation.number).images)).scalar_one()
+    return count

@@ -51,6 +51,16 @@ GENERATIONS = Table(
 """Every generation of tables that exists: whether it is in use, and the log position that it has reached."""
 
 
+BUILDERS = Table(
+    "projection_builder",
+    META,
+    Column("token", String(36), primary_key=True),
+    Column("schema_version", String(64), nullable=False),
+    Column("release", String(64), nullable=False),
+)
+"""The release that made each generation. Every release reads it before anything else: its form never changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tables:
     """The tables of one generation."""

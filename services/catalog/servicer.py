@@ -12,6 +12,7 @@ from services.catalog.watching import Change, Watch, Watching
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogServiceServicer
 from tintype.codec import values
+from tintype.codec.call_metadata import POSITION_KEY
 from tintype.codec.events import encode_event
 from tintype.codec.images import decode_update_mask, encode_image, encode_operation
 from tintype.codec.provenance import encode_provenance
@@ -129,8 +130,9 @@ class CatalogServicer(CatalogServiceServicer):
             raise InvalidArgumentError("after_position must not be negative")
         if image is not None:
             await self._reading.events(caller, image, None, 1, "", freshness_of(context, 0))  # may the caller see it?
-        # The client knows from here on that nothing will be missed.
-        await context.send_initial_metadata(())
+        # The client knows from here on that nothing will be missed: a watch that breaks before its first event, such as
+        # by a restart, begins at the same place again.
+        await context.send_initial_metadata(((POSITION_KEY, str(after)),))
         await self._watching.run(Watch(caller, after, image), lambda change: context.write(encode_change(change)))
 
 

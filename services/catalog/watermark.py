@@ -25,6 +25,10 @@ class Watermark:
         """What has been projected, as far as this process knows."""
         return self._position
 
+    def restart(self) -> None:
+        """Forget how far the tables were: they are built anew from another log, whose positions begin anew."""
+        self._position = 0
+
     async def advance(self, position: int, images: Iterable[ImageId]) -> None:
         """Tell everybody that the tables are at ``position``, and that ``images`` have changed."""
         for image in images:

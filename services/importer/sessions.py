@@ -83,6 +83,9 @@ class Sessions:
         """
         async with self._claimed(token, expectations, decompresses, create=True) as session:
             yield session
+        if not session.one_pass.offset:
+            # Its bytes may be sent to any replica, and there is nothing that only this one has hashed.
+            await self._close(token.operation_id)
 
     @asynccontextmanager
     async def claimed(

@@ -47,13 +47,14 @@ _UPLOADED = BYTES.labels("upload")
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """``idle_s`` is how long hashes are kept for a broken stream; ``most`` how many uploads are in hand at once.
+    """``idle_s`` is how long hashes are kept for a broken stream, which no other replica can go on with meanwhile;
+    ``most`` how many uploads are in hand at once.
 
     A stream holds one of those places: in ``stall_timeout_s`` seconds it has to bring
     :data:`~services.importer.pacing.MIN_PROGRESS_SIZE` bytes.
     """
 
-    idle_s: float = 30.0
+    idle_s: float = 3.0
     most: int = 64
     stall_timeout_s: float = 300.0
 
@@ -195,7 +196,7 @@ class Uploads:
         """Let go of idle uploads, until cancelled."""
         try:
             while True:
-                await asyncio.sleep(min(self._limits.idle_s, 5.0))
+                await asyncio.sleep(min(self._limits.idle_s / 2, 5.0))
                 await self.close_idle()
         finally:
             await self._sessions.aclose()

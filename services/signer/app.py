@@ -45,10 +45,10 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
     keys = await open_service_keys(own, clock, stack)
     certificates = CertificatesWithOwn(open_certificates(own, stack), keys)
     key_calls = KeyCalls(keys, DigestSigning(keys, own.sign_for), certificates)
-    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="signer"))
-    checkpointing = Checkpointing(opened.log, await opened.checkpoints(), keys, clock, own.checkpoint_limits)
     trust = Trust(own, keys)
     await trust.prepare()
+    opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="signer"))
+    checkpointing = Checkpointing(opened.log, await opened.checkpoints(), keys, clock, own.checkpoint_limits)
     verifier = SignatureVerifier(certificates, trust, clock)
     policy_calls = PolicyCalls(trust, PolicyTests(opened.log, Journal(opened.log, clock), verifier, trust))
     worker = Worker(

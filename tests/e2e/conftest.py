@@ -8,10 +8,17 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 import tintype.client
+from services.signer.keys.key_directory import KeyDirectory
+from services.signer.keys.names import new_key_id
 from tests.backends.collector import Collector, collector
-from tests.e2e.stack import Stack
+from tests.backends.postgresql import postgresql_server
+from tests.e2e.stack import SERVICES, Stack
+from tintype.adapters.nats.server import NatsServer
+from tintype.runtime.child_process import start_child
+from tintype.runtime.clock import SystemClock
 
 ENVIRONMENT = {
     "TINTYPE_IMPORTER__ALLOWED_HOSTS": "127.0.0.1",
@@ -38,7 +45,8 @@ def traces() -> Iterator[Collector]:
 def stack(tmp_path_factory: pytest.TempPathFactory, traces: Collector) -> Iterator[Stack]:
     """A running stack, with web download from loopback allowed."""
     tracing = {"TINTYPE_TELEMETRY__TRACES_ENDPOINT": traces.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
-    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing})
+    ports = {f"TINTYPE_{name.upper()}__METRICS_LISTEN": "127.0.0.1:0" for name in SERVICES if name != "nats"}
+    running = Stack(tmp_path_factory.mktemp("stack"), {**ENVIRONMENT, **tracing, **ports})
     running.start()
     yield running
     assert running.stop() == 0
@@ -64,3 +72,28 @@ def disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(directory / "disk.qcow2")]
     subprocess.run(command, check=True)
     return directory
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def log_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """A log for the replicas of one module."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"), start_child)
+    await server.start()
+    yield server.url
+    await server.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key for all signers, as an operator makes a secret of it."""
+    directory = tmp_path_factory.mktemp("keys") / "keys"
+    clock = SystemClock()
+    await KeyDirectory(directory, clock).prepare(new_key_id(clock.now()))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def database_server() -> Iterator[str]:
+    """Where replicas have their database."""
+    with postgresql_server() as url:
+        yield url

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.fuzz import archives, attestations, compression, contents, disks, formats, trust
+from tests.fuzz import archives, attestations, backups, compression, contents, disks, formats, trust
 from tests.fuzz.target import Target
 
 
@@ -22,4 +22,5 @@ def targets() -> Mapping[str, Target]:
         **archives.targets(),
         **attestations.targets(),
         **trust.targets(),
+        **backups.targets(),
     }

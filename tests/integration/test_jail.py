@@ -182,6 +182,7 @@ async def test_tool_that_takes_too_long_is_killed(sandbox: Sandbox) -> None:
 
 
 async def test_cancellation_ends_the_tool_before_it_goes_on(sandbox: Sandbox) -> None:
+    told: list[tuple[str, str]] = []
     started = asyncio.Event()
     task = asyncio.ensure_future(
         run_jailed(
@@ -190,7 +191,7 @@ async def test_cancellation_ends_the_tool_before_it_goes_on(sandbox: Sandbox) ->
             writable=[],
             limits=LIMITS,
             on_stdout_line=lambda _: started.set(),
-            sandbox=sandbox,
+            sandbox=replace(sandbox, on_end=lambda *end: told.append(end)),
         )
     )
     async with asyncio.timeout(30):
@@ -199,6 +200,7 @@ async def test_cancellation_ends_the_tool_before_it_goes_on(sandbox: Sandbox) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     assert processes_of("read -t 3602") == []
+    assert told == [("bash", "cancelled")]  # and not killed: the tool has done nothing wrong
 
 
 async def test_cancellation_while_the_sandbox_is_being_set_up_ends_all_of_it(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -1,73 +1,122 @@
-"""The alert rules ask for metrics that there are, by labels and values that they have."""
+"""The alert rules fire when they must, ask for what there is, and each leads to a runbook."""
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 import yaml
-from prometheus_client import CollectorRegistry
 
-from tintype.adapters.decorators.metrics import Metrics, StoreMetrics
-from tintype.adapters.memory.store import MemoryImageStore
-from tintype.domain import errors
-from tintype.ports.image_store import StoreMode
-from tintype.testing.clock import FakeClock
+from tests.backends.prometheus import promtool
+from tests.packaging.promql import GRPC_CODES, REASONS, require_known
+from tintype.cli.app import app
 
 ROOT = Path(__file__).parents[2]
-RULES = [
-    rule
-    for path in sorted((ROOT / "deploy" / "alerts").glob("*.yml"))
-    for group in yaml.safe_load(path.read_text())["groups"]
-    for rule in group["rules"]
+ALERTS = ROOT / "deploy" / "alerts"
+RUNBOOKS = ROOT / "docs" / "runbooks"
+UNIT_TESTS = Path(__file__).parent / "alerts"
+FILES = sorted(ALERTS.glob("*.yml"))
+RULES: list[dict[str, Any]] = [
+    rule for path in FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
 ]
-REASONS = {each.reason for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "reason")}
+NAMES = [rule["alert"] for rule in RULES]
+COMMAND_LINE = typer.main.get_command(app)
+AGREED_COMMANDS = {"status"}
+SECTIONS = ["What it means", "What users feel", "Look", "Mend", "It is over when"]
 
 
-def known_metrics() -> dict[str, set[str]]:
-    """The labels of each metric that stores have."""
-    registry = CollectorRegistry()
-    metrics = StoreMetrics(registry)
-    Metrics(MemoryImageStore("main", clock=FakeClock()), metrics)
-    metrics.operations.labels("main", "read", "OK").inc()
-    metrics.free.labels("main").set(1)
-    metrics.size.labels("main").set(1)
-    return {
-        sample.name: set(sample.labels)
-        for family in registry.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    }
+def expectations() -> dict[str, set[bool]]:
+    """Of each alert, whether the unit tests have moments at which it fires, and moments at which it does not."""
+    found: dict[str, set[bool]] = {}
+    for path in UNIT_TESTS.glob("*.yml"):
+        for group in yaml.safe_load(path.read_text())["tests"]:
+            for test in group["promql_expr_test"]:
+                (name,) = re.findall(r'alertname="(\w+)"', test["expr"])
+                found.setdefault(name, set()).add(bool(test["exp_samples"]))
+    return found
 
 
-KNOWN = known_metrics()
+@pytest.mark.prometheus
+def test_prometheus_takes_the_rules() -> None:
+    promtool("check", "rules", *FILES)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
-def test_an_alert_asks_for_metrics_and_labels_that_there_are(rule: dict[str, str]) -> None:
-    asked = re.findall(r"(tintype_\w+)(?:\{([^}]*)\})?", rule["expr"])
-    assert asked
-    for name, matchers in asked:
-        assert name in KNOWN
-        for label, value in re.findall(r'(\w+)\s*[=!]~?\s*"([^"]*)"', matchers):
-            assert label in KNOWN[name]
-            values = set(value.split("|"))
-            match label:
-                case "mode":
-                    assert values <= {mode.value for mode in StoreMode}
-                case "outcome":
-                    assert values <= REASONS | {"OK", "CANCELLED"}
-                case "operation":
-                    assert values <= {"open_write", "append", "commit"}
-    for labels in re.findall(r"by \(([^)]*)\)", rule["expr"]):
-        assert set(labels.split(", ")) <= set.union(*(KNOWN[name] for name, _ in asked)) | {"instance"}
+@pytest.mark.prometheus
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.stem))
+def test_alerts_fire_when_they_must_and_only_then(path: Path) -> None:
+    promtool("test", "rules", path.name, directory=UNIT_TESTS)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
-def test_an_alert_says_what_it_means_and_where_to_read_on(rule: dict[str, dict[str, str]]) -> None:
+def test_every_alert_is_tested_both_ways() -> None:
+    assert expectations() == {name: {True, False} for name in NAMES}
+
+
+@pytest.mark.prometheus
+def test_prometheus_takes_its_configuration_with_the_rules_beside_it(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "deploy" / "prometheus" / "prometheus.yml", tmp_path)
+    shutil.copytree(ALERTS, tmp_path / "alerts")
+    promtool("check", "config", tmp_path / "prometheus.yml")
+    (tmp_path / "alerts" / "broken.yml").write_text("groups: 1")
+    with pytest.raises(AssertionError, match=r"broken\.yml"):
+        promtool("check", "config", tmp_path / "prometheus.yml")
+
+
+def test_alerts_have_names_of_their_own() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_an_alert_asks_for_metrics_labels_and_values_that_there_are(rule: dict[str, Any]) -> None:
+    require_known(rule["expr"])
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_an_alert_says_what_it_means_and_where_to_read_on(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"] and rule["annotations"]["description"]
-    path, _, anchor = rule["annotations"]["runbook"].partition("#")
-    headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(), re.MULTILINE)
-    assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert rule["annotations"]["runbook"] == f"docs/runbooks/{rule['alert']}.md"
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    assert {path.stem for path in RUNBOOKS.glob("*.md")} - {"README"} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_answers_every_question(name: str) -> None:
+    text = (RUNBOOKS / f"{name}.md").read_text()
+    assert text.startswith(f"# {name}\n")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == SECTIONS
+    parts = re.split(r"^## .+$", text, flags=re.MULTILINE)
+    assert all(part.strip() for part in parts)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_names_reasons_that_there_are(name: str) -> None:
+    named = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", (RUNBOOKS / f"{name}.md").read_text()))
+    assert named <= REASONS | GRPC_CODES | {"NOT_SERVING"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_gives_commands_that_there_are(name: str) -> None:
+    for line in re.findall(r"^\$ tintype (.+?)(?: +#.*| \|.*)?$", (RUNBOOKS / f"{name}.md").read_text(), re.MULTILINE):
+        command: Any = COMMAND_LINE
+        for word in line.split():
+            subcommands = getattr(command, "commands", {})
+            if word.startswith("-"):
+                assert any(word in parameter.opts for parameter in command.params), line
+            elif subcommands and word not in AGREED_COMMANDS:
+                assert word in subcommands, line
+                command = subcommands[word]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_asks_for_metrics_that_there_are(name: str) -> None:
+    for expression in re.findall(
+        r"^```promql\n(.+?)^```$", (RUNBOOKS / f"{name}.md").read_text(), re.MULTILINE | re.DOTALL
+    ):
+        for line in expression.strip().splitlines():
+            require_known(line)

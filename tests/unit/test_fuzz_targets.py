@@ -23,6 +23,7 @@ def test_every_format_every_reader_and_every_decompressor_is_fuzzed() -> None:
     assert {"disk-contents", "os-release", "container-layers"} <= TARGETS.keys()
     assert {"provenance-bundle", "attestation-envelope", "attestation-statement"} <= TARGETS.keys()
     assert {"certificate", "pem", "revocation-list", "signature-properties"} <= TARGETS.keys()
+    assert {"log-backup", "log-backup-records"} <= TARGETS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if not name.startswith("inspect-")])

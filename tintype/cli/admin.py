@@ -10,6 +10,7 @@ import typer
 
 from tintype.cli.arguments import MAX_INT64
 from tintype.cli.bars import byte_bar, count_bar
+from tintype.cli.log_view import print_faults
 from tintype.cli.plain import cell, is_empty, plain
 from tintype.cli.scrub_view import FINDING_COLUMNS, finding_row, scrub_row
 from tintype.cli.session import Session, command
@@ -82,11 +83,7 @@ async def check_log(
     with count_bar("events") as report:
         found = await session.client.events.check_log(since=saved, trust_store=trust_store, on_progress=report)
     session.printer.one(found, hidden=("faults",))
-    if found.faults and session.printer.is_table:
-        rows = [
-            (each.image_id or "all", str(each.position), f"{each.message} [{each.reason}]") for each in found.faults
-        ]
-        session.printer.table(("Image", "Position", "Fault"), rows)
+    print_faults(session.printer, found)
     if found.keys_from == "signer" and session.printer.is_table:
         session.printer.note("note: the signer's own word was taken for its keys; give --trust-store to be sure")
     found.require_sound()

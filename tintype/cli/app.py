@@ -13,6 +13,7 @@ import typer
 from tintype import __version__
 from tintype.cli import (
     admin,
+    backup,
     events,
     image,
     image_copies,
@@ -57,6 +58,7 @@ image_import.register(image.app)
 image_copies.register(image.app)
 provenance.register(image.app)
 image.app.command("sign")(image_sign.sign)
+backup.register(admin.app)
 info.register(app)
 status.register(app)
 

@@ -1,5 +1,7 @@
 """The SDK: ``async with tintype.client.connect() as client: …``. Scripts use :mod:`tintype.client.sync`."""
 
+from tintype.client.backup_check import check_backup
+from tintype.client.backup_models import Backup, BackupCheck, Restored
 from tintype.client.client import Client, connect
 from tintype.client.config import ClientConfig, load_config
 from tintype.client.custody import read_bundle, verify_bundle, verify_file, write_bundle
@@ -91,6 +93,8 @@ from tintype.client.store_models import (
 __all__ = [
     "AlreadyExistsError",
     "Artifact",
+    "Backup",
+    "BackupCheck",
     "CancelledOperationError",
     "Certificate",
     "Check",
@@ -138,6 +142,7 @@ __all__ = [
     "Provenance",
     "Queue",
     "RebuildProgress",
+    "Restored",
     "ScrubFinding",
     "ScrubProgress",
     "ScrubReport",
@@ -168,6 +173,7 @@ __all__ = [
     "UploadInterruptedError",
     "Verify",
     "Visibility",
+    "check_backup",
     "connect",
     "load_config",
     "read_bundle",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from pathlib import Path
+from typing import BinaryIO
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding, store_decoding
+from tintype.client.backup_check import Files, opened_chain, trusted_keys
+from tintype.client.backup_models import Backup, OnProgress, Restored
 from tintype.client.custody import trust_part
 from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
 from tintype.client.status import system_status
@@ -64,6 +68,69 @@ class Admin:
         answer = await self._transport.call(self._transport.signer.GetCheckpoint, request)
         with trust_part():
             return decoding.checkpoint(answer)
+
+    async def backup(
+        self,
+        destination: Path | str | BinaryIO,
+        *,
+        since: Path | str | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Backup:
+        """Write the log, and its signed checkpoints, as they are now; services go on meanwhile.
+
+        A path gets its name when the file is whole and on the disk, and nobody but its owner may read it. ``since`` is
+        a former backup, which this one then continues: it has what came later alone, and is restored behind that one.
+        Not in it: the bytes of images, the service's keys, and changes of stores' states, which are no facts.
+
+        Raises:
+            ServiceUnavailableError: NATS does not answer.
+            IntegrityError: a message is missing in the log.
+            ContentError: ``since`` is no whole backup (``BACKUP_INVALID``), or not of this log (``BACKUP_CHAIN``).
+            ConfigurationError: the configuration names no NATS.
+            OSError: a file cannot be read or written.
+        """
+        from tintype.client.backup import write_backup
+
+        with trust_part():
+            return await write_backup(self._transport, destination, Path(since) if since else None, on_progress)
+
+    async def restore(
+        self,
+        files: Files,
+        *,
+        dry_run: bool = False,
+        replicas: int = 0,
+        trust_store: Path | str | None = None,
+        unsafe_accept_faults: bool = False,
+        on_progress: OnProgress | None = None,
+    ) -> Restored:
+        """Put the log back from a full backup, and those that continue it, oldest first.
+
+        **Stop every service first.** All files are verified before anything is written, as by
+        :func:`tintype.client.check_backup`. NATS must have none of the streams, or a beginning of this very log, as an
+        interrupted restore leaves it: then it goes on there. Each message gets the place that it had; the time at which
+        the server stored it is a new one. Streams that are made have ``replicas`` (0: as many as the backup says).
+
+        ``unsafe_accept_faults`` restores a log although chains of hashes or checkpoints do not hold in it.
+
+        Raises:
+            ContentError: a file is no whole backup, or does not continue the one before it.
+            IntegrityError: the log in them is damaged, or not what its checkpoints say.
+            PreconditionError: NATS has another log (``LOG_DIFFERS``), or services use it (``LOG_IN_USE``).
+            ServiceUnavailableError: NATS does not answer; restore again, and it goes on.
+            ConfigurationError: the configuration names no NATS, or a stream cannot be made as it has to be.
+            OSError: a file cannot be read.
+        """
+        from tintype.client.log_reader import open_log
+        from tintype.client.restore import Restore
+
+        keys = await trusted_keys(trust_store or self._transport.config.trust_store)
+        with trust_part():
+            async with opened_chain(files) as chain, open_log(self._transport) as log:
+                check = await chain.check(keys, None)
+                if not unsafe_accept_faults:
+                    check.require_sound()
+                return await Restore(log, chain, replicas, on_progress).run(check, dry_run=dry_run)
 
     async def scrub(
         self, *, store: str = "", rate_bytes_s: int = 0, image_id: str = ""

@@ -30,12 +30,13 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 
 def open_channel(target: str, config: ClientConfig) -> grpc.aio.Channel:
-    """A channel to ``HOST:PORT``.
+    """A channel to ``HOST:PORT``, or to the replicas that a host's name, or ``ipv4:HOST:PORT,HOST:PORT``, stands for.
 
     Raises:
         ConfigurationError: a file cannot be read, or a token would go over the network unencrypted.
     """
-    options: list[tuple[str, Any]] = list(_OPTIONS)
+    # Each call goes to the next of several replicas, and past one that is away.
+    options: list[tuple[str, Any]] = [*_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
     is_loopback = _is_loopback(target)
     if is_loopback:
         # A proxy that the environment names cannot know this machine's loopback.
@@ -102,7 +103,11 @@ def _read(setting: str, path: str) -> bytes:
 
 
 def _is_loopback(target: str) -> bool:
-    host = target.rpartition(":")[0].strip("[]")
+    addresses = target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
+    return all(_is_loopback_host(address.rpartition(":")[0].strip("[]")) for address in addresses)
+
+
+def _is_loopback_host(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

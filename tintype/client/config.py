@@ -21,7 +21,7 @@ class ClientConfig:
     """Endpoints, project and patience of one client."""
 
     catalog: str = ""
-    """``HOST:PORT`` of the catalog's gRPC server."""
+    """``HOST:PORT`` of the catalog's gRPC server, or ``ipv4:HOST:PORT,HOST:PORT`` of its replicas."""
 
     importer: str = ""
     """``HOST:PORT`` of the importer; needed for uploads and downloads."""

@@ -30,7 +30,8 @@ from tintype.trust.heads import Heads, LogState, state_of
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from tintype.client.log_reader import LogMessage, LogReader
+    from tintype.client.log_message import LogMessage
+    from tintype.client.log_reader import LogReader
     from tintype.trust.checkpoints import Checkpoint, SealedCheckpoint
 
 MAX_FAULTS = 1000
@@ -66,29 +67,19 @@ async def check_log(
     with trust_part():
         saved = _saved(since, keys) if since is not None else None
     # First the checkpoints, then where the log ends: none of them may be about what comes later.
-    published = _Published(keys)
-    if _has_trust_part():
-        async with aclosing(_checkpoints(log)) as messages:
-            async for message in messages:
-                published.add(message)
+    published = PublishedCheckpoints(keys)
+    async with aclosing(_checkpoints(log)) as messages:
+        async for message in messages:
+            published.add(message)
     head = (await log.state()).state.last_seq
-    check = _Check(published, saved, head)
+    check = EventCheck(published, saved, head)
     last = await log.last_position(subjects.STREAM, subjects.EVERY_EVENT)
     async with aclosing(log.read(subjects.STREAM, subjects.EVERY_EVENT, last)) as events:
         async for event in events:
             await check.add(event)
             if on_progress:
                 on_progress(event.position, head)
-    await check.end()
-    return LogCheck(
-        check.heads.events,
-        check.heads.images,
-        head,
-        tuple(check.faults[:MAX_FAULTS]),
-        check.agreed,
-        check.covered,
-        keys.source,
-    )
+    return await check.end()
 
 
 async def _checkpoints(log: LogReader) -> AsyncGenerator[LogMessage, None]:
@@ -100,7 +91,7 @@ async def _checkpoints(log: LogReader) -> AsyncGenerator[LogMessage, None]:
 
 async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bool) -> Keys:
     if trust_store is not None:
-        return await asyncio.to_thread(_stored, trust_store)
+        return await asyncio.to_thread(keys_in, trust_store)
     if not is_needed and (not transport.config.address("signer") or not _has_trust_part()):
         return NOBODY
     if not transport.config.address("signer"):
@@ -120,7 +111,12 @@ async def _keys(transport: Transport, trust_store: Path | None, *, is_needed: bo
         return Keys(key_certificates((key.id, key.certificate) for key in answer.keys), "signer")
 
 
-def _stored(directory: Path) -> Keys:
+def keys_in(directory: Path) -> Keys:
+    """The keys whose certificates are in a trust store.
+
+    Raises:
+        ConfigurationError: there are none, or it cannot be read.
+    """
     with trust_part():
         from tintype.trust.trust_store import load_trust_store
 
@@ -150,11 +146,15 @@ def _saved(envelope: bytes, keys: Keys) -> SealedCheckpoint:
     return sealed
 
 
-class _Published:
-    """The published checkpoints, each verified by itself and against the one before it."""
+class PublishedCheckpoints:
+    """The published checkpoints, each verified by itself and against the one before it.
+
+    Without the packages that it takes to read one, none is looked at.
+    """
 
     def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+        self.keys = keys
+        self._is_readable = _has_trust_part()
         self._last: SealedCheckpoint | None = None
         self._number = 0
         self.checkpoints: list[Checkpoint] = []
@@ -163,10 +163,10 @@ class _Published:
 
     def add(self, message: LogMessage) -> None:
         """Take in the next one; whatever comes behind the first fault is not looked at."""
+        if self.fault or not self._is_readable:
+            return
         from tintype.trust.checkpoints import opened
 
-        if self.fault:
-            return
         try:
             if message.position != self._number + 1:
                 raise CheckpointInvalidError(f"checkpoint {self._number + 1} is missing")
@@ -185,8 +185,8 @@ class _Published:
     def _add(self, sealed: SealedCheckpoint) -> None:
         from tintype.trust.checkpoints import digest_of
 
-        if self._keys is not NOBODY:
-            sealed.verify(self._keys.certificates)
+        if self.keys is not NOBODY:
+            sealed.verify(self.keys.certificates)
         if self._last:
             self._last.checkpoint.require_successor(self._last.payload, sealed.checkpoint)
         elif sealed.checkpoint.previous:
@@ -196,10 +196,11 @@ class _Published:
         self._digests.add(digest_of(sealed.payload))
 
 
-class _Check:
-    """The log as it is read, and where it is not what it was."""
+class EventCheck:
+    """The log up to ``head`` as it is read, and where it is not what it was; all checkpoints are known before."""
 
-    def __init__(self, published: _Published, saved: SealedCheckpoint | None, head: int) -> None:
+    def __init__(self, published: PublishedCheckpoints, saved: SealedCheckpoint | None, head: int) -> None:
+        self._keys_source = published.keys.source
         self.heads = Heads()
         self.faults: list[LogFault] = []
         self.agreed = 0
@@ -220,7 +221,7 @@ class _Check:
     async def add(self, message: LogMessage) -> None:
         """Hold an event against the one before it, and a checkpoint that lies between them against all before it."""
         await self._compare_up_to(message.position)
-        image = message.subject.split(".")[4]
+        image = message.subject.split(".")[4]  # as every subject of the stream has it
         try:
             event = cloudevents.decode(message.subject, message.headers, message.payload, position=message.position)
         except EventTypeUnknownError as exc:
@@ -235,9 +236,18 @@ class _Check:
             self._fault(image, message.position, str(exc))
             self.heads.replace(event)
 
-    async def end(self) -> None:
-        """The log has no more."""
+    async def end(self) -> LogCheck:
+        """What was found, now that the log has no more."""
         await self._compare_up_to(None)
+        return LogCheck(
+            self.heads.events,
+            self.heads.images,
+            self._head,
+            tuple(self.faults[:MAX_FAULTS]),
+            self.agreed,
+            self.covered,
+            self._keys_source,
+        )
 
     async def _compare_up_to(self, position: int | None) -> None:
         while self._waiting and (position is None or self._waiting[-1].state.position < position):

@@ -8,9 +8,8 @@ control bounds what waits on this side.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import nats.errors
 import nats.js.errors
@@ -21,6 +20,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from tintype.client.channels import nats_context
 from tintype.client.config import ClientConfig
 from tintype.client.errors import ConfigurationError, ServiceUnavailableError
+from tintype.client.log_message import LogMessage
 from tintype.client.transport import Transport
 from tintype.codec.subjects import STREAM
 
@@ -31,16 +31,6 @@ _SILENCE_S = 2.5 * _HEARTBEAT_S
 _INACTIVE_S = 30.0
 
 NATS_ERRORS = (OSError, nats.errors.Error, nats.js.errors.Error)
-
-
-@dataclass(frozen=True, slots=True)
-class LogMessage:
-    """A message of the stream, as it lies there."""
-
-    position: int
-    subject: str
-    headers: Mapping[str, str]
-    payload: bytes
 
 
 class _ReadingBrokenError(Exception):
@@ -54,6 +44,11 @@ class LogReader:
         self._client = client
         self._transport = transport
         self._inbox: _Inbox | None = None
+
+    @property
+    def client(self) -> NatsClient:
+        """The connection, for what else is to be done over it."""
+        return self._client
 
     async def reconnected(self) -> None:
         """Begin anew behind the last message: what was sent meanwhile is lost, and the consumer perhaps with it."""
@@ -69,7 +64,7 @@ class LogReader:
         try:
             return await self._client.jetstream(timeout=_REQUEST_TIMEOUT_S).stream_info(stream)
         except NATS_ERRORS as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
 
     async def last_position(self, stream: str, subject: str) -> int:
         """The position of the stream's newest message that is there; 0 where there is none, or no such stream.
@@ -84,18 +79,18 @@ class LogReader:
         except nats.js.errors.NotFoundError:
             return 0
         except NATS_ERRORS as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
         return found.seq or 0
 
-    async def read(self, stream: str, subject: str, head: int) -> AsyncGenerator[LogMessage, None]:
-        """Yield every message of the stream up to position ``head``, which has to be that of a message.
+    async def read(self, stream: str, subject: str, head: int, *, after: int = 0) -> AsyncGenerator[LogMessage, None]:
+        """Yield every message of the stream behind ``after`` and up to ``head``, which has to be that of a message.
 
         Raises:
             ServiceUnavailableError: NATS does not answer within ``config.retry_s``.
         """
-        if head == 0:
+        if head <= after:
             return
-        async with aclosing(self.follow([subject], 0, stream=stream)) as messages:
+        async with aclosing(self.follow([subject], after, stream=stream)) as messages:
             async for message in messages:
                 if message.position <= head:
                     yield message
@@ -127,7 +122,7 @@ class LogReader:
                         yield message
             except (*NATS_ERRORS, _ReadingBrokenError) as exc:
                 if not await backoff.pause():
-                    raise _unavailable(exc) from exc
+                    raise unavailable(exc) from exc
 
     @asynccontextmanager
     async def _consumer(self, stream: str, filters: Sequence[str], after: int) -> AsyncIterator[_Inbox]:
@@ -188,7 +183,8 @@ class _Inbox:
             headers = message.headers or {}
             if "Status" not in headers:
                 place = message.metadata.sequence
-                return LogMessage(place.stream, message.subject, headers, message.data), place.consumer
+                stored = LogMessage(place.stream, message.subject, headers, message.data, _stored_at(message))
+                return stored, place.consumer
             # Status 100: a heartbeat, or the request to say that all before it has been read.
             answer = message.reply or headers.get("Nats-Consumer-Stalled")
             if answer:
@@ -207,13 +203,19 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
         raise ConfigurationError("client.nats is missing in the configuration: the log cannot be read")
     client = NatsClient()
     reader = LogReader(client, transport)
-    transport.on_close.add(client.close)
+
+    async def close() -> None:
+        # What was still to be sent to a server that is gone is wanted no more.
+        with suppress(*NATS_ERRORS):
+            await client.close()
+
+    transport.on_close.add(close)
     try:
         await _connect(client, transport.config, reader)
         yield reader
     finally:
-        transport.on_close.discard(client.close)
-        await client.close()
+        transport.on_close.discard(close)
+        await close()
 
 
 async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) -> None:
@@ -232,14 +234,21 @@ async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) 
                 user_credentials=config.nats_credentials or None,
             )
     except (*NATS_ERRORS, TimeoutError) as exc:
-        raise _unavailable(exc) from exc
+        raise unavailable(exc) from exc
+
+
+def _stored_at(message: Msg) -> int:
+    """``$JS.ACK.[domain.account.]stream.consumer.attempt.position.sequence.time.pending[.token]``."""
+    tokens = message.reply.split(".")
+    return int(tokens[7 if len(tokens) == 9 else 9])
 
 
 async def _ignore(error: Exception) -> None:
     """Say nothing: what a broken connection means is seen where it is read from."""
 
 
-def _unavailable(error: BaseException) -> ServiceUnavailableError:
+def unavailable(error: BaseException) -> ServiceUnavailableError:
+    """What a failure of the connection means to the user."""
     return ServiceUnavailableError(
         f"the log does not answer: {str(error) or type(error).__name__}", reason="EVENT_LOG_UNAVAILABLE"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import secrets
 import stat
@@ -13,11 +14,13 @@ from typing import BinaryIO
 
 
 @asynccontextmanager
-async def named_when_done(destination: Path | str | BinaryIO, *, fsync: bool) -> AsyncIterator[BinaryIO]:
+async def named_when_done(
+    destination: Path | str | BinaryIO, *, fsync: bool, is_private: bool = False
+) -> AsyncIterator[BinaryIO]:
     """Give a file to write to: for a path, a new one beside it that takes the path's name when the context ends well.
 
     After an error nothing is left. A path that is no regular file (a pipe, a device) is written to directly; a file
-    object is the caller's, and stays open.
+    object is the caller's, and stays open. A file that ``is_private`` nobody but its owner may read.
 
     Raises:
         OSError: the file cannot be made, written or renamed.
@@ -32,7 +35,7 @@ async def named_when_done(destination: Path | str | BinaryIO, *, fsync: bool) ->
         return
     # A name that exists nowhere yet: neither a link that waits there, nor another download, is written to.
     part = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
-    file = await asyncio.to_thread(part.open, "xb")
+    file = await asyncio.to_thread(_made, part, 0o600 if is_private else 0o666)
     try:
         with file:
             yield file
@@ -43,6 +46,10 @@ async def named_when_done(destination: Path | str | BinaryIO, *, fsync: bool) ->
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _made(path: Path, mode: int) -> io.BufferedWriter:
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _is_special(path: Path) -> bool:

@@ -48,6 +48,10 @@ BY_CODE: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.ServiceUnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.ServiceUnavailableError,
     grpc.StatusCode.CANCELLED: errors.ServiceUnavailableError,
+    # Services say INTERNAL with an ErrorInfo alone. Without one it is what gRPC makes of a stream that was torn off: by
+    # a router, when the replica behind it is gone.
+    grpc.StatusCode.INTERNAL: errors.ServiceUnavailableError,
+    grpc.StatusCode.UNKNOWN: errors.ServiceUnavailableError,
 }
 """For a status without an ErrorInfo; any other code is a defect of the service."""
 

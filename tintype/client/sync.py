@@ -169,6 +169,8 @@ class Admin(_Face[admin.Admin]):
     status = waiting(admin.Admin.status)
     rebuild = iterating(admin.Admin.rebuild)
     checkpoint = waiting(admin.Admin.checkpoint)
+    backup = waiting(admin.Admin.backup)
+    restore = waiting(admin.Admin.restore)
     scrub = iterating(admin.Admin.scrub)
     examine_store = waiting(admin.Admin.examine_store)
     sweep = iterating(admin.Admin.sweep)

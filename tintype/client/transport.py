@@ -197,8 +197,11 @@ class Transport:
         request: Request,
         *,
         extra_metadata: Metadata = (),
+        begun: Callable[[Mapping[str, str]], None] | None = None,
     ) -> AsyncGenerator[Response, None]:
         """Yield what the service sends; closing the iterator cancels the call.
+
+        ``begun`` is told the metadata that come before the first message.
 
         Raises:
             ClientError: the service refused, or the stream broke.
@@ -206,6 +209,8 @@ class Transport:
         call = method(request, metadata=self.metadata + extra_metadata)
         try:
             async with translated():
+                if begun:
+                    begun({key: str(value) for key, value in await call.initial_metadata() or ()})
                 async for response in call:
                     yield response
         finally:

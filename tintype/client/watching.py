@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 from tintype.api.catalog.v1 import catalog_pb2 as pb
@@ -10,6 +10,7 @@ from tintype.client import decoding
 from tintype.client.errors import ServiceUnavailableError
 from tintype.client.models import ImageEvent, Progress
 from tintype.client.transport import Transport, is_transient
+from tintype.codec.call_metadata import POSITION_KEY
 
 
 async def watch_images(
@@ -22,10 +23,17 @@ async def watch_images(
     """
     position = after
     backoff = transport.backoff()
+
+    def begun(metadata: Mapping[str, str]) -> None:
+        nonlocal position
+        told = metadata.get(POSITION_KEY, "")
+        if position is None and told.isascii() and told.isdigit():
+            position = int(told)
+
     while True:
         request = pb.WatchImagesRequest(after_position=position, image_id=image_id)
         try:
-            async with aclosing(transport.stream(transport.catalog.WatchImages, request)) as messages:
+            async with aclosing(transport.stream(transport.catalog.WatchImages, request, begun=begun)) as messages:
                 async for message in messages:
                     backoff = transport.backoff()
                     change = decoding.change(message)

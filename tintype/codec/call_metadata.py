@@ -20,6 +20,9 @@ TOKEN_KEY = "authorization"
 SERVICE_KEY = "tintype-service"
 """Which service's health is asked for, where several stand behind one address."""
 
+POSITION_KEY = "tintype-position"
+"""Before the first message of a watch: the log position behind which it begins."""
+
 STATUS_TRAILER = "grpc-status-details-bin"
 """The trailer that carries the google.rpc.Status of a refused call."""
 

@@ -152,12 +152,13 @@ def _interpreter() -> Path:
 
 
 def _import_path() -> list[Path]:
-    """The directories in which the child finds this package and its libraries."""
+    """The directories in which the child finds this package, first, and its libraries."""
     package = Path(tintype.__file__).resolve().parent
     origins = [spec.origin for name in _MODULES if (spec := find_spec(name)) is not None and spec.origin is not None]
     modules = [Path(origin) for origin in origins]
     found = [path.parent.parent if path.name == "__init__.py" else path.parent for path in modules]
-    return list(dict.fromkeys([package.parent, *found]))
+    # Installed, all of them are in one directory, which then stands here twice: for the package, and for the libraries.
+    return [package.parent, *dict.fromkeys(found)]
 
 
 def _visible(import_path: list[Path]) -> list[Path]:

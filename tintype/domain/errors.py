@@ -712,6 +712,36 @@ class CheckpointMismatchError(RefusedContentError):
     hint = "Keep the log as it is, compare it with a backup, and look for who could write to its files."
 
 
+class BackupInvalidError(RefusedContentError):
+    """A backup of the log is cut off, was changed, or is none."""
+
+    reason = "BACKUP_INVALID"
+    hint = "Take another copy of it; `tintype admin check-backup` reads one without any service."
+
+
+class BackupChainError(RefusedContentError):
+    """Backups of the log do not follow one another, or not the log that they should continue."""
+
+    reason = "BACKUP_CHAIN"
+    hint = "Give the full backup first, then each that continues it, oldest first, none left out."
+
+
+class LogDiffersError(PreconditionError):
+    """The log in NATS is not a beginning of what is to be restored; nothing was written."""
+
+    reason = "LOG_DIFFERS"
+    hint = (
+        "Keep it until you know whose it is; a restore goes into a NATS without the streams, or goes on with its own."
+    )
+
+
+class LogInUseError(PreconditionError):
+    """Services are at work on the log that is being restored."""
+
+    reason = "LOG_IN_USE"
+    hint = "Stop every service, and wait until none is left; then restore."
+
+
 class ServiceKeyNotFoundError(NotFoundError):
     """The service has no key of that id."""
 
@@ -1063,6 +1093,13 @@ class EventTypeUnknownError(LogCorruptError):
 
     reason = "EVENT_TYPE_UNKNOWN"
     hint = "A newer release writes to the same log: upgrade this service."
+
+
+class LogReplacedError(LogCorruptError):
+    """The log is not the one that the catalog's tables were made of: it was put back from a backup, or is another."""
+
+    reason = "LOG_REPLACED"
+    hint = "The catalog builds its tables anew. If nobody restored the log, look which NATS the services are given."
 
 
 class CatalogValueError(InternalError):

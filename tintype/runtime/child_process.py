@@ -42,16 +42,19 @@ async def start_child(
     Raises:
         OSError: no process could be started.
     """
-    wrapper = (sys.executable, "-I", "-S", "-c", _BIND_AND_EXEC, str(os.getpid()))
     return await asyncio.create_subprocess_exec(
-        *wrapper,
-        *argv,
+        *bound(argv),
         env=None if env is None else dict(env),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
     )
+
+
+def bound(argv: Sequence[str]) -> list[str]:
+    """``argv`` as :func:`start_child` runs it, for whoever starts the child in another way."""
+    return [sys.executable, "-I", "-S", "-c", _BIND_AND_EXEC, str(os.getpid()), *argv]
 
 
 async def stop_child(process: asyncio.subprocess.Process, *, grace_s: float) -> int:

@@ -19,7 +19,7 @@ from tintype.domain.errors import ConfigurationError, InternalError, TintypeErro
 from tintype.runtime.auth import Authenticate, around_callers, claimed_caller
 from tintype.runtime.error_table import status_code, to_rpc_status
 from tintype.runtime.interception import AroundCalls
-from tintype.runtime.rpc_metrics import UnknownMethodsCounted, rpc_counted
+from tintype.runtime.rpc_metrics import UnknownMethodsCounted, expect_calls, rpc_counted
 from tintype.runtime.tracing import rpc_traced
 
 log = structlog.get_logger(__name__)
@@ -91,6 +91,7 @@ async def serving(
         options=OPTIONS,
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
     )
+    expect_calls(service_names)
     state = Health(service_names)
     await state.set(False)
     health_pb2_grpc.add_HealthServicer_to_server(state.servicer, server)

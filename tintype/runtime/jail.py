@@ -25,7 +25,8 @@ _READ_SIZE = 64 * 1024
 _REAP_TIMEOUT_S = 30.0
 
 KILLED = "killed"
-"""How a tool has ended that a signal ended, or whoever wanted no more of it."""
+CANCELLED = "cancelled"
+"""How a tool ended whose run was given up: its image wants it no more, or the service stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,8 @@ async def run_jailed(
     process = await _start(argv, read_only, writable, limits, sandbox)
     try:
         result = await _heard_out(process, limits, on_stdout_line, sandbox)
-    except BaseException:
-        sandbox.on_end(_tool(argv), KILLED)
+    except BaseException:  # nobody waits for it any more
+        sandbox.on_end(_tool(argv), CANCELLED)
         raise
     sandbox.on_end(_tool(argv), result.outcome)
     return result

@@ -79,7 +79,7 @@ OLDEST_OPERATION_SECONDS = Gauge(
 
 JAIL_RUNS = Counter(
     "tintype_jail_runs",
-    "Runs of tools in the jail by how they ended: ok, failed, timed_out, or killed by a signal.",
+    "Runs of tools in the jail by how they ended: ok, failed, timed_out, killed by a signal, or cancelled by us.",
     ("tool", "outcome"),
 )
 LOOP_STALL_SECONDS = Counter(
@@ -89,6 +89,9 @@ CHECK_OK = Gauge("tintype_check_ok", "1 if the newest check of that part succeed
 BUILD_INFO = Gauge("tintype_build_info", "1 for the version that runs.", ("version",))
 CERTIFICATE_EXPIRY = Gauge(
     "tintype_certificate_expiry_timestamp_seconds", "When the certificate of a file expires.", ("file",)
+)
+RELOAD_OK = Gauge(
+    "tintype_reload_ok", "1 while files are used as they are; 0 while what was read before holds on.", ("what",)
 )
 RELOAD_FAILURES = Counter(
     "tintype_reload_failures", "Changed files that could not be used; what was read before holds on.", ("what",)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from tintype.domain.errors import ConfigurationError
-from tintype.runtime.metrics import RELOAD_FAILURES
+from tintype.runtime.metrics import RELOAD_FAILURES, RELOAD_OK
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +45,7 @@ class Reloading(Generic[T]):
         self._monotonic = monotonic
         self._seen = _state_of(self._paths)
         self._value = read()
+        RELOAD_OK.labels(what).set(1)
         self._looked_at = monotonic()
 
     def current(self) -> T:
@@ -61,8 +62,10 @@ class Reloading(Generic[T]):
     def _reload(self) -> None:
         try:
             self._value = self._read()
+            RELOAD_OK.labels(self._what).set(1)
             log.info("files were read again", what=self._what)
         except ConfigurationError as exc:
+            RELOAD_OK.labels(self._what).set(0)
             RELOAD_FAILURES.labels(self._what).inc()
             log.error("changed files cannot be used: what was read before holds on", what=self._what, error=str(exc))
 

@@ -28,7 +28,8 @@ class Sandbox:
 
     ``bubblewrap`` is ``None`` only where the operator has said that tools may run without a sandbox: then the
     resource limits are all that holds them. ``seccomp`` is a filter in bubblewrap's form. ``on_end`` is told the
-    name of each tool that has run, and how that ended: ``ok``, ``failed``, ``timed_out`` or ``killed``.
+    name of each tool that has run, and how that ended: ``ok``, ``failed``, ``timed_out``,
+    ``killed`` or ``cancelled``.
     """
 
     prlimit: Path
@@ -149,7 +150,8 @@ def environment() -> dict[str, str]:
 
 def _isolation_options() -> Iterator[str]:
     yield from ("--unshare-all", "--unshare-user", "--uid", _NOBODY, "--gid", _NOBODY, "--cap-drop", "ALL")
-    yield from ("--hostname", "jail", "--die-with-parent", "--new-session", "--clearenv")
+    # No --hostname: the system call filters of container engines let namespaces be made, and no host name be set.
+    yield from ("--die-with-parent", "--new-session", "--clearenv")
     for name, value in _ENVIRONMENT.items():
         yield from ("--setenv", name, value)
     yield from ("--ro-bind", "/usr", "/usr")

@@ -73,6 +73,15 @@ class LogSettings(Section):
     )
 
 
+def _is_nats_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_place = bool(parts.hostname) and parts.port != 0  # a port that is none raises
+    except ValueError:
+        return False
+    return parts.scheme in ("nats", "tls") and has_place and parts.path in ("", "/")
+
+
 class NatsSettings(Section):
     """Where the event log is."""
 
@@ -84,6 +93,15 @@ class NatsSettings(Section):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=120, description="Seconds to wait for a connection.")
     replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log in a NATS cluster; 3 in production.")
     credentials_file: Path | None = Field(default=None, description="The file with the user's NATS credentials (JWT).")
+
+    @field_validator("url")
+    @classmethod
+    def _is_of_nats(cls, urls: str) -> str:
+        for url in urls.split(","):
+            if not _is_nats_url(url.strip()):
+                # Its text may hold a password, and stays out of what is told.
+                raise ValueError("must be nats://HOST:PORT or tls://HOST:PORT, or several with commas between them")
+        return urls
 
 
 class TlsSettings(Section):

@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 EXPORT_TIMEOUT_S = 5.0
 """For one batch, repetitions included."""
 
-FLUSH_TIMEOUT_S = 5.0
+FLUSH_TIMEOUT_S = 3.0
 """For all that is left when the service ends."""
 
 MAX_ATTRIBUTE_LENGTH = 1024

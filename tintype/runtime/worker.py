@@ -39,7 +39,7 @@ from tintype.domain.values import CommandId, ImageId
 from tintype.ports.clock import Clock
 from tintype.ports.event_log import Delivery, EventLog, WorkQueue
 from tintype.runtime.journal import Journal
-from tintype.runtime.step_metrics import Outcome, StepAttempt, step_counted
+from tintype.runtime.step_metrics import Outcome, StepAttempt, expect_steps, step_counted
 from tintype.runtime.tracing import ATTEMPT, IMAGE_ID, OPERATION_ID, current_traceparent, step_traced
 
 log = structlog.get_logger(__name__)
@@ -129,6 +129,7 @@ class Worker:
         self._settings = settings
         self._queue = WorkQueue(name, types, lease_s=settings.lease_s)
         self._in_hand: dict[ImageId, _Turn] = {}
+        expect_steps(name, steps)
 
     async def run(self) -> None:
         """Work until cancelled; work in hand is then ended and goes to others."""

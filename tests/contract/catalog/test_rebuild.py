@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 from sqlalchemy import inspect
@@ -82,6 +84,40 @@ async def test_a_rebuild_of_another_replica_takes_over(database: Database, log: 
                 await anext(overtaken)
             assert [step async for step in other][-1].is_switched
     assert await tables(database) == {"images_2"}
+
+
+async def test_a_rebuild_that_another_replica_overtakes_leaves_that_ones_tables(
+    database: Database, log: MemoryEventLog
+) -> None:
+    projection = await in_use(database)
+    async with aclosing(Rebuild(log, database).run()) as steps:
+        while not (await anext(steps)).is_switched:
+            pass
+        assert [step async for step in Rebuild(log, database).run()][-1].is_switched
+        assert [step async for step in steps] == []
+    assert await tables(database) == {"images_3"}
+    assert (await projection.open()).is_active
+
+
+async def test_a_rebuild_whose_tables_are_dropped_before_they_are_counted_says_so(
+    database: Database, log: MemoryEventLog
+) -> None:
+    await in_use(database)
+    async with aclosing(Rebuild(log, database).run()) as steps:
+        await anext(steps)
+        (building,) = [g for g in await database.read(generations.listed) if not g.is_active]
+        apply, applied = rebuild.apply_events, asyncio.Event()
+
+        async def apply_and_lose(*arguments: Any) -> Any:
+            done = await apply(*arguments)
+            await database.build(lambda c: generations.dropped(c, building))
+            applied.set()
+            return done
+
+        with pytest.MonkeyPatch.context() as patched, pytest.raises(RebuildBusyError):
+            patched.setattr(rebuild, "apply_events", apply_and_lose)
+            await anext(steps)
+        assert applied.is_set()
 
 
 async def test_what_a_killed_rebuild_left_behind_is_dropped_by_the_next(

@@ -318,6 +318,12 @@ async def test_the_same_request_is_one_upload(importer: Importer) -> None:
     assert await begin(importer, image_id, request_id="other") != token
 
 
+async def test_the_bytes_of_an_upload_may_go_to_another_importer_than_its_beginning(importer: Importer) -> None:
+    token = await begin(importer, await importer.create())
+    state = await importer.new_uploads().write(CALLER, frames(WriteFrame(token, 0, True, DATA)))
+    assert state.is_complete
+
+
 async def test_an_idle_upload_is_let_go_of_and_can_be_gone_on_with(importer: Importer) -> None:
     image_id = await importer.create()
     token = await begin(importer, image_id)

@@ -100,6 +100,8 @@ class FakeServices:
         self.trust = signer_pb2.Trust()
         self.certificates: dict[str, bytes] = {}
         self.faults = Faults()
+        self.meanwhile: list[events_pb2.ImageEvent] = []
+        """What happens once a watch has broken."""
         self.position = 0
         self.target = ""
 
@@ -282,11 +284,16 @@ class Catalog(_Part, catalog_pb2_grpc.CatalogServiceServicer):
 
     async def WatchImages(self, request: pb.WatchImagesRequest, context: Any) -> AsyncIterator[pb.WatchImagesResponse]:
         await self.services.note(request, context)
+        after = request.after_position if request.HasField("after_position") else self.services.position
+        await context.send_initial_metadata((("tintype-position", str(after)),))
         # One event for each stream, and then the service goes away.
         for event in self.services.events:
-            if event.position > request.after_position:
+            if event.position > after:
                 yield pb.WatchImagesResponse(event=event)
                 break
+        self.services.events += self.services.meanwhile
+        self.services.position += len(self.services.meanwhile)
+        self.services.meanwhile = []
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the service goes away")
 
 

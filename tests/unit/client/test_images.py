@@ -283,6 +283,17 @@ async def test_a_watch_survives_breaks_without_a_gap_or_a_repetition(client: Cli
     assert client.position == 8
 
 
+async def test_a_watch_that_breaks_before_its_first_event_misses_none(client: Client, services: FakeServices) -> None:
+    image = services.add_image("x")
+    services.meanwhile = [event(image.id, services.position + 1)]
+
+    async with aclosing(client.images.watch()) as changes:
+        change = await anext(changes)
+
+    assert isinstance(change, ImageEvent)
+    assert change.position == services.position
+
+
 async def test_a_watch_of_a_service_that_stays_away_ends(client: Client) -> None:
     with pytest.raises(ServiceUnavailableError):
         async for _ in client.images.watch(after=0):

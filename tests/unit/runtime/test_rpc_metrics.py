@@ -8,11 +8,13 @@ from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit.runtime.samples import grown, sample
+from tintype.api.signer.v1 import signer_pb2
 from tintype.domain.errors import SignatureInvalidError
 from tintype.runtime.grpc_server import serving
-from tintype.runtime.rpc_metrics import split_method
+from tintype.runtime.rpc_metrics import expect_calls, split_method
 
 SERVICE = "tintype.Counted"
 COUNT, IN_PROGRESS = "tintype_rpc_seconds_count", "tintype_rpc_in_progress"
@@ -123,3 +125,11 @@ def test_a_methods_name_is_split_into_service_and_method() -> None:
         "tintype.api.catalog.v1.CatalogService",
         "GetImage",
     )
+
+
+def test_the_calls_of_a_service_are_there_before_anybody_makes_one() -> None:
+    service = signer_pb2.DESCRIPTOR.services_by_name["SignerService"]
+    expect_calls([service.full_name, "made.by.Hand"])
+    for method in service.methods:
+        labels = {"service": service.full_name, "method": method.name, "code": "OK"}
+        assert REGISTRY.get_sample_value(COUNT, labels) is not None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit.runtime.samples import grown, sample
 from tintype.domain.errors import DigestMismatchError, StoreUnavailableError
-from tintype.runtime.step_metrics import Outcome, StepAttempt, step_counted
+from tintype.runtime.step_metrics import Outcome, StepAttempt, expect_steps, step_counted
 
 WORKER, STEP = "counted", "stage"
 COUNT, FAILURES = "tintype_step_seconds_count", "tintype_step_failures_total"
@@ -72,3 +73,11 @@ def test_a_step_waits_as_long_as_its_key_manager_is_away() -> None:
             assert sample("tintype_steps_waiting", worker=WORKER, step=STEP) == 1
         assert sample("tintype_steps_waiting", worker=WORKER, step=STEP) == 0
         attempt.outcome = Outcome.DONE
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_what_a_worker_may_count_is_there_before_it_happens(outcome: Outcome) -> None:
+    labels = {"worker": "expected", "step": "stage"}
+    expect_steps("expected", ["stage"])
+    assert REGISTRY.get_sample_value(COUNT, {**labels, "outcome": outcome}) == 0
+    assert REGISTRY.get_sample_value("tintype_steps_waiting", labels) == 0

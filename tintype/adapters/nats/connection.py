@@ -22,12 +22,11 @@ from nats.aio.subscription import Subscription
 
 from tintype.adapters.nats.backoff import Backoff
 from tintype.codec.cloudevents import MAX_EVENT_BYTES
+from tintype.codec.streams import MINIMUM_SERVER_VERSION, MINIMUM_VERSION_TEXT
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
 _log = structlog.get_logger()
 
-MINIMUM_SERVER_VERSION = (2, 12)
-"""From here on an expected sequence may be of a filter with wildcards (ADR-50 of NATS)."""
 
 MINIMUM_MAX_PAYLOAD = MAX_EVENT_BYTES + 8 * 1024
 """The largest event with the headers of NATS."""
@@ -35,6 +34,7 @@ MINIMUM_MAX_PAYLOAD = MAX_EVENT_BYTES + 8 * 1024
 _RECONNECT_DELAY_S = (0.05, 0.5)
 _FIRST_CONNECT_DELAY_S = 0.25
 _PING_INTERVAL_S = 10
+_MAX_CREDENTIALS_BYTES = 64 * 1024
 _LONGEST_WAIT_S = 3600.0  # the deadline is set around it
 
 
@@ -53,6 +53,11 @@ class NatsSettings:
     tls: Callable[[], ssl.SSLContext] | None = None
     credentials_file: Path | None = None
 
+    @property
+    def hosts(self) -> str:
+        """Where the servers are, without the passwords that URLs may hold."""
+        return ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in self.urls)
+
 
 class NatsConnection:
     """One connection that many adapters may share. Close it last."""
@@ -68,26 +73,27 @@ class NatsConnection:
 
         Raises:
             EventLogUnavailableError: no server answers, or it does not let us in.
-            ConfigurationError: the server is too old, or takes too small messages.
+            ConfigurationError: the server is too old, or takes too small messages; the credentials cannot be used.
         """
         logging.getLogger("asyncio").addFilter(_is_told)
         client = Client()
         connection = cls(client, settings)
+        if settings.credentials_file:
+            await asyncio.to_thread(_require_credentials, settings.credentials_file)
         try:
             # The client would try for ever, at the start as later.
             async with asyncio.timeout(settings.connect_timeout_s):
                 await _connect(client, settings, connection._reconnected)
         except (OSError, nats.errors.Error, TimeoutError) as exc:
             await client.close()
-            hosts = ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in settings.urls)
             raise EventLogUnavailableError(
-                f"NATS at {hosts} does not answer: {_text(client.last_error or exc)}"
+                f"NATS at {settings.hosts} does not answer: {_text(client.last_error or exc)}"
             ) from exc
         try:
             require_server(client)
-        except ConfigurationError:
+        except ConfigurationError as exc:
             await client.close()
-            raise
+            raise ConfigurationError(f"nats.url: {settings.hosts}: {exc}") from exc
         return connection
 
     async def close(self) -> None:
@@ -246,12 +252,27 @@ def require_server(client: Client) -> None:
     """
     version = client.connected_server_version
     if (version.major, version.minor) < MINIMUM_SERVER_VERSION:
-        wanted = ".".join(map(str, MINIMUM_SERVER_VERSION))
-        raise ConfigurationError(f"nats-server {version.major}.{version.minor}.{version.patch} is older than {wanted}")
+        found = f"{version.major}.{version.minor}.{version.patch}"
+        raise ConfigurationError(f"nats-server {found} is too old: Tintype needs {MINIMUM_VERSION_TEXT} or later")
     if client.max_payload < MINIMUM_MAX_PAYLOAD:
         raise ConfigurationError(
             f"the max_payload of nats-server is {client.max_payload} bytes, and must be {MINIMUM_MAX_PAYLOAD} or more"
         )
+
+
+def _require_credentials(path: Path) -> None:
+    """Check that there is a file of NATS credentials; whether they are good is the server's to say.
+
+    Raises:
+        ConfigurationError: it cannot be read, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_CREDENTIALS_BYTES)
+    except OSError as exc:
+        raise ConfigurationError(f"nats.credentials_file: {path} cannot be read: {exc.strerror}") from exc
+    if not all(mark in content for mark in (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED")):
+        raise ConfigurationError(f"nats.credentials_file: {path} holds no NATS user's JWT and seed")
 
 
 async def _connect(client: Client, settings: NatsSettings, reconnected: Callable[[], Any]) -> None:
