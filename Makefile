@@ -79,8 +79,9 @@ bench: install system-packages ## Measure side by side with cp, curl and qemu-im
 bench-stores: install system-packages ## Measure stores against their systems' own programs, BENCH_ARGS="--size-mib 4096"
 	$(BIN)/python -m benchmarks stores --write $(BENCH_ARGS)
 
-docs: install ## Draw the generated parts of docs/, and the dashboard, anew
+docs: install ## Draw the generated parts of docs/ and deploy/ anew
 	$(BIN)/python tools/generate_docs.py
+	$(BIN)/python tools/generate_prometheus_rule.py
 	$(BIN)/python -m tools.draw_dashboard
 
 docs-site: install ## Build the documentation as a site, build/site, and check every link within it

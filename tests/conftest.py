@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import pytest_asyncio
 from hypothesis import settings
 
+from tests.backends import shared_servers
 from tests.backends.ceph import Ceph, ceph_cluster
 from tests.backends.cinder import Cinder, cinder_service
 from tests.backends.faulty_filesystem import FaultyShare
 from tests.backends.keystone_barbican import Site, keystone_barbican
 from tests.backends.private_mounts import leave_the_mount_namespace
+from tests.backends.shared_servers import RunningNats
 from tests.backends.swift import SwiftCluster, swift_cluster
 from tintype.adapters.nats.server import NatsServer
 from tintype.runtime.child_process import start_child
@@ -22,17 +25,32 @@ from tintype.runtime.child_process import start_child
 settings.load_profile("ci")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Decide where NATS and PostgreSQL come from, before other processes inherit it."""
+    shared_servers.decide(os.environ)
+
+
+def pytest_report_header() -> str:
+    """Say where they come from."""
+    return shared_servers.header()
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningNats]:
+    """A server that no test harms."""
+    if shared_servers.in_containers():
+        with shared_servers.nats_container() as running:
+            yield running
+        return
     server = NatsServer(tmp_path_factory.mktemp("nats"), start_child)
     await server.start()
-    yield server
+    yield RunningNats(server.url)
     await server.stop()
 
 
 @pytest_asyncio.fixture
 async def own_nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
-    """A server to kill."""
+    """A server to freeze and to kill: always a process of this machine."""
     server = NatsServer(tmp_path / "nats", start_child)
     await server.start()
     yield server

@@ -96,7 +96,7 @@ class ImporterSection(ServiceSettings):
     upload_idle_s: float = Field(
         default=3.0,
         ge=0.1,
-        description="Seconds for which an interrupted upload's hashes are kept; then another importer can go on with it.",
+        description="Seconds for which an interrupted upload is held; then another importer can go on with it.",
     )
     upload_stall_timeout_s: float = Field(
         default=300.0, gt=0, le=3600, description="Seconds in which an upload's stream has to bring 64 KiB more."

@@ -1,4 +1,4 @@
-"""A router on loopback: nginx in front of the replicas of all services, without TLS, otherwise as deploy/router has it."""
+"""A router on loopback: nginx in front of all replicas, without TLS, and otherwise as deploy/router has it."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def router(directory: Path, replicas: Mapping[str, Sequence[str]]) -> Iterator[s
 
 def _config(directory: Path, port: int, replicas: Mapping[str, Sequence[str]]) -> str:
     upstreams = "\n".join(
-        f"    upstream {service} {{ {' '.join(f'server {address} max_fails=0;' for address in addresses)} keepalive 16; }}"
-        for service, addresses in replicas.items()
+        f"    upstream {service} {{ {_servers(addresses)} keepalive 16; }}" for service, addresses in replicas.items()
     )
     locations = "\n".join(
         f"        location /tintype.api.{service}.v1. {{ grpc_pass grpc://{service}; }}" for service in replicas
@@ -75,6 +74,10 @@ http {{
     }}
 }}
 """
+
+
+def _servers(addresses: Sequence[str]) -> str:
+    return " ".join(f"server {address} max_fails=0;" for address in addresses)
 
 
 def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

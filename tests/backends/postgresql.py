@@ -1,4 +1,4 @@
-"""A private PostgreSQL for tests: from installed server programs, else in a container, else a loud failure."""
+"""A private PostgreSQL for tests: in a container, or from installed server programs; without either a loud failure."""
 
 from __future__ import annotations
 
@@ -15,20 +15,26 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.backends.shared_servers import in_containers, postgresql_container
+
 START_TIMEOUT_S = 30
-_CONTAINER_IMAGE = "postgres:17-alpine"
 
 
 @contextmanager
 def postgresql_server() -> Iterator[str]:
     """A running server; yields the URL of its database ``postgres``. Nothing of it is left behind."""
+    if in_containers():
+        with postgresql_container() as url:
+            yield url
+        return
     programs = _server_programs()
-    if programs is not None:
-        with _local_server(programs) as url:
-            yield url
-    else:
-        with _container() as url:
-            yield url
+    if programs is None:
+        pytest.fail(
+            "these tests need PostgreSQL: install the server programs (Debian and Ubuntu: apt install postgresql), "
+            "or start a container engine"
+        )
+    with _local_server(programs) as url:
+        yield url
 
 
 @contextmanager
@@ -106,19 +112,3 @@ def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path)
         else:
             return
     pytest.fail(f"PostgreSQL did not start:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-@contextmanager
-def _container() -> Iterator[str]:
-    try:
-        import docker  # type: ignore[import-untyped]
-        from testcontainers.postgres import PostgresContainer
-
-        docker.from_env(timeout=5).ping()
-    except Exception as exc:  # whatever is missing: the suite must say so instead of passing without PostgreSQL
-        pytest.fail(
-            "these tests need PostgreSQL: install the server programs (Debian and Ubuntu: apt install postgresql), "
-            f"or start a container engine ({type(exc).__name__}: {str(exc)[:200]})"
-        )
-    with PostgresContainer(_CONTAINER_IMAGE, username="postgres", dbname="postgres", driver=None) as container:
-        yield f"{container.get_connection_url()}?connect_timeout=5"

@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import EventLogHarness, MemoryHarness, NatsHarness
-from tintype.adapters.nats.server import NatsServer
 
 
 @pytest_asyncio.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def logs(request: pytest.FixtureRequest, nats_server: NatsServer) -> AsyncIterator[EventLogHarness]:
+async def logs(request: pytest.FixtureRequest, nats_server: RunningNats) -> AsyncIterator[EventLogHarness]:
     """An empty log that any number of participants may open."""
     if request.param == "memory":
         yield MemoryHarness()

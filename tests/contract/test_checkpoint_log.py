@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.backends.frozen import freeze
+from tests.backends.shared_servers import RunningNats
 from tintype.adapters.memory.checkpoints import MemoryCheckpointLog
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
@@ -29,7 +30,7 @@ Open = Callable[[], Awaitable[CheckpointLog]]
 
 
 @pytest_asyncio.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def open_log(request: pytest.FixtureRequest, nats_server: NatsServer) -> AsyncIterator[Open]:
+async def open_log(request: pytest.FixtureRequest, nats_server: RunningNats) -> AsyncIterator[Open]:
     """Opens another participant's view of one empty log."""
     if request.param == "memory":
         shared = MemoryCheckpointLog()
@@ -101,7 +102,7 @@ async def test_of_several_replicas_one_wins(open_log: Open) -> None:
 
 
 @pytest.mark.nats
-async def test_no_checkpoint_can_be_deleted_from_the_stream(nats_server: NatsServer) -> None:
+async def test_no_checkpoint_can_be_deleted_from_the_stream(nats_server: RunningNats) -> None:
     connection = await NatsConnection.open(NatsSettings((nats_server.url,)))
     try:
         await ensure_stream(connection, name=CHECKPOINT_STREAM)
@@ -116,7 +117,7 @@ async def test_no_checkpoint_can_be_deleted_from_the_stream(nats_server: NatsSer
 
 
 @pytest.mark.nats
-async def test_a_stream_that_forgets_is_refused(nats_server: NatsServer) -> None:
+async def test_a_stream_that_forgets_is_refused(nats_server: RunningNats) -> None:
     connection = await NatsConnection.open(NatsSettings((nats_server.url,)))
     try:
         await connection.api(f"STREAM.DELETE.{CHECKPOINT_STREAM}")

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import pytest_asyncio
 
+from tests.backends.shared_servers import RunningNats
 from tintype.adapters.memory.store_states import MemoryStoreStateLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
-from tintype.adapters.nats.server import NatsServer
 from tintype.adapters.nats.store_states import NatsStoreStateLog
 from tintype.adapters.nats.stream import ensure_stream
 from tintype.codec.store_states import decode
@@ -31,7 +31,7 @@ def change(number: int, store: str = "main") -> StoreStateChanged:
 
 @pytest_asyncio.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
 async def log_and_kept(
-    request: pytest.FixtureRequest, nats_server: NatsServer
+    request: pytest.FixtureRequest, nats_server: RunningNats
 ) -> AsyncIterator[tuple[StoreStateLog, Kept]]:
     """An empty log, and what it has kept."""
     if request.param == "memory":

@@ -159,7 +159,7 @@ def deployment(
     keys: Path,
     replicas: Mapping[str, int] = REPLICAS,
 ) -> Iterator[Deployment]:
-    """A running deployment. ``tables`` are every process's settings; ``keys`` the signer's, of which each has a copy."""
+    """A running deployment. ``tables`` are the settings of all; of the signer's ``keys`` each has a copy."""
     names = [f"{service}-{number}" for service, count in replicas.items() for number in range(count)]
     ports = StackDirectory(directory).ports(names)
     deployed = Deployment(nats=nats)

@@ -13,8 +13,10 @@ PIECE = 64 * 1024
 
 
 @contextlib.contextmanager
-def web_source(directory: Path, *, bytes_per_s: float | None = None) -> Iterator[str]:
-    """Serve ``directory``; yields the URL."""
+def web_source(
+    directory: Path, *, bytes_per_s: float | None = None, gate: threading.Event | None = None
+) -> Iterator[str]:
+    """Serve ``directory``; yields the URL. Behind the first piece of a file it waits until the ``gate`` is open."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -30,6 +32,8 @@ def web_source(directory: Path, *, bytes_per_s: float | None = None) -> Iterator
             with path.open("rb") as file, contextlib.suppress(OSError):
                 while piece := file.read(PIECE):
                     self.wfile.write(piece)
+                    if gate:
+                        gate.wait()
                     if bytes_per_s:
                         time.sleep(len(piece) / bytes_per_s)
 

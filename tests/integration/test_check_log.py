@@ -17,10 +17,10 @@ import pytest_asyncio
 
 from services.signer.checkpointing import Checkpointing, CheckpointLimits
 from services.signer.keys.key_directory import KeyDirectory
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.adapters.nats.server import NatsServer
 from tintype.adapters.nats.stream import ensure_stream
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.client import ClientConfig, ConfigurationError, IntegrityError, LogCheck
@@ -106,7 +106,7 @@ class Site:
 
 
 @pytest_asyncio.fixture
-async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(nats_server: RunningNats, tmp_path: Path) -> AsyncIterator[Site]:
     keys = KeyDirectory(tmp_path / "keys", SystemClock())
     await keys.prepare("key-1")
     (tmp_path / "trust" / "service-keys").mkdir(parents=True)

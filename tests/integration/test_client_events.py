@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 import pytest_asyncio
 
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.server import NatsServer
@@ -39,13 +40,13 @@ pytestmark = pytest.mark.nats
 
 
 @pytest_asyncio.fixture
-async def harness(nats_server: NatsServer) -> AsyncIterator[NatsHarness]:
+async def harness(nats_server: RunningNats) -> AsyncIterator[NatsHarness]:
     async with AsyncExitStack() as stack:
         yield await NatsHarness.make(nats_server.url, stack)
 
 
 @pytest_asyncio.fixture
-async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
+async def client(nats_server: RunningNats) -> AsyncIterator[Client]:
     async with connect(ClientConfig(catalog="127.0.0.1:1", nats=nats_server.url, project="demo")) as client:
         yield client
 
@@ -196,7 +197,7 @@ async def test_events_need_a_server_in_the_configuration() -> None:
 
 
 async def test_changes_of_stores_are_read_from_the_beginning_and_as_they_come(
-    client: Client, nats_server: NatsServer
+    client: Client, nats_server: RunningNats
 ) -> None:
     since = datetime(2026, 11, 28, 12, tzinfo=UTC)
     stale = StoreState(StoreMode.READ_ONLY, since, "STORE_MOUNT_STALE", "it is stale")

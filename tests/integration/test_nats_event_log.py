@@ -17,6 +17,7 @@ from nats.aio.msg import Msg
 from prometheus_client import REGISTRY
 
 from tests.backends.frozen import freeze
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tintype.adapters.nats import queue_metrics, work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
@@ -82,7 +83,7 @@ class LossyConnection(NatsConnection):
 
 @pytest.mark.parametrize("window_s", [120.0, 0.1])
 async def test_a_command_repeated_after_a_lost_acknowledgement_appends_once(
-    nats_server: NatsServer, stack: AsyncExitStack, window_s: float
+    nats_server: RunningNats, stack: AsyncExitStack, window_s: float
 ) -> None:
     await NatsHarness.make(nats_server.url, stack, duplicate_window_s=window_s)
     connection = await LossyConnection.open(NatsSettings((nats_server.url,)))
@@ -168,7 +169,7 @@ async def test_work_goes_on_over_a_killed_server(own_nats_server: NatsServer, st
     assert seen[0] == one
 
 
-async def test_a_deleted_consumer_is_made_again(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_a_deleted_consumer_is_made_again(nats_server: RunningNats, stack: AsyncExitStack) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     log = await harness.open()
     async with log.work(CREATIONS) as deliveries:
@@ -183,7 +184,9 @@ async def test_a_deleted_consumer_is_made_again(nats_server: NatsServer, stack: 
         assert (await coming).event == created
 
 
-async def test_a_slow_follower_holds_a_bounded_number_of_events(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_a_slow_follower_holds_a_bounded_number_of_events(
+    nats_server: RunningNats, stack: AsyncExitStack
+) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     log, builder = await harness.open(), EventBuilder()
     history = [await log.append(builder.new(CREATED), after=None)]
@@ -209,7 +212,7 @@ async def test_a_slow_follower_holds_a_bounded_number_of_events(nats_server: Nat
     ],
 )
 async def test_a_foreign_event_stops_readers_and_is_kept_back_from_workers(
-    nats_server: NatsServer, stack: AsyncExitStack, change: dict[str, str], reason: str
+    nats_server: RunningNats, stack: AsyncExitStack, change: dict[str, str], reason: str
 ) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     log, connection, builder = await harness.open(), await harness.connect(), EventBuilder()
@@ -231,7 +234,7 @@ async def test_a_foreign_event_stops_readers_and_is_kept_back_from_workers(
 
 
 async def test_a_kept_back_event_is_handed_out_once_it_is_understood(
-    nats_server: NatsServer, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+    nats_server: RunningNats, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "_PARKED_S", 0.1)
     harness = await NatsHarness.make(nats_server.url, stack)
@@ -250,7 +253,7 @@ async def test_a_kept_back_event_is_handed_out_once_it_is_understood(
             assert (await coming).event.payload == CREATED
 
 
-async def test_a_gap_in_a_history_is_found(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_a_gap_in_a_history_is_found(nats_server: RunningNats, stack: AsyncExitStack) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     log, connection, builder = await harness.open(), await harness.connect(), EventBuilder()
     await log.append(builder.new(), after=None)
@@ -261,7 +264,7 @@ async def test_a_gap_in_a_history_is_found(nats_server: NatsServer, stack: Async
 
 
 async def test_a_cancellation_is_not_lost_when_it_comes_with_the_answer(
-    nats_server: NatsServer, stack: AsyncExitStack
+    nats_server: RunningNats, stack: AsyncExitStack
 ) -> None:
     connection = await NatsHarness(nats_server.url, stack).connect()
 
@@ -278,7 +281,7 @@ async def test_a_cancellation_is_not_lost_when_it_comes_with_the_answer(
         assert task.cancelled()
 
 
-async def test_a_closed_connection_ends_everything(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_a_closed_connection_ends_everything(nats_server: RunningNats, stack: AsyncExitStack) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     connection = await harness.connect()
     log = NatsEventLog(connection)
@@ -316,7 +319,7 @@ async def test_without_a_stream_the_log_is_unavailable(own_nats_server: NatsServ
     ],
 )
 async def test_a_stream_that_is_not_as_it_must_be_is_refused_by_name(
-    nats_server: NatsServer, stack: AsyncExitStack, flag: dict[str, Any]
+    nats_server: RunningNats, stack: AsyncExitStack, flag: dict[str, Any]
 ) -> None:
     connection = await NatsHarness(nats_server.url, stack).connect()
     await connection.api(f"STREAM.DELETE.{STREAM}")
@@ -329,7 +332,7 @@ async def test_a_stream_that_is_not_as_it_must_be_is_refused_by_name(
     await connection.api(f"STREAM.DELETE.{STREAM}")
 
 
-async def test_many_services_may_make_the_stream_at_once(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_many_services_may_make_the_stream_at_once(nats_server: RunningNats, stack: AsyncExitStack) -> None:
     harness = NatsHarness(nats_server.url, stack)
     connections = [await harness.connect() for _ in range(4)]
     await connections[0].api(f"STREAM.DELETE.{STREAM}")
@@ -337,7 +340,7 @@ async def test_many_services_may_make_the_stream_at_once(nats_server: NatsServer
     assert await NatsEventLog(connections[0]).head() == 0
 
 
-async def test_more_replicas_than_servers_are_refused(nats_server: NatsServer, stack: AsyncExitStack) -> None:
+async def test_more_replicas_than_servers_are_refused(nats_server: RunningNats, stack: AsyncExitStack) -> None:
     connection = await NatsHarness(nats_server.url, stack).connect()
     await connection.api(f"STREAM.DELETE.{STREAM}")
     with pytest.raises((ConfigurationError, EventLogUnavailableError), match="replicas"):
@@ -367,7 +370,7 @@ async def _next(stream: AsyncIterator[Any]) -> Any:
 
 
 async def test_a_reader_holds_a_bounded_number_of_bytes_however_large_the_events_are(
-    nats_server: NatsServer, stack: AsyncExitStack
+    nats_server: RunningNats, stack: AsyncExitStack
 ) -> None:
     harness = await NatsHarness.make(nats_server.url, stack)
     log, connection, builder = await harness.open(), await harness.connect(), EventBuilder()

@@ -181,7 +181,7 @@ class _Inbox:
             if message is None:
                 raise _ReadingBrokenError("the connection was lost for a moment")
             headers = message.headers or {}
-            if "Status" not in headers:
+            if message.reply.startswith("$JS.ACK."):  # whatever headers a message itself has
                 place = message.metadata.sequence
                 stored = LogMessage(place.stream, message.subject, headers, message.data, _stored_at(message))
                 return stored, place.consumer

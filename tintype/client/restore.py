@@ -43,7 +43,11 @@ class Restore:
             ConfigurationError: a stream is not as it has to be, or cannot be made.
             BackupInvalidError: a file was changed meanwhile.
         """
-        present = {stream: await self._present(stream) for stream in STREAMS}
+        is_there = {stream: await self._writer.require_stream(stream) for stream in STREAMS}
+        for stream in STREAMS:
+            if is_there[stream]:
+                await self._writer.require_idle(stream)
+        present = {stream: await self._present(stream) if is_there[stream] else None for stream in STREAMS}
         there = sum(each or 0 for each in present.values())
         if not dry_run:
             await self._write(present)
@@ -56,11 +60,8 @@ class Restore:
             check,
         )
 
-    async def _present(self, stream: str) -> int | None:
-        """How many messages of the stream are there, each of which is the backup's; ``None`` without the stream."""
-        if not await self._writer.require_stream(stream):
-            return None
-        await self._writer.require_idle(stream)
+    async def _present(self, stream: str) -> int:
+        """How many messages the stream has, each of which is the backup's."""
         state = (await self._log.state(stream)).state
         last = self._chain.last(stream)
         if state.messages != state.last_seq:

@@ -14,6 +14,7 @@ import grpc
 import pytest
 
 from services.catalog.settings import CatalogSection
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tests.integration.catalog.conftest import (
     ADMIN,
@@ -25,7 +26,6 @@ from tests.integration.catalog.conftest import (
     until_ready,
 )
 from tintype.adapters.memory.event_log import MemoryEventLog
-from tintype.adapters.nats.server import NatsServer
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.types.v1 import types_pb2
 from tintype.testing.clock import FakeClock
@@ -195,7 +195,7 @@ async def test_a_restart_ends_what_has_become_due_meanwhile(patient_settings: Ca
 
 
 async def test_on_a_real_log_requests_stay_the_same_and_replicas_end_a_deletion_once(
-    nats_server: NatsServer, patient_settings: CatalogSection, tmp_path: Path
+    nats_server: RunningNats, patient_settings: CatalogSection, tmp_path: Path
 ) -> None:
     async with AsyncExitStack() as stack:
         log, clock = await (await NatsHarness.make(nats_server.url, stack)).open(), FakeClock()

@@ -14,10 +14,10 @@ from services.importer.app import make_purger
 from services.importer.kept_copies import KeptCopies
 from services.importer.settings import ImporterSection, ImporterSettings
 from services.importer.sweep import Kind, Sweeper, SweepLimits
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tests.integration.importer.several_stores import SeveralStores
 from tintype.adapters.filesystem.store import FileImageStore
-from tintype.adapters.nats.server import NatsServer
 from tintype.adapters.store_section import StoreSection
 from tintype.adapters.stores import Stores
 from tintype.domain.commands import DeleteImage, ExpireImage, RemoveCopy, RestoreImage
@@ -77,7 +77,7 @@ class Site(SeveralStores):
 
 
 @pytest.fixture
-async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Site]:
+async def site(nats_server: RunningNats, tmp_path: Path) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         harness = await NatsHarness.make(nats_server.url, stack)
         made = Site(tmp_path, await harness.open())

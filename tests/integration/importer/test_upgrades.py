@@ -11,10 +11,10 @@ import pytest
 from services.importer.app import PUBLISHERS, make_publisher, make_purger
 from services.importer.settings import ImporterSection, ImporterSettings
 from services.importer.sweep import Sweeper, SweepLimits
+from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
 from tests.integration.importer.several_stores import SeveralStores
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.adapters.nats.server import NatsServer
 from tintype.adapters.store_section import StoreSection
 from tintype.codec.subjects import STREAM
 from tintype.domain.commands import (
@@ -140,7 +140,7 @@ class Site(SeveralStores):
 
 
 @pytest.fixture
-async def site(nats_server: NatsServer) -> AsyncIterator[Site]:
+async def site(nats_server: RunningNats) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         harness = await NatsHarness.make(nats_server.url, stack)
         yield Site(await harness.open(), await harness.connect())

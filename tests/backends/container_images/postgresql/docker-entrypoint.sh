@@ -1,20 +1,24 @@
 #!/bin/bash
-# POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB, PGDATA and /docker-entrypoint-initdb.d/*.sql, as the image it stands in for.
+# POSTGRES_USER, POSTGRES_PASSWORD or POSTGRES_PASSWORD_FILE, POSTGRES_DB, PGDATA and /docker-entrypoint-initdb.d/*.sql,
+# begun as root or as the server's user: as the image it stands in for.
 set -euo pipefail
-as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+[[ "${1:-}" != -* ]] || set -- postgres "$@"
+as_postgres=()
+((EUID != 0)) || as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
+[[ -z "${POSTGRES_PASSWORD_FILE:-}" ]] || POSTGRES_PASSWORD="$(<"$POSTGRES_PASSWORD_FILE")"
 user="${POSTGRES_USER:-postgres}"
 database="${POSTGRES_DB:-$user}"
 export PGDATA="${PGDATA:-/var/lib/postgresql/data}"
 [[ "${1:-}" != postgres ]] || shift
 
 mkdir -p "$PGDATA" /run/postgresql
-chown -R postgres "$PGDATA" /run/postgresql
+((EUID != 0)) || chown -R postgres "$PGDATA" /run/postgresql
 chmod 700 "$PGDATA"
 
 if [[ ! -s "$PGDATA/PG_VERSION" ]]; then
     password="$(mktemp)"
     printf '%s\n' "${POSTGRES_PASSWORD:?}" >"$password"
-    chown postgres "$password"
+    ((EUID != 0)) || chown postgres "$password"
     "${as_postgres[@]}" initdb --username="$user" --pwfile="$password" \
         --auth-host=scram-sha-256 --auth-local=trust --encoding=UTF8 --no-locale >/dev/null
     rm "$password"
