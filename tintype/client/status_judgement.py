@@ -49,7 +49,7 @@ def judged(
 ) -> SystemStatus:
     """The status, with what is wrong: the worst first."""
     problems = [
-        *_of_services(services, stores or (), taken_at),
+        *_of_services(services, stores or (), unknown, taken_at),
         *_of_unknown(services, unknown),
         *(_of_log(report.log) if report.log else ()),
         *(_of_projection(report.projection) if report.projection else ()),
@@ -86,14 +86,16 @@ def _merged(problems: list[Problem]) -> Iterator[Problem]:
         yield replace(alike[0], part=", ".join(dict.fromkeys(problem.part for problem in alike)))
 
 
-def _of_services(services: tuple[ServiceStatus, ...], stores: tuple[Store, ...], now: datetime) -> Iterator[Problem]:
+def _of_services(
+    services: tuple[ServiceStatus, ...], stores: tuple[Store, ...], unknown: Mapping[str, Failure], now: datetime
+) -> Iterator[Problem]:
     told = {(f"{STORE_CHECK}{store.name}", store.failure.reason) for store in stores if store.failure}
     for service in services:
         if service.address and not service.answers and service.failure:
             yield _failed(service.service, f"does not answer at {service.address}", service.failure)
         elif not service.ready:
             yield from _of_unready(service)
-        elif service.failure:
+        elif service.failure and service.failure not in unknown.values():
             why = "tells nothing of itself: "
             yield _failed(service.service, f"{why}{service.failure.message}", service.failure, Grade.DOUBTFUL)
         for replica in service.replicas:
