@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tintype.codec.streams import MINIMUM_SERVER_VERSION, NatsConnection, NatsSettings
+from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.server import ServerTls, server_binary
+from tintype.codec.streams import MINIMUM_SERVER_VERSION
 from tintype.codec.subjects import EVERY_EVENT, STREAM
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tintype" / "old-nats"
