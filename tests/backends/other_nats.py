@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tintype.adapters.nats.connection import MINIMUM_SERVER_VERSION, NatsConnection, NatsSettings
+from tintype.codec.streams import MINIMUM_SERVER_VERSION, NatsConnection, NatsSettings
 from tintype.adapters.nats.server import ServerTls, server_binary
 from tintype.codec.subjects import EVERY_EVENT, STREAM
 
