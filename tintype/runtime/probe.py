@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S, wait_for_ready=True)
         except grpc.RpcError as exc:
-            code: grpc.StatusCode = exc.code()  # type: ignore[attr-defined]  # what a call raises has one
+            code: grpc.StatusCode = exc.code()
             print(f"{address} did not answer: {code.name}", file=sys.stderr)
             return _UNHEALTHY
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
