@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,8 @@ class Engine:
 def find_engine() -> Engine:
     """The engine that answers, and the compose program that there is for it."""
     try:
-        components = docker.from_env(timeout=10).version().get("Components", ())
+        with closing(docker.from_env(timeout=10)) as client:
+            components = client.version().get("Components", ())
     except DockerException as exc:
         sys.exit(
             "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, "
@@ -96,10 +98,10 @@ def down(engine: Engine, environment: Mapping[str, str]) -> None:
         return
     _compose(engine, environment, "down", "--remove-orphans")
     # The copies that the containers had of their configuration and secrets: deploy/ has the originals.
-    volumes = docker.from_env().volumes.list(filters={"label": f"com.docker.compose.project={_project(environment)}"})
-    for volume in volumes:
-        if volume.name.endswith("-configuration"):
-            volume.remove()
+    with closing(docker.from_env()) as client:
+        for volume in client.volumes.list(filters={"label": f"com.docker.compose.project={_project(environment)}"}):
+            if volume.name.endswith("-configuration"):
+                volume.remove()
 
 
 def _compose(engine: Engine, environment: Mapping[str, str], *command: str) -> None:
