@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from benchmarks import catalog, formats, imports, latency, memory, stores, transfers
+from benchmarks import backups, catalog, formats, imports, latency, memory, stores, transfers
 from benchmarks.disks import MIB, make_disks
 
 REPORT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
@@ -30,7 +30,7 @@ def main() -> None:
     """Measure what was asked for; everything by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "only", nargs="*", help="imports, formats, transfers, latency, catalog, stores, memory; default: all"
+        "only", nargs="*", help="imports, formats, transfers, latency, catalog, backups, stores, memory; default: all"
     )
     parser.add_argument("--runs", type=int, default=5, help="how often each is measured (default 5)")
     parser.add_argument("--size-mib", type=int, default=1024, help="the size of the disk that is moved (default 1024)")
@@ -60,6 +60,7 @@ async def _measure(only: list[str], runs: int, size_mib: int) -> str:
         "transfers": ("Transfers", lambda d: transfers.report(d, make_disks(d, size_mib * MIB), runs)),
         "latency": ("Small images", latency.report),
         "catalog": ("Catalog", lambda d: catalog.report(d, runs)),
+        "backups": ("Backups of the log", lambda d: backups.report(d, runs)),
         "stores": ("Stores", lambda d: stores.report(d, make_disks(d, size_mib * MIB).raw, runs)),
         "memory": ("Memory and responsiveness: import of 4 GiB with conversion", memory.report),
     }

@@ -76,6 +76,11 @@ class Projector:
         if not self._caught_up.is_set():
             raise ProjectionLagError(f"the catalog is catching up: it is at position {self._watermark.position}")
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether the tables have reached what was the log's head at the start."""
+        return self._caught_up.is_set()
+
     async def caught_up(self) -> None:
         """Wait until the tables have reached what was the log's head at the start."""
         await self._caught_up.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ import tintype
 from tests.backends.containers import ContainerEngine
 from tests.backends.podman import STAND_INS
 from tests.containers.confined import confinement, output_of, running, seccomp, wait_until_healthy
-from tools.deployment import TARGETS
+from tools.deployment import DEPLOY, TARGETS
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 UNWANTED = ("gcc", "cc", "c++", "ld", "make", "cmake", "git", "pip", "pip3", "hatchling")
@@ -64,6 +64,10 @@ def network(engine: ContainerEngine) -> Iterator[Network]:
             yield made
     finally:
         made.remove()
+
+
+def seccomp_of_ours() -> str:
+    return seccomp(DEPLOY / "seccomp/converter.json")
 
 
 def image(images: str, target: str) -> str:
@@ -119,9 +123,14 @@ def test_service_without_its_configuration_says_so_in_one_line(engine: Container
         assert line.startswith("signer: ") and "/etc/tintype" in line
 
 
-def test_tools_are_jailed_in_the_container(engine: ContainerEngine, images: str) -> None:
-    options = {"entrypoint": ["/opt/tintype/bin/python", "-I", "-c"], "command": [JAILED], **confinement()}
-    with running(engine, image(images, "converter"), **options) as container:
+@pytest.mark.parametrize("options", [[], [seccomp_of_ours]], ids=["as the engine is", "with the filter for Docker"])
+def test_tools_are_jailed_in_the_container(
+    engine: ContainerEngine, images: str, options: list[Callable[[], str]]
+) -> None:
+    confined = confinement()
+    confined = {**confined, "security_opt": [*confined["security_opt"], *(option() for option in options)]}
+    program = {"entrypoint": ["/opt/tintype/bin/python", "-I", "-c"], "command": [JAILED]}
+    with running(engine, image(images, "converter"), **program, **confined) as container:
         status = container.wait(timeout=120)["StatusCode"]
         said = container.logs().decode()
     assert status == 0, said

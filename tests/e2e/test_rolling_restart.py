@@ -91,3 +91,18 @@ async def test_a_transfer_goes_on_when_whoever_serves_it_is_killed(
                 await asyncio.sleep(len(chunk) / SLOW_BYTES_S)
         await killing
     assert received == content
+
+
+async def test_status_knows_all_replicas_behind_one_endpoint(site: Deployment, endpoint: ClientConfig) -> None:
+    async with tintype.client.connect(endpoint) as client:
+        status = await client.admin.status()
+        killed = site.of("importer")[0]
+        killed.kill()
+        without = await client.admin.status()
+        killed.start()
+        await asyncio.to_thread(killed.wait_ready)
+
+    assert {each.service: len(each.replicas) for each in status.services} == REPLICAS
+    assert all(each.answers and each.ready for each in status.services)
+    assert {each.service: len(each.replicas) for each in without.services} == {**REPLICAS, "importer": 1}
+    assert all(each.answers and each.ready for each in without.services)

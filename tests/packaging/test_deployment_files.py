@@ -72,7 +72,12 @@ def test_container_has_no_more_rights_than_it_needs(name: str) -> None:
 def test_compose_file_names_this_version_and_the_images_that_tests_stand_in_for() -> None:
     named = dict(re.findall(r"\$\{(\w+_IMAGE|TINTYPE_VERSION):-([^}]+)\}", (DEPLOY / "compose.yaml").read_text()))
     assert named["TINTYPE_VERSION"] == tintype.__version__
-    for name, variable in (("nats", "NATS"), ("postgresql", "POSTGRES"), ("nginx", "NGINX"), ("prometheus", "PROMETHEUS")):
+    for name, variable in (
+        ("nats", "NATS"),
+        ("postgresql", "POSTGRES"),
+        ("nginx", "NGINX"),
+        ("prometheus", "PROMETHEUS"),
+    ):
         assert named[f"{variable}_IMAGE"] == STAND_INS[name]
 
 
@@ -83,7 +88,9 @@ def test_every_target_that_is_built_is_an_image_of_the_containerfile() -> None:
 
 def test_images_are_built_of_nothing_but_what_they_need() -> None:
     """Secrets above all are in no build context."""
-    ignore = [line for line in (DEPLOY.parent / ".containerignore").read_text().splitlines() if not line.startswith("#")]
+    ignore = [
+        line for line in (DEPLOY.parent / ".containerignore").read_text().splitlines() if not line.startswith("#")
+    ]
     assert ignore[0] == "*"
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
     wanted = {source for sources in copied for source in sources.split()}

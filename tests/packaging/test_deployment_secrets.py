@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from tintype.client.config import load_config
-from tintype.runtime.tokens import digest_of, read_tokens
-from tools import make_secrets as making
+from tintype.codec.tokens import digest_of
+from tintype.embedded.authority import open_authority
+from tintype.runtime.tokens import read_tokens
 from tools.make_secrets import NAMES, make_secrets
 
 ENDPOINT, NATS = "127.0.0.1:9292", "127.0.0.1:4222"
@@ -30,7 +31,8 @@ def test_nobody_else_may_read_them(tmp_path: Path) -> None:
     directory = tmp_path / "secrets"
     make_secrets(directory, ENDPOINT, NATS)
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-    assert {stat.S_IMODE((directory / path).stat().st_mode) for path in contents(directory)} == {0o600}
+    secret = [path for path in contents(directory) if path.suffix != ".crt"]
+    assert {stat.S_IMODE((directory / path).stat().st_mode) for path in secret} == {0o600}
 
 
 def test_what_is_there_is_kept(tmp_path: Path) -> None:
@@ -60,11 +62,9 @@ def test_a_further_name_makes_a_new_certificate_of_the_same_authority(tmp_path: 
     assert changed == {Path(name, "tls", file) for name in ("router", "nats") for file in ("tls.crt", "tls.key")}
 
 
-def test_certificates_that_end_soon_are_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "LIFE", timedelta(days=20))
-    make_secrets(tmp_path, ENDPOINT, NATS)
+def test_certificates_that_end_soon_are_made_anew(tmp_path: Path) -> None:
+    open_authority(tmp_path).issue(tmp_path / "catalog/tls", ["catalog"], lifetime=timedelta(days=20))
     before = certificate(tmp_path / "catalog/tls/tls.crt")
-    monkeypatch.undo()
     make_secrets(tmp_path, ENDPOINT, NATS)
     assert certificate(tmp_path / "catalog/tls/tls.crt").serial_number != before.serial_number
 
@@ -79,6 +79,17 @@ def test_operators_client_is_ready_with_a_token_that_services_know_by_its_digest
         assert token not in path.read_text()
         grant = read_tokens(path)[digest_of(token)]
         assert (grant.actor, grant.projects, grant.admin) == ("operator", ("*",), True)
+
+
+def test_operators_own_authority_issues_for_itself(tmp_path: Path) -> None:
+    make_secrets(tmp_path, ENDPOINT, NATS)
+    (tmp_path / "ca.key").unlink()
+    before = contents(tmp_path)
+    make_secrets(tmp_path, ENDPOINT, NATS, ["images.example.org"])
+    assert contents(tmp_path) == before
+    (tmp_path / "signer/tls/tls.key").unlink()
+    with pytest.raises(FileNotFoundError, match=r"signer/tls/tls\.key is missing"):
+        make_secrets(tmp_path, ENDPOINT, NATS)
 
 
 def test_no_container_has_the_key_of_the_authority_or_of_another(tmp_path: Path) -> None:

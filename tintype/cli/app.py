@@ -27,7 +27,9 @@ from tintype.cli import (
     policy,
     provenance,
     stack,
+    status,
     store,
+    token,
 )
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
@@ -49,6 +51,7 @@ app.add_typer(operation.app, name="operation")
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
+app.add_typer(token.app, name="token")
 app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
@@ -59,6 +62,7 @@ provenance.register(image.app)
 image.app.command("sign")(image_sign.sign)
 backup.register(admin.app)
 info.register(app)
+status.register(app)
 
 
 def _show_version(is_wanted: bool) -> None:

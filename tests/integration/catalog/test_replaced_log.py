@@ -113,9 +113,13 @@ async def test_a_log_that_is_put_back_under_running_catalogs_is_noticed_by_each(
 
 
 async def test_a_log_that_is_put_back_and_goes_on_under_a_running_catalog_is_noticed(
-    catalog_settings: CatalogSection, monkeypatch: pytest.MonkeyPatch
+    catalog_settings: CatalogSection,
 ) -> None:
     """Its head is beyond the tables again before anybody looks."""
+    other = MemoryEventLog()
+    async with running(CatalogSection(data_dir=catalog_settings.data_dir / "other"), other, FakeClock()) as elsewhere:
+        for name in ("first", "second", "third"):
+            await elsewhere.create(name)
     log = MemoryEventLog()
     async with running(catalog_settings, log, FakeClock()) as catalog:
         await catalog.create("one")
@@ -123,15 +127,10 @@ async def test_a_log_that_is_put_back_and_goes_on_under_a_running_catalog_is_not
         await until_listed(catalog, "one", "two")
 
         put_back(log, 1)
-        other = MemoryEventLog()
-        other_settings = CatalogSection(data_dir=catalog_settings.data_dir / "other")
-        async with running(other_settings, other, FakeClock()) as elsewhere:
-            await elsewhere.create("first")
-            await elsewhere.create("second")
         log._events[1:] = other._events[1:]
         log._histories |= {event.image_id: [event] for event in other._events[1:]}
 
-        await until_listed(catalog, "one", "second")
+        await until_listed(catalog, "one", "second", "third")
 
 
 class LaggingLog(MemoryEventLog):
