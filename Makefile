@@ -11,7 +11,7 @@ BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest $(PYTEST_ARGS)
 RELEASED := protos/released.binpb
 
-.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test \
+.PHONY: help install system-packages fmt style typecheck lint unit contract integration e2e faults test test-containers \
 	protos check-protos release-protos fuzz bench bench-stores docs docs-site demo images up down logs lock clean
 
 help: ## List these commands
@@ -55,6 +55,10 @@ faults: install system-packages ## Break every store in every way, and draw the 
 # What kills parts of a stack is one group, which one worker runs in order (tests/e2e/conftest.py).
 test: system-packages lint ## Check everything, then run every test
 	$(PYTEST) --numprocesses $(WORKERS) --dist loadgroup
+
+# Images are built in the time of the first test that needs them.
+test-containers: install ## Build the images, run them all in containers, and test that (needs Docker, or root and Debian)
+	$(PYTEST) -o timeout=1200 tests/containers
 
 protos: install ## Generate tintype/api from protos/
 	$(BIN)/python tools/generate_protos.py

@@ -17,8 +17,11 @@ import tintype.client
 from benchmarks.measure import Sample, percentile, table
 from services.catalog.app import assemble
 from services.catalog.settings import CatalogSection
+from services.catalog.system_status import LogSources
 from tests.backends.postgresql import postgresql_database, postgresql_server
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.memory.log_state import MemoryLogState
+from tintype.adapters.memory.roll_call import MemoryRollCall
 from tintype.client.config import ClientConfig
 from tintype.domain.errors import ProjectionLagError
 from tintype.domain.events import ImageCreated, RecordedEvent
@@ -88,7 +91,8 @@ async def project_and_list(url: str, events: Sequence[RecordedEvent], directory:
     """Project ``events`` onto an empty database, then list: events per second, and milliseconds for each page."""
     settings = CatalogSection(database_url=url, data_dir=directory)
     async with AsyncExitStack() as stack:
-        service = assemble(settings, stack, PrefilledLog(events), SystemClock())
+        log = PrefilledLog(events)
+        service = assemble(settings, stack, log, SystemClock(), LogSources(MemoryLogState(log), MemoryRollCall()))
         begin = time.perf_counter()
         projector = asyncio.create_task(service.background["projector"]())
         stack.callback(projector.cancel)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,11 +46,12 @@ class Engine:
 def find_engine() -> Engine:
     """The engine that answers, and the compose program that there is for it."""
     try:
-        components = docker.from_env(timeout=10).version().get("Components", ())
+        with closing(docker.from_env(timeout=10)) as client:
+            components = client.version().get("Components", ())
     except DockerException as exc:
         sys.exit(
-            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, and "
-            f"DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
+            "no container engine answers: start Docker, or Podman's socket (`systemctl --user start podman.socket`, "
+            f"and DOCKER_HOST=unix://$XDG_RUNTIME_DIR/podman/podman.sock): {str(exc)[:200]}"
         )
     is_podman = any("Podman" in str(component.get("Name")) for component in components)
     if _succeeds("docker", "compose", "version"):
@@ -80,7 +82,10 @@ def up(engine: Engine, environment: Mapping[str, str]) -> None:
     nats = environment.get("TINTYPE_NATS_LISTEN", "127.0.0.1:4222")
     names = [name for name in environment.get("TINTYPE_NAMES", "").split(",") if name]
     secrets = _secrets(environment)
-    make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    try:
+        make_secrets(secrets, _reachable(endpoint), _reachable(nats), names)
+    except (OSError, ValueError) as exc:
+        sys.exit(f"{secrets}: {exc}")
     _compose(engine, environment, "up", "--detach")
     print(f"Tintype is up. Clients: export TINTYPE_CONFIG={secrets / 'client.toml'}")
 
@@ -93,16 +98,16 @@ def down(engine: Engine, environment: Mapping[str, str]) -> None:
         return
     _compose(engine, environment, "down", "--remove-orphans")
     # The copies that the containers had of their configuration and secrets: deploy/ has the originals.
-    volumes = docker.from_env().volumes.list(filters={"label": f"com.docker.compose.project={_project(environment)}"})
-    for volume in volumes:
-        if volume.name.endswith("-configuration"):
-            volume.remove()
+    with closing(docker.from_env()) as client:
+        for volume in client.volumes.list(filters={"label": f"com.docker.compose.project={_project(environment)}"}):
+            if volume.name.endswith("-configuration"):
+                volume.remove()
 
 
 def _compose(engine: Engine, environment: Mapping[str, str], *command: str) -> None:
-    _run(
-        *engine.compose, *_compose_options(engine, environment), *command, env={"TINTYPE_VERSION": tintype.__version__}
-    )
+    options = [*_compose_options(engine, environment), *command]
+    # The path of a system call filter is relative to the file for some versions of compose, and to here for others.
+    _run(*engine.compose, *options, env={"TINTYPE_VERSION": tintype.__version__}, directory=DEPLOY)
 
 
 def _compose_options(engine: Engine, environment: Mapping[str, str]) -> Iterator[str]:
@@ -141,8 +146,8 @@ def _succeeds(*command: str) -> bool:
         return False
 
 
-def _run(*command: str, env: Mapping[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=ROOT, check=False, env={**(env or {}), **os.environ})
+def _run(*command: str, env: Mapping[str, str] | None = None, directory: Path = ROOT) -> None:
+    done = subprocess.run(command, cwd=directory, check=False, env={**(env or {}), **os.environ})
     if done.returncode:
         sys.exit(done.returncode)
 

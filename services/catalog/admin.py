@@ -7,6 +7,8 @@ from contextlib import aclosing
 
 from services.catalog.rebuild import Rebuild
 from services.catalog.requests import Context
+from services.catalog.status_encoding import encode_status
+from services.catalog.system_status import StatusReports
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import CatalogAdminServiceServicer
 from tintype.domain.access import require_admin
@@ -16,8 +18,14 @@ from tintype.runtime.auth import current_caller
 class AdminServicer(CatalogAdminServiceServicer):
     """What operators ask of the catalog."""
 
-    def __init__(self, rebuild: Rebuild) -> None:
+    def __init__(self, rebuild: Rebuild, reports: StatusReports) -> None:
         self._rebuild = rebuild
+        self._reports = reports
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.SystemStatus:
+        """How everything is that the catalog can see."""
+        require_admin(current_caller(), "see the status of everything")
+        return encode_status(await self._reports.report())
 
     async def RebuildProjection(
         self, request: pb.RebuildProjectionRequest, context: Context

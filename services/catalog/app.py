@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 
 from services.catalog.admin import AdminServicer
+from services.catalog.census import Counting
 from services.catalog.commands import Commands, Rules
 from services.catalog.database import Database
 from services.catalog.expiry import Expiry
@@ -20,6 +22,7 @@ from services.catalog.rebuild import Rebuild
 from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSection, CatalogSettings
 from services.catalog.starting import require_database
+from services.catalog.system_status import LogSources, StatusReports
 from services.catalog.watching import Watching
 from services.catalog.watermark import Watermark
 from tintype.adapters.event_log import open_event_log
@@ -47,12 +50,10 @@ async def build(settings: CatalogSettings, stack: AsyncExitStack) -> Service:
     make_data_dir(settings.catalog)
     await require_database(settings.catalog, settings.tls)
     opened = await stack.enter_async_context(open_event_log(settings.nats, settings.tls, client_name="catalog"))
-    service = assemble(settings.catalog, stack, opened.log, SystemClock(), settings.store_names, settings.tls)
-    return Service(
-        service.registrations,
-        service.service_names,
-        service.background,
-        {**service.health_checks, "event log": opened.check},
+    sources = LogSources(opened.state, opened.roll_call)
+    service = assemble(settings.catalog, stack, opened.log, SystemClock(), sources, settings.store_names, settings.tls)
+    return replace(
+        service, health_checks={**service.health_checks, "event log": opened.check}, roll_call=opened.roll_call
     )
 
 
@@ -75,6 +76,7 @@ def assemble(
     stack: AsyncExitStack,
     event_log: EventLog,
     clock: Clock,
+    sources: LogSources,
     stores: Collection[str] | None = None,
     tls: TlsSettings | None = None,
 ) -> Service:
@@ -88,11 +90,15 @@ def assemble(
     reading = Reading(journal, projection, watermark, projector.check)
     expiry = Expiry(journal, projection, clock, projector.caught_up)
     operations = Operations(event_log, commands, projection, watermark, board, projector.check)
+    counting = Counting(projection, clock)
+    stack.push_async_callback(counting.close)
+    reports = StatusReports(sources, database, projector, counting, board, clock)
     catalog = CatalogServicer(commands, reading, Watching(event_log, projection, watermark), event_log)
+    admin = AdminServicer(Rebuild(event_log, database), reports)
     add: list[tuple[Callable[..., object], object]] = [
         (catalog_pb2_grpc.add_CatalogServiceServicer_to_server, catalog),
         (catalog_pb2_grpc.add_OperationsServiceServicer_to_server, OperationsServicer(operations)),
-        (catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server, AdminServicer(Rebuild(event_log, database))),
+        (catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server, admin),
     ]
     registrations: list[Registration] = [partial(function, servicer) for function, servicer in add]
     return Service(
@@ -102,7 +108,7 @@ def assemble(
             "projector": projector.run,
             "progress": board.run,
             "expiry": expiry.run,
-            "measuring": Measuring(event_log, projection, projector, clock).run,
+            "measuring": Measuring(event_log, counting, projector, clock).run,
         },
         health_checks={"projection": projector.check, "database": database.check},
     )

@@ -12,10 +12,8 @@ from collections.abc import Callable
 
 import structlog
 
-from services.catalog import queries
-from services.catalog.projection import Projection
+from services.catalog.census import Counting
 from services.catalog.projector import Projector
-from services.catalog.queries import Census
 from tintype.domain.errors import TintypeError
 from tintype.domain.lifecycle import Status
 from tintype.ports.clock import Clock
@@ -64,9 +62,9 @@ class ProjectionLag:
 class Measuring:
     """Asks the log and the tables, until cancelled."""
 
-    def __init__(self, event_log: EventLog, projection: Projection, projector: Projector, clock: Clock) -> None:
+    def __init__(self, event_log: EventLog, counting: Counting, projector: Projector, clock: Clock) -> None:
         self._log = event_log
-        self._projection = projection
+        self._counting = counting
         self._clock = clock
         self._projector = projector
         self._lag = ProjectionLag(lambda: projector.position)
@@ -93,11 +91,11 @@ class Measuring:
         Raises:
             CatalogDatabaseError: the database does not answer.
         """
-        census: Census = await self._projection.read(queries.census)
+        census = await self._counting.census()
         for status in Status:
-            IMAGES.labels(status.value).set(census.images.get(status.value, 0))
+            IMAGES.labels(status.value).set(census.images.get(status, 0))
         OPERATIONS_RUNNING.set(census.running)
-        oldest = census.oldest_started_at
+        oldest = census.oldest[0].operation.started_at if census.oldest else None
         OLDEST_OPERATION_SECONDS.set(max((self._clock.now() - oldest).total_seconds(), 0.0) if oldest else 0.0)
 
     async def _watch_head(self) -> None:

@@ -22,7 +22,7 @@ class OperationsServicer(OperationsServiceServicer):
         """How an operation stands."""
         freshness = freshness_of(context, request.min_position)
         operation = operation_id(request.operation_id)
-        return _encoded(await self._operations.get(current_caller(), operation, freshness))
+        return encode_view(await self._operations.get(current_caller(), operation, freshness))
 
     async def WaitOperation(self, request: pb.WaitOperationRequest, context: Context) -> pb.Operation:
         """How an operation stands when it is done, or when the time is up."""
@@ -31,7 +31,7 @@ class OperationsServicer(OperationsServiceServicer):
             timeout_s = request.timeout.seconds + request.timeout.nanos / 1e9
         freshness = freshness_of(context, request.min_position)
         operation = operation_id(request.operation_id)
-        return _encoded(await self._operations.wait(current_caller(), operation, timeout_s, freshness))
+        return encode_view(await self._operations.wait(current_caller(), operation, timeout_s, freshness))
 
     async def CancelOperation(self, request: pb.CancelOperationRequest, context: Context) -> pb.Operation:
         """End an operation."""
@@ -39,6 +39,7 @@ class OperationsServicer(OperationsServiceServicer):
         return newest_operation(await self._operations.cancel(asked, operation_id(request.operation_id)))
 
 
-def _encoded(view: OperationView) -> pb.Operation:
+def encode_view(view: OperationView) -> pb.Operation:
+    """An operation as it stands."""
     stored = view.stored
     return encode_operation(stored.image_id, stored.operation, stored.step, stored.position, view.progress)

@@ -7,14 +7,14 @@ so that the time for a page does not grow with the number of images.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Row,
     Select,
     TextClause,
     and_,
@@ -31,7 +31,7 @@ from sqlalchemy.sql.elements import KeyedColumnElement
 from services.catalog.filters import Term
 from services.catalog.paging import SORTABLE, Key, OrderBy, fitting
 from services.catalog.rows import image_of, operation_of
-from services.catalog.schema import LISTED, RUNNING, WAITING, Tables
+from services.catalog.schema import LISTED, WAITING, Tables
 from tintype.domain.access import Caller
 from tintype.domain.events import Step
 from tintype.domain.image import Image, Operation
@@ -39,9 +39,6 @@ from tintype.domain.values import ImageId, OperationId, ProjectId, Visibility
 
 _SECOND_ENTRY = 32
 """What a map's entry takes in a message besides its text: tags, lengths, numbers."""
-
-_LOOKED_AT = 500
-"""Of running operations, those that nothing has happened to for longest: the oldest is among them, if it is stuck."""
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -81,15 +78,6 @@ class Waiting:
     purge_after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
-    """What there is: images by status, operations that have steps to do, and when the oldest of these began."""
-
-    images: Mapping[str, int]
-    running: int
-    oldest_started_at: datetime | None
-
-
 def image_by_id(connection: Connection, tables: Tables, image_id: ImageId) -> Image | None:
     """The image, deleted or not, whosever it is."""
     state = connection.execute(select(tables.images.c.state).where(tables.images.c.id == image_id)).scalar()
@@ -119,21 +107,13 @@ def operation_by_id(connection: Connection, tables: Tables, operation_id: Operat
     columns = tables.operations.c
     query = select(columns.state, columns.image_id, columns.project, columns.step, columns.position)
     row = connection.execute(query.where(columns.id == operation_id)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else stored_operation(row)
+
+
+def stored_operation(row: Row[*tuple[Any, ...]]) -> StoredOperation:
+    """What a row of the operations' table says."""
     step = Step(row.step) if row.step else None
     return StoredOperation(operation_of(row.state), row.image_id, row.project, step, row.position)
-
-
-def census(connection: Connection, tables: Tables) -> Census:
-    """Count everything; two walks over indexes that hold little else."""
-    status = tables.images.c.status
-    images = {name: int(count) for name, count in connection.execute(select(status, func.count()).group_by(status))}
-    operations = tables.operations.c
-    running = int(connection.execute(select(func.count()).select_from(tables.operations).where(RUNNING)).scalar_one())
-    looked_at = select(operations.state).where(RUNNING).order_by(operations.position).limit(_LOOKED_AT)
-    began = [operation_of(state).started_at for (state,) in connection.execute(looked_at)]
-    return Census(images, running, min(began, default=None))
 
 
 def page_of_images(

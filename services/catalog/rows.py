@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tintype.domain.image import Image, Operation
+from tintype.domain.image import Image, Operation, OperationState
 from tintype.domain.lifecycle import Status, next_step
 from tintype.domain.values import PropertyValue
 
@@ -26,6 +26,11 @@ _operation_decoder = msgspec.json.Decoder(Operation)
 def microseconds(time: datetime) -> int:
     """A point in time as microseconds since 1970, in UTC; exact."""
     return (time - _EPOCH) // _MICROSECOND
+
+
+def time_of(value: int) -> datetime:
+    """The point in time that :func:`microseconds` told."""
+    return _EPOCH + value * _MICROSECOND
 
 
 def image_row(image: Image) -> Row:
@@ -89,6 +94,9 @@ def operation_row(image: Image, operation: Operation) -> Row:
         "image_id": image.id,
         "project": image.project,
         "step": step.value if step else None,
+        "started_at": microseconds(operation.started_at),
+        "ended_at": microseconds(operation.ended_at) if operation.ended_at else None,
+        "reason": operation.failure.reason if operation.state is OperationState.FAILED and operation.failure else None,
         "position": image.position,
         "state": _encoder.encode(operation).decode(),
     }

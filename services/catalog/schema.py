@@ -31,8 +31,11 @@ LISTED = text("status <> 'deleted'")
 WAITING = text("purge_after IS NOT NULL")
 """The predicate of the index by which deleted images are found whose time to be restored has passed."""
 
-RUNNING = text("step IS NOT NULL")
-"""The predicate of the index by which operations are found that have steps to do."""
+RUNNING = text("ended_at IS NULL")
+"""The predicate of the index by which running operations are found, the oldest first."""
+
+FAILED = text("reason IS NOT NULL")
+"""The predicate of the index by which recent failures are found."""
 
 META = MetaData()
 
@@ -141,6 +144,7 @@ def _images(metadata: MetaData, generation: int) -> Table:
             sqlite_where=LISTED,
             postgresql_where=LISTED,
         )
+    # Counted without a look at the rows themselves, deleted ones included.
     Index(f"ix_images_{generation}_status", table.c.status)
     Index(
         f"ix_images_{generation}_purge_after_id",
@@ -184,10 +188,27 @@ def _operations(metadata: MetaData, generation: int) -> Table:
         Column("image_id", _Name, nullable=False),
         Column("project", _Name, nullable=False),
         Column("step", _Name),
+        Column("started_at", BigInteger, nullable=False),
+        Column("ended_at", BigInteger),
+        # Why it failed; no other has one.
+        Column("reason", _Name),
         Column("position", BigInteger, nullable=False),
         Column("state", _Json, nullable=False),
     )
-    Index(f"ix_operations_{generation}_running", table.c.position, sqlite_where=RUNNING, postgresql_where=RUNNING)
+    Index(
+        f"ix_operations_{generation}_running",
+        table.c.started_at,
+        table.c.id,
+        sqlite_where=RUNNING,
+        postgresql_where=RUNNING,
+    )
+    Index(
+        f"ix_operations_{generation}_failed",
+        table.c.ended_at,
+        table.c.reason,
+        sqlite_where=FAILED,
+        postgresql_where=FAILED,
+    )
     return table
 
 

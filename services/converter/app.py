@@ -57,6 +57,7 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
             "stores": stores.check,
         },
         part_checks={f"store {name}": store.check for name, store in stores.by_name.items()},
+        roll_call=opened.roll_call,
     )
 
 

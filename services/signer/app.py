@@ -75,4 +75,5 @@ async def build(settings: SignerSettings, stack: AsyncExitStack) -> Service:
         },
         health_checks={"event log": opened.check},
         part_checks={CHECKPOINTS_HEALTH: checkpointing.check},
+        roll_call=opened.roll_call,
     )

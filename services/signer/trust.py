@@ -47,11 +47,17 @@ class Trust:
         """Read all directories once, while the service starts.
 
         Raises:
-            TrustStoreError: one cannot be used; the message names the file.
+            TrustStoreError: one cannot be used; the message names the setting and the file.
         """
-        for directory in {self._settings.roots_dir(""), *map(self._settings.roots_dir, self._settings.projects)}:
-            if directory:
-                await asyncio.to_thread(self._current, directory)
+        directories = {"signer": self._settings.trusted_roots_dir}
+        for name, section in self._settings.projects.items():
+            directories[f"signer.projects.{name}"] = section.trusted_roots_dir
+        for table, directory in directories.items():
+            try:
+                if directory:
+                    await asyncio.to_thread(self._current, directory)
+            except TrustStoreError as exc:
+                raise TrustStoreError(f"{table}.trusted_roots_dir: {exc.message}") from exc
 
     async def rules(self, project: ProjectId) -> Rules:
         """What holds for a project's images now.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import docker  # type: ignore[import-untyped]
 from docker.errors import DockerException  # type: ignore[import-untyped]
@@ -41,8 +42,12 @@ def container_engine() -> Iterator[ContainerEngine]:
 
 
 def _answers() -> bool:
+    scheme, _, path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
+    if scheme == "unix" and not Path(path).exists():
+        return False  # docker's client would leave a socket open that it could not connect
     try:
-        docker.from_env(timeout=5).ping()
+        with closing(docker.from_env(timeout=5)) as client:
+            client.ping()
     except DockerException:
         return False
     return True

@@ -46,6 +46,8 @@ def _config(directory: Path, port: int, replicas: Mapping[str, Sequence[str]]) -
     locations = "\n".join(
         f"        location /tintype.api.{service}.v1. {{ grpc_pass grpc://{service}; }}" for service in replicas
     )
+    asked = " ".join(f"{service} {service};" for service in replicas)
+    by_metadata = r"grpc\.health\.v1\.Health|tintype\.api\.runtime\.v1\.RuntimeService"
     temporary = "\n".join(f"    {name}_temp_path {directory / name};" for name in _TEMPORARY)
     return f"""daemon off;
 worker_processes 1;
@@ -56,6 +58,7 @@ http {{
     access_log off;
 {temporary}
 {upstreams}
+    map $http_tintype_service $asked {{ default catalog; {asked} }}
     server {{
         listen 127.0.0.1:{port} http2;
         client_max_body_size 0;
@@ -71,6 +74,7 @@ http {{
         grpc_next_upstream error timeout;
         grpc_next_upstream_tries 3;
 {locations}
+        location ~ "^/({by_metadata})/" {{ grpc_pass grpc://$asked; }}
     }}
 }}
 """

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 STARTING_INTERVAL_S = 1.0
@@ -55,8 +56,6 @@ class HealthChecks:
         if container not in self._intervals:
             health = json.loads(self._podman("inspect", "--format", "{{json .Config.Healthcheck}}", container))
             self._intervals[container] = health["Interval"] / _NANOSECONDS
-        try:
+        with suppress(AssertionError):  # unhealthy is an exit code
             self._podman("healthcheck", "run", container)
-        except AssertionError:  # unhealthy is an exit code
-            pass
         self._due[container] = now + (STARTING_INTERVAL_S if is_starting else self._intervals[container])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import copy
-import json
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -78,6 +77,7 @@ class KubePlay:
     secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
     started: list[str] = field(default_factory=list)
     claimed: list[str] = field(default_factory=list)
+    _before: dict[str, set[str]] = field(default_factory=dict)
 
     def issue_certificates(self, authority: Authority) -> None:
         """Make the Secrets of all Certificates for services."""
@@ -94,6 +94,7 @@ class KubePlay:
 
     def start(self) -> None:
         """Start every Deployment, in the order of the manifests: whoever needs another waits for it."""
+        self._before = self._there()
         self.podman("network", "create", NETWORK)
         for name in self.of_kind("Deployment"):
             self.play(name)
@@ -101,10 +102,6 @@ class KubePlay:
     def play(self, name: str) -> None:
         """Start the pod of a Deployment."""
         deployment = playable(self.of_kind("Deployment")[name], {*self.secrets, *self.of_kind("ConfigMap")})
-        if name == "router":
-            # podman 4.3 names this machine's own DNS servers as well, which know no Service.
-            (container,) = pod_of(deployment)["containers"]
-            container["env"].append({"name": "TINTYPE_ROUTER_DNS", "value": self._dns_server()})
         documents = [*self._sources(deployment), deployment]
         aliases = ",".join(f"alias={alias}" for alias in names_of(name))
         self.podman(
@@ -115,10 +112,6 @@ class KubePlay:
         self.started.append(name)
         self._lay_out_secrets(deployment)
         self.podman("pod", "start", pod_name(name))
-
-    def _dns_server(self) -> str:
-        (network,) = json.loads(self.podman("network", "inspect", NETWORK).stdout)
-        return str(network["subnets"][0]["gateway"])
 
     def _sources(self, deployment: Object) -> Iterable[Object]:
         """What the volumes of a Deployment are made of, but for the volumes that there are already."""
@@ -157,13 +150,16 @@ class KubePlay:
     def stop(self) -> None:
         """Remove everything that was started, and its volumes."""
         for name in self.started:
-            self.podman("pod", "rm", "--force", "--time", "5", pod_name(name))
-        volumes = self.podman("volume", "ls", "--quiet").stdout.split()
-        if volumes:
-            self.podman("volume", "rm", "--force", *volumes)
-        for name in self.podman("secret", "ls", "--format", "{{.Name}}").stdout.split():
-            self.podman("secret", "rm", name)
+            self.podman("pod", "rm", "--force", "--time", "1", pod_name(name))
+        for kind, names in self._there().items():
+            for name in names - self._before.get(kind, set()):
+                self.podman(kind, "rm", name)
         self.podman("network", "rm", "--force", NETWORK)
+
+    def _there(self) -> dict[str, set[str]]:
+        """The volumes and secrets that the engine has."""
+        listed = {kind: self.podman(kind, "ls", "--format", "{{.Name}}").stdout for kind in ("volume", "secret")}
+        return {kind: set(names.split()) for kind, names in listed.items()}
 
 
 def pod_name(deployment: str) -> str:

@@ -19,16 +19,13 @@ from typing import Any
 import pytest
 
 import tintype
-from tests.backends.containers import container_engine
 from tests.containers.kube_play import NETWORK, KubePlay, pod_name
 from tests.containers.probes import succeeds
 from tests.packaging.manifests import ROOT, of_kind, pod_of, rendered
 from tintype.codec.subjects import STREAM
 from tintype.embedded.authority import open_authority
 from tintype.runtime.tokens import digest_of, new_token
-from tools.deployment import REPOSITORY, build_images, find_engine
-
-pytestmark = pytest.mark.timeout(1800)
+from tools.deployment import REPOSITORY, find_engine
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 READY_TIMEOUT_S = 180
@@ -46,25 +43,22 @@ def podman(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubePlay]:
+def cluster(images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubePlay]:
     """The evaluation, with all of its pods ready."""
+    if not find_engine().is_podman:
+        pytest.skip("the engine here is no podman, which alone plays manifests")
     if os.geteuid() != 0:
         pytest.skip("the files of Secrets get an owner, for which the test has to be root")
-    with container_engine():
-        engine = find_engine()
-        if not engine.is_podman:
-            pytest.skip("the engine here is no podman, which alone plays manifests")
-        build_images(engine, os.environ)
-        directory = tmp_path_factory.mktemp("cluster")
-        objects = (*rendered("evaluation"), publisher(directory))
-        playing = KubePlay(podman, objects, ROOT / "deploy" / "seccomp", directory)
-        make_secrets(playing)
-        try:
-            playing.start()
-            wait_until_ready(playing)
-            yield playing
-        finally:
-            playing.stop()
+    directory = tmp_path_factory.mktemp("cluster")
+    objects = (*rendered("evaluation"), publisher(directory))
+    playing = KubePlay(podman, objects, ROOT / "deploy" / "seccomp", directory)
+    make_secrets(playing)
+    try:
+        playing.start()
+        wait_until_ready(playing)
+        yield playing
+    finally:
+        playing.stop()
 
 
 def publisher(directory: Path) -> dict[str, Any]:
@@ -215,7 +209,7 @@ def test_services_drain_when_their_pods_are_stopped(cluster: KubePlay) -> None:
     """The last test: it ends the cluster."""
     for name in SERVICES:
         grace = pod_of(cluster.of_kind("Deployment")[name])["terminationGracePeriodSeconds"]
-        podman("pod", "stop", "--time", str(grace), pod_name(name))
+        podman("stop", "--time", str(grace), f"{pod_name(name)}-main")
         state = podman("inspect", "--format", "{{.State.ExitCode}}", f"{pod_name(name)}-main").stdout.strip()
         assert (name, state) == (name, "0")
         assert "service stopped" in cluster.logs(name)

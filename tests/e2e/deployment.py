@@ -147,7 +147,8 @@ class Deployment:
             addresses = [replica.address for replica in self.of(service)]
             return f"ipv4:{','.join(addresses)}" if index is None else addresses[index % len(addresses)]
 
-        return ClientConfig(**{service: target(service) for service in REPLICAS}, nats=self.nats, **more)
+        targets: dict[str, Any] = {service: target(service) for service in REPLICAS}
+        return ClientConfig(**targets, nats=self.nats, **more)
 
 
 @contextmanager
@@ -177,7 +178,8 @@ def deployment(
         told = {**tables, "nats": {"url": nats}, service: {**tables.get(service, {}), **own}}
         deployed.replicas.append(Replica(service, name, f"127.0.0.1:{ports[name]}", home, told))
     with ExitStack() as stack:
-        stack.callback(lambda: [replica.kill() for replica in deployed.replicas])
+        for replica in deployed.replicas:
+            stack.callback(replica.kill)
         deployed.start()
         yield deployed
         deployed.stop()

@@ -46,8 +46,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.nats, pytest.mark.postgresql, pytest
 PUBLISHER = "publisher-1"
 LEASE_S = 2.0
 DELETE_DELAY_S = 2.0
-IMPORTS, UPLOADS = 12, 8
-FEW_IMPORTS, FEW_UPLOADS = 4, 4
+IMPORTS, UPLOADS = 9, 6
+FEW_IMPORTS, FEW_UPLOADS = 2, 2
 BYTES_PER_S = 40e6
 
 
@@ -285,7 +285,7 @@ async def in_mid_step(client: Client, service: str) -> None:
 
 
 async def test_one_reads_what_one_has_written_whichever_catalog_answers(client: Client) -> None:
-    for number in range(60):  # each call goes to the next catalog
+    for number in range(30):  # each call goes to the next catalog
         image = await client.images.create(f"read-{number}")
         assert (await client.images.get(image.id)).name == f"read-{number}"
         await client.images.update(image.id, name=f"again-{number}")
@@ -385,7 +385,7 @@ class Sender:
 
     def __init__(self, importer: Replica) -> None:
         self._channel = grpc.insecure_channel(importer.address, options=[("grpc.enable_http_proxy", 0)])
-        self._stub: Any = importer_pb2_grpc.ImporterServiceStub(self._channel)
+        self._stub: Any = importer_pb2_grpc.ImporterServiceStub(self._channel)  # type: ignore[arg-type]
         self._metadata = (("tintype-project", "default"), ("tintype-actor", "somebody"))
 
     def __enter__(self) -> Sender:
@@ -417,6 +417,6 @@ class Sender:
                 self.send(upload_id, content[kept:], offset=kept, finish=True)
                 return
             except grpc.RpcError as exc:
-                if "another" not in exc.details():  # type: ignore[attr-defined]
+                if "another" not in str(exc):
                     raise
                 time.sleep(0.1)

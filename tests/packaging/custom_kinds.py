@@ -95,10 +95,24 @@ _SCALED_OBJECT = _table(
     triggers=_list({"oneOf": [_JETSTREAM_TRIGGER, _CPU_TRIGGER]}),
 )
 
+_LABEL_NAME = {"type": "string", "pattern": r"^[a-zA-Z_][a-zA-Z0-9_]*$"}
+
 _SERVICE_MONITOR = _table(
     "selector endpoints",
     selector=_table("", matchLabels=_LABELS),
-    endpoints=_list(_table("port", port=_TEXT, path=_TEXT, interval=_DURATION, scrapeTimeout=_DURATION)),
+    endpoints=_list(
+        _table(
+            "port",
+            port=_TEXT,
+            path=_TEXT,
+            interval=_DURATION,
+            scrapeTimeout=_DURATION,
+            honorLabels={"type": "boolean"},
+            relabelings=_list(
+                _table("", sourceLabels=_list(_LABEL_NAME), targetLabel=_LABEL_NAME, replacement={"type": "string"})
+            ),
+        )
+    ),
 )
 
 _RULE = _table("expr", alert=_TEXT, record=_TEXT, expr=_TEXT, labels=_LABELS, annotations=_LABELS)

@@ -30,7 +30,11 @@ def kubectl() -> str:
 @functools.cache
 def rendered(overlay: str) -> tuple[Object, ...]:
     """Every object of an overlay, as a cluster would be given it."""
-    folder = KUBERNETES / "overlays" / overlay
+    return built(KUBERNETES / "overlays" / overlay)
+
+
+def built(folder: Path) -> tuple[Object, ...]:
+    """Every object of a kustomization."""
     result = subprocess.run([kubectl(), "kustomize", str(folder)], capture_output=True, text=True, check=False)
     # A warning is a field that will stop to work.
     assert (result.returncode, result.stderr) == (0, ""), result.stderr

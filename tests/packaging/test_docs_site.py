@@ -61,10 +61,16 @@ def read(page: Path) -> Loads:
     return parser
 
 
+def page_of(site: Path, document: Path) -> Path:
+    """Where a document is in the site."""
+    path = document.relative_to(DOCS)
+    return site / (path.parent if path.stem in ("index", "README") else path.with_suffix("")) / "index.html"
+
+
 def test_every_document_is_a_page(site: Path) -> None:
-    documents = [path.relative_to(DOCS).with_suffix("") for path in DOCS.rglob("*.md")]
-    missing = [str(path) for path in documents if path.name != "index" and not (site / path / "index.html").is_file()]
-    assert documents and missing == []
+    documents = list(DOCS.rglob("*.md"))
+    assert documents
+    assert [str(path) for path in documents if not page_of(site, path).is_file()] == []
     assert (site / "asyncapi.yaml").is_file()
 
 
@@ -78,16 +84,13 @@ def test_readers_need_no_other_site(site: Path) -> None:
 def test_every_diagram_is_drawn(site: Path) -> None:
     for path in DOCS.rglob("*.md"):
         if written := path.read_text().count("```mermaid"):
-            page = site / path.relative_to(DOCS).with_suffix("") / "index.html"
-            assert read(page).diagrams == written, path.name
+            assert read(page_of(site, path)).diagrams == written, path.name
 
 
 def test_every_table_is_one_in_the_site(site: Path) -> None:
     for path in DOCS.rglob("*.md"):
-        page = site / path.relative_to(DOCS).with_suffix("") / "index.html"
-        if path.name != "index.md":
-            written = len(TABLE.findall(CODE.sub("", path.read_text())))
-            assert page.read_text().count("<table>") == written, path.name
+        written = len(TABLE.findall(CODE.sub("", path.read_text())))
+        assert page_of(site, path).read_text().count("<table>") == written, path.name
 
 
 def test_lists_within_lists_are_indented_by_four() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
+import yaml
 
 import tintype
 from tests.packaging import custom_kinds
 from tests.packaging.manifests import (
+    KUBERNETES,
     OVERLAYS,
     ROOT,
     Object,
+    built,
     containers_of,
     examples,
     of_kind,
@@ -107,6 +112,28 @@ def test_names_are_unique_and_in_the_namespace(overlay: str) -> None:
 def test_the_namespace_enforces_restricted_pods(overlay: str) -> None:
     labels = of_kind(overlay, "Namespace")["tintype"]["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_a_site_can_have_a_shared_volume_and_no_jail(tmp_path: Path) -> None:
+    relative = Path(os.path.relpath(KUBERNETES, tmp_path))
+    kustomization = {
+        "resources": [str(relative / "overlays" / "external")],
+        "components": [str(relative / "components" / name) for name in ("file-store", "no-jail")],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    objects = built(tmp_path)
+    for each in objects:
+        check(each)
+    pods = {each["metadata"]["name"]: pod_of(each) for each in objects if each["kind"] == "Deployment"}
+    claims = {
+        name: volume["persistentVolumeClaim"]["claimName"]
+        for name, pod in pods.items()
+        for volume in pod["volumes"]
+        if "persistentVolumeClaim" in volume
+    }
+    assert claims == {"importer": "images", "converter": "images"}
+    assert pods["converter"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert environment(pods["converter"]["containers"][0])["TINTYPE_CONVERTER__UNSAFE_NO_SANDBOX"] == "true"
 
 
 # --- pods -------------------------------------------------------------------------------------------------------------
@@ -304,6 +331,14 @@ def test_the_rules_for_the_operator_are_those_of_the_alerts() -> None:
     assert RULE.read_text() == prometheus_rule(), "run `make docs`"
 
 
+def test_the_dashboard_is_the_one_of_the_repository() -> None:
+    dashboard = of_kind("external", "ConfigMap")["tintype-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert dashboard["data"] == {
+        "tintype.json": (ROOT / "deploy" / "grafana" / "dashboards" / "tintype.json").read_text()
+    }
+
+
 def test_prometheus_scrapes_every_service() -> None:
     (monitor,) = of_kind("external", "ServiceMonitor").values()
     (endpoint,) = monitor["spec"]["endpoints"]
@@ -314,3 +349,19 @@ def test_prometheus_scrapes_every_service() -> None:
         and endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     }
     assert scraped == set(SERVICES)
+
+
+def test_the_operator_gives_a_service_the_job_and_labels_that_alerts_ask_for() -> None:
+    (monitor,) = of_kind("external", "ServiceMonitor").values()
+    (endpoint,) = monitor["spec"]["endpoints"]
+    (job,) = endpoint["relabelings"]
+    assert endpoint["honorLabels"] is True
+    assert job["targetLabel"] == "job"
+    assert job["sourceLabels"] == ["__meta_kubernetes_service_label_app_kubernetes_io_name"]
+    services = of_kind("external", "Service")
+    jobs = {
+        job["replacement"].replace("$1", services[name]["metadata"]["labels"]["app.kubernetes.io/name"])
+        for name in SERVICES
+    }
+    composed = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
+    assert jobs == {each["job_name"] for each in composed["scrape_configs"]}

@@ -10,12 +10,16 @@ from typing import Protocol
 from tintype.adapters.nats.checkpoints import NatsCheckpointLog
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
+from tintype.adapters.nats.log_state import NatsLogState
+from tintype.adapters.nats.roll_call import NatsRollCall
 from tintype.adapters.nats.store_states import NatsStoreStateLog
 from tintype.adapters.nats.stream import StreamSettings, ensure_stream
 from tintype.codec.subjects import CHECKPOINT_STREAM, STORE_STREAM
 from tintype.domain.errors import EventLogUnavailableError
 from tintype.ports.checkpoints import CheckpointLog
 from tintype.ports.event_log import EventLog
+from tintype.ports.log_state import LogStateSource
+from tintype.ports.service_info import RollCall
 from tintype.ports.store_states import StoreStateLog
 from tintype.runtime.metrics import LOG_CONNECTED
 from tintype.runtime.settings import TlsSettings
@@ -52,6 +56,8 @@ class OpenEventLog:
     def __init__(self, connection: NatsConnection, replicas: int) -> None:
         self._connection = connection
         self.log: EventLog = NatsEventLog(connection)
+        self.state: LogStateSource = NatsLogState(connection)
+        self.roll_call: RollCall = NatsRollCall(connection)
         self._replicas = replicas
 
     async def checkpoints(self) -> CheckpointLog:

@@ -27,6 +27,7 @@ from tintype.cli import (
     policy,
     provenance,
     stack,
+    status,
     store,
 )
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
@@ -59,6 +60,7 @@ provenance.register(image.app)
 image.app.command("sign")(image_sign.sign)
 backup.register(admin.app)
 info.register(app)
+status.register(app)
 
 
 def _show_version(is_wanted: bool) -> None:

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     CONFLICT = 4
     CONTENT = 5
     UNAVAILABLE = 6
+    NOT_WELL = 7
     OTHER_FORMAT = 10
     UNSAFE_REFERENCE = 11
     MALFORMED = 12
@@ -39,6 +40,7 @@ MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.CONFLICT: "not in this state, or somebody else was faster",
     ExitCode.CONTENT: "the bytes were refused or are damaged, or an operation failed",
     ExitCode.UNAVAILABLE: "a service does not answer",
+    ExitCode.NOT_WELL: "status: something does not work",
     ExitCode.OTHER_FORMAT: "inspect: another format than declared, or of two formats at once",
     ExitCode.UNSAFE_REFERENCE: "inspect: the image refers to other files: a backing or data file, an extent, a parent",
     ExitCode.MALFORMED: "inspect: malformed, truncated or empty",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
@@ -12,7 +13,7 @@ from tintype.cli.image_view import image_fields, property_rows, verification_tex
 from tintype.cli.plain import Plain, cell, escaped, plain, size_text, to_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from tintype.client import ClientError, Image, ImageEvent, Progress
 
@@ -80,6 +81,25 @@ class Printer:
         for row in rows:
             table.add_row(*(Text(escaped(cell)) for cell in row))
         _console(sys.stdout).print(table)
+
+    def show(self, renderable: RenderableType) -> None:
+        """Print what has been laid out for a person."""
+        console = _console(sys.stdout)
+        if sys.stdout.isatty():
+            console.print(renderable)
+            return
+        with console.capture() as captured:
+            console.print(renderable)
+        # Columns are filled up with blanks, which are of no use to a program.
+        print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
+
+    @contextmanager
+    def in_place(self) -> Iterator[Callable[[RenderableType], None]]:
+        """Show one thing after the other in the same place of a terminal; at the end what was there before is back."""
+        from rich.live import Live
+
+        with Live(console=_console(sys.stdout), screen=True, auto_refresh=False) as live:
+            yield lambda renderable: live.update(renderable, refresh=True)
 
     def line(self, text: str) -> None:
         """Print one line."""

@@ -15,6 +15,8 @@ from tintype.client.backup_check import Files, opened_chain, trusted_keys
 from tintype.client.backup_models import Backup, OnProgress, Restored
 from tintype.client.custody import trust_part
 from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
+from tintype.client.status import system_status
+from tintype.client.status_models import SystemStatus
 from tintype.client.store_models import StoreFinding, SweepProgress
 from tintype.client.transport import AS_ADMIN, Transport
 
@@ -27,6 +29,14 @@ class Admin:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    async def status(self) -> SystemStatus:
+        """The whole deployment at a glance, as an administrator: what is wrong first, then services, log, tables, work,
+        images and stores.
+
+        Takes a few seconds at most, and raises nothing for what is away: what nobody could tell is ``None``, with why.
+        """
+        return await system_status(self._transport)
 
     async def rebuild(self) -> AsyncGenerator[RebuildProgress, None]:
         """Build the catalog's tables anew from the log, beside those in use, and switch; yield how far it is.

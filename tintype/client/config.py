@@ -27,7 +27,7 @@ class ClientConfig:
     """``HOST:PORT`` of the importer; needed for uploads and downloads."""
 
     converter: str = ""
-    """``HOST:PORT`` of the converter; not needed by any call yet."""
+    """``HOST:PORT`` of the converter; needed to tell its status."""
 
     signer: str = ""
     """``HOST:PORT`` of the signer; needed for signing, keys and policies."""

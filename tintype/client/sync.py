@@ -166,6 +166,7 @@ class Signer(_Face[signer.Signer]):
 class Admin(_Face[admin.Admin]):
     """As :class:`tintype.client.admin.Admin`."""
 
+    status = waiting(admin.Admin.status)
     rebuild = iterating(admin.Admin.rebuild)
     checkpoint = waiting(admin.Admin.checkpoint)
     backup = waiting(admin.Admin.backup)

@@ -75,6 +75,7 @@ class Transport:
         self._catalog = open_channel(config.address("catalog"), config)
         self._importer = self._channel("importer")
         self._signer = self._channel("signer")
+        self._converter = self._channel("converter")
         self.catalog = catalog_pb2_grpc.CatalogServiceStub(self._catalog)
         self.operations = catalog_pb2_grpc.OperationsServiceStub(self._catalog)
         self.admin = catalog_pb2_grpc.CatalogAdminServiceStub(self._catalog)
@@ -148,6 +149,17 @@ class Transport:
             raise ConfigurationError("client.signer is missing in the configuration: nobody can be asked to sign")
         return self._signer
 
+    @property
+    def channels(self) -> Mapping[str, grpc.aio.Channel]:
+        """The channel to each service that the configuration names."""
+        every = {
+            "catalog": self._catalog,
+            "importer": self._importer,
+            "converter": self._converter,
+            "signer": self._signer,
+        }
+        return {name: channel for name, channel in every.items() if channel is not None}
+
     def observe(self, position: int) -> None:
         """Remember that the log has at least come to ``position``."""
         self.position = max(self.position, position)
@@ -208,9 +220,8 @@ class Transport:
         """Close the channels, and whatever else is open."""
         for close in tuple(self.on_close):
             await close()
-        for channel in (self._catalog, self._importer, self._signer):
-            if channel is not None:
-                await channel.close()
+        for channel in set(self.channels.values()):
+            await channel.close()
 
 
 def new_request_id() -> str:

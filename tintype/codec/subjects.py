@@ -4,6 +4,7 @@
     tintype.v1.<project>.progress.<image id>                progress: kept nowhere
     tintype.v1.checkpoint                                   signed checkpoints: a stream of their own keeps them
     tintype.v1.store.<store>                                changes of a store's state: the same
+    tintype.v1.roll-call                                    which replicas there are: kept nowhere
 
 Every id is checked before it becomes a token, so that no id can widen a filter or reach into another project.
 """
@@ -36,6 +37,9 @@ STORE_STREAM = "TINTYPE_STORES"
 
 EVERY_STORE = f"{PREFIX}.store.*"
 """All that it takes in; an event has more tokens, and progress too."""
+
+ROLL_CALL = f"{PREFIX}.roll-call"
+"""Whoever wants to know which replicas there are asks here; no stream takes it in."""
 
 
 def store_subject(store: str) -> str:

@@ -14,18 +14,23 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import structlog
 
 import tintype
+from tintype.api.runtime.v1 import runtime_pb2_grpc
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
+from tintype.ports.service_info import RollCall
 from tintype.runtime.auth import authentication
+from tintype.runtime.checks import RUNTIME_SERVICE, CheckBoard, RuntimeServicer
+from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
-from tintype.runtime.metrics import BUILD_INFO, CHECK_OK
+from tintype.runtime.metrics import BUILD_INFO
 from tintype.runtime.probes import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
@@ -38,8 +43,6 @@ log = structlog.get_logger(__name__)
 HEALTH_INTERVAL_S = 10.0
 UNHEALTHY_INTERVAL_S = 1.0
 STARTING_INTERVAL_S = 0.1
-HEALTH_TIMEOUT_S = 15.0
-"""A check of a store writes to the disk, which takes its time when images are being written too."""
 
 _EXIT_CONFIGURATION = 2
 _KEPT_BYTES = 4 * 1024 * 1024
@@ -56,7 +59,7 @@ class Service:
     health and reflection. ``background`` are coroutine functions that run as long as the service does: one that ends or
     raises ends the process. ``health_checks`` raise a :class:`TintypeError` while the service cannot answer calls.
     ``part_checks`` raise one while a part does not work without which the service goes on: under its own name gRPC
-    health says so of that part alone.
+    health says so of that part alone. ``roll_call`` is where the replicas of all services are asked who is there.
     """
 
     registrations: Sequence[Registration] = ()
@@ -64,6 +67,7 @@ class Service:
     background: Mapping[str, Callable[[], Coroutine[None, None, None]]] = field(default_factory=dict)
     health_checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
     part_checks: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    roll_call: RollCall | None = None
 
 
 Build = Callable[[S, AsyncExitStack], Awaitable[Service]]
@@ -142,6 +146,8 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         service = await _built(build(settings, stack), stop)
         if service is None:
             return
+        board = CheckBoard(name, SystemClock(), service.health_checks, service.part_checks)
+        service = _told_of(service, board)
         # Background work goes on while calls drain: calls may wait for what it does.
         async with (
             _Background(service.background) as background,
@@ -156,7 +162,7 @@ async def _run(settings: S, name: str, build: Build[S], ready_file: Path | None)
         ):
             probes.readiness.follow(state)
             log.info("service started", address=address)
-            watch = _watch_health(service, state, lambda: _tell_ready(ready_file, address, probes))
+            watch = _watch_health(board, state, lambda: _tell_ready(ready_file, address, probes))
             async with _Background({"health": lambda: watch, "stalls": watch_for_stalls}) as watching:
                 await _first(stop.wait(), background.failed(), watching.failed())
                 log.info("service is draining", drain_s=own.drain_s)
@@ -218,43 +224,42 @@ class _Background:
             raise InternalError(f"background task {self._tasks[task]!r} ended by itself")
 
 
-async def _watch_health(service: Service, state: Health, tell_ready: Callable[[], None]) -> None:
+def _told_of(service: Service, board: CheckBoard) -> Service:
+    """The service with what it tells of itself, where it is asked and where all are."""
+    servicer = RuntimeServicer(board.info)
+    roll_call = service.roll_call
+    return replace(
+        service,
+        registrations=[
+            *service.registrations,
+            partial(runtime_pb2_grpc.add_RuntimeServiceServicer_to_server, servicer),
+        ],
+        service_names=[*service.service_names, RUNTIME_SERVICE],
+        background={
+            **service.background,
+            **({"roll call": partial(roll_call.answer, board.info)} if roll_call else {}),
+        },
+    )
+
+
+async def _watch_health(board: CheckBoard, state: Health, tell_ready: Callable[[], None]) -> None:
     is_ready = False
     complaint = ""
     while True:
-        before, complaint = complaint, await _complaint(service.health_checks)
+        before, complaint = complaint, await board.look()
         is_healthy = not complaint
         if complaint and complaint != before:
             log.warning("health check failed", error=complaint)
         if is_healthy is not state.is_serving:
             log.info("service became ready" if is_healthy else "service became unready")
             await state.set(is_healthy)
-        parts = service.part_checks
-        complaints = await asyncio.gather(*(_complaint({name: check}) for name, check in parts.items()))
-        for name, complaint_of_part in zip(parts, complaints, strict=True):
-            await state.set_part(name, not complaint_of_part)
+        for name, works in (await board.look_at_parts()).items():
+            await state.set_part(name, works)
         if is_healthy and not is_ready:
             is_ready = True
             tell_ready()
         unhealthy_interval_s = UNHEALTHY_INTERVAL_S if is_ready else STARTING_INTERVAL_S
         await asyncio.sleep(HEALTH_INTERVAL_S if is_healthy else unhealthy_interval_s)
-
-
-async def _complaint(checks: Mapping[str, Callable[[], Awaitable[None]]]) -> str:
-    """What the first check that fails says; empty if all is well."""
-    complaints = await asyncio.gather(*(_complaint_of(name, check) for name, check in checks.items()))
-    return next(filter(None, complaints), "")
-
-
-async def _complaint_of(name: str, check: Callable[[], Awaitable[None]]) -> str:
-    complaint = ""
-    try:
-        async with asyncio.timeout(HEALTH_TIMEOUT_S):
-            await check()
-    except (TintypeError, TimeoutError) as exc:
-        complaint = f"{name}: {str(exc) or 'no answer in time'}"
-    CHECK_OK.labels(name).set(not complaint)
-    return complaint
 
 
 def _tell_ready(ready_file: Path | None, address: str, probes: Probes) -> None:

@@ -17,6 +17,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from tintype.domain.errors import ConfigurationError
+from tintype.ports.service_info import Certificate
 from tintype.runtime.metrics import CERTIFICATE_EXPIRY
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import TlsSettings
@@ -29,6 +30,15 @@ Now = Callable[[], datetime]
 def utc_now() -> datetime:
     """The time."""
     return datetime.now(UTC)
+
+
+def certificates_in_use() -> tuple[Certificate, ...]:
+    """Those that this process has read, by file, with the end of each file's use."""
+    samples = [sample for metric in CERTIFICATE_EXPIRY.collect() for sample in metric.samples]
+    return tuple(
+        Certificate(sample.labels["file"], datetime.fromtimestamp(sample.value, UTC))
+        for sample in sorted(samples, key=lambda sample: sample.labels["file"])
+    )
 
 
 def server_credentials(settings: TlsSettings, *, now: Now = utc_now) -> grpc.ServerCredentials | None:

@@ -15,6 +15,8 @@ GREEN, YELLOW, RED = "green", "yellow", "red"
 
 Json = dict[str, Any]
 
+_NO_LEGEND: Json = {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False}
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -196,14 +198,30 @@ def _options(panel: Panel) -> Json:
                 "colorMode": "value",
                 "graphMode": "area",
                 "justifyMode": "auto",
+                "orientation": "auto",
+                "percentChangeColorMode": "standard",
                 "reduceOptions": last,
+                "showPercentChange": False,
                 "textMode": "auto",
+                "wideLayout": True,
             }
         case "bargauge":
-            return {"displayMode": "basic", "orientation": "horizontal", "reduceOptions": last, "showUnfilled": True}
+            return {
+                "displayMode": "basic",
+                "legend": _NO_LEGEND,
+                "maxVizHeight": 300,
+                "minVizHeight": 16,
+                "minVizWidth": 8,
+                "namePlacement": "auto",
+                "orientation": "horizontal",
+                "reduceOptions": last,
+                "showUnfilled": True,
+                "sizing": "auto",
+                "valueMode": "color",
+            }
         case "state-timeline":
             return {
-                "legend": {"displayMode": "list", "placement": "bottom", "showLegend": False},
+                "legend": _NO_LEGEND,
                 "mergeValues": True,
                 "rowHeight": 0.8,
                 "showValue": "never",

@@ -26,7 +26,7 @@ def _variable(name: str, label: str, query: str) -> Json:
 
 VARIABLES: list[Json] = [
     {
-        "current": {},
+        "current": {"selected": False, "text": "Prometheus", "value": "prometheus"},
         "includeAll": False,
         "label": "Prometheus",
         "multi": False,

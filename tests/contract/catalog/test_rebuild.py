@@ -10,7 +10,7 @@ from sqlalchemy import inspect
 
 from services.catalog import generations, queries, rebuild
 from services.catalog.database import Database
-from services.catalog.projection import Projection
+from services.catalog.projection import Projection, apply_events
 from services.catalog.rebuild import Rebuild
 from services.catalog.schema import schema_version
 from tintype.adapters.memory.event_log import MemoryEventLog
@@ -105,10 +105,9 @@ async def test_a_rebuild_whose_tables_are_dropped_before_they_are_counted_says_s
     async with aclosing(Rebuild(log, database).run()) as steps:
         await anext(steps)
         (building,) = [g for g in await database.read(generations.listed) if not g.is_active]
-        apply = rebuild.apply_events
 
         async def apply_and_lose(*arguments: Any) -> Any:
-            done = await apply(*arguments)
+            done = await apply_events(*arguments)
             await database.build(lambda c: generations.dropped(c, building))
             return done
 

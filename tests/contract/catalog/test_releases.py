@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from packaging.version import Version
 from sqlalchemy import Connection, inspect, select, update
 
-from services.catalog import generations
+from services.catalog import generations, starting
 from services.catalog.database import Database
 from services.catalog.schema import BUILDERS, META, schema_version
 from services.catalog.settings import CatalogSection
 from services.catalog.starting import require_database
 from tintype import __version__
-from tintype.domain.errors import ConfigurationError
+from tintype.domain.errors import CatalogDatabaseError, ConfigurationError
 from tintype.runtime.settings import TlsSettings
 
+T = TypeVar("T")
 OURS = Version(__version__)
 NEWER = (
     f"{OURS.major}.{OURS.minor}.{OURS.micro + 1}",
@@ -96,6 +98,30 @@ async def test_each_generation_names_its_release(database: Database) -> None:
     opened = await database.write(lambda c: generations.opened(c, schema_version()))
     rows = await database.read(lambda c: c.execute(select(BUILDERS)).all())
     assert [tuple(row) for row in rows] == [(opened.token, schema_version(), __version__)]
+
+
+async def test_a_database_that_does_not_answer_is_told_by_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "TIMEOUT_S", 0.0)
+    with pytest.raises(CatalogDatabaseError) as caught:
+        await start("postgresql://u:hunter2@127.0.0.1:1/d")
+    assert caught.value.message.startswith("catalog.database_url: ") and "refused" in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+async def test_a_database_that_is_slow_to_come_is_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([CatalogDatabaseError("it is starting up"), CatalogDatabaseError("it is starting up")])
+    write = Database.write
+
+    async def slow(self: Database, body: Callable[[Connection], T]) -> T:
+        for error in answers:
+            raise error
+        return await write(self, body)
+
+    monkeypatch.setattr(Database, "write", slow)
+    await start(database_url)
+    assert next(answers, None) is None
 
 
 def test_the_form_of_what_every_release_reads_stays() -> None:

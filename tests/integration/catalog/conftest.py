@@ -16,7 +16,10 @@ from google.rpc import error_details_pb2, status_pb2
 
 from services.catalog.app import SERVICES, assemble, make_data_dir
 from services.catalog.settings import CatalogSection
+from services.catalog.system_status import LogSources
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.adapters.memory.log_state import MemoryLogState
+from tintype.adapters.memory.roll_call import MemoryRollCall
 from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1.catalog_pb2_grpc import (
     CatalogAdminServiceStub,
@@ -112,12 +115,17 @@ async def refused(call: Awaitable[object]) -> Refusal:
 
 @asynccontextmanager
 async def running(
-    settings: CatalogSection, log: EventLog, clock: FakeClock, stores: frozenset[str] | None = None
+    settings: CatalogSection,
+    log: EventLog,
+    clock: FakeClock,
+    stores: frozenset[str] | None = None,
+    sources: LogSources | None = None,
 ) -> AsyncIterator[Catalog]:
-    """Run a catalog, from before it has caught up."""
+    """Run a catalog, from before it has caught up; without ``sources`` nobody knows how the log is."""
     async with AsyncExitStack() as stack:
         make_data_dir(settings)
-        service = assemble(settings, stack, log, clock, stores)
+        known = sources or LogSources(MemoryLogState(MemoryEventLog()), MemoryRollCall())
+        service = assemble(settings, stack, log, clock, known, stores)
         tasks = [asyncio.create_task(function()) for function in service.background.values()]
         stack.push_async_callback(_end, tasks)
         address, health = await stack.enter_async_context(

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
 from tintype.adapters.memory.service_keys import MemoryKeyManager, MemoryServiceKeys
@@ -25,10 +26,11 @@ from tintype.api.catalog.v1 import catalog_pb2 as pb
 from tintype.api.catalog.v1 import catalog_pb2_grpc
 from tintype.api.events.v1 import events_pb2
 from tintype.api.importer.v1 import importer_pb2, importer_pb2_grpc
+from tintype.api.runtime.v1 import runtime_pb2, runtime_pb2_grpc
 from tintype.api.signer.v1 import signer_pb2, signer_pb2_grpc
 from tintype.api.types.v1 import types_pb2
 from tintype.codec import framing, values
-from tintype.codec.call_metadata import ADMIN_KEY
+from tintype.codec.call_metadata import ADMIN_KEY, SERVICE_KEY
 from tintype.domain import errors
 from tintype.domain.values import Digest
 from tintype.ports.service_keys import ServiceKey
@@ -85,6 +87,10 @@ class FakeServices:
         self.locations: list[importer_pb2.ImageLocation] = []
         self.findings: list[importer_pb2.StoreFinding] = []
         self.swept: list[importer_pb2.SweepResponse] = []
+        self.status = pb.SystemStatus()
+        self.infos: dict[str, runtime_pb2.ServiceInfo] = {}
+        self.unready: set[str] = set()
+        self.refuses_administrators = False
         self.delays_deletion = False
         self.events: list[events_pb2.ImageEvent] = []
         self.requests: list[Message] = []
@@ -317,7 +323,13 @@ class OperationsPart(_Part, catalog_pb2_grpc.OperationsServiceServicer):
 
 
 class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
-    """A rebuild in two steps."""
+    """A rebuild in two steps, and the status that a test has put there."""
+
+    @served
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Any) -> pb.SystemStatus:
+        if self.services.refuses_administrators:
+            raise errors.NotPermittedError("only an administrator may do that")
+        return self.services.status
 
     async def RebuildProjection(
         self, request: pb.RebuildProjectionRequest, context: Any
@@ -325,6 +337,31 @@ class AdminPart(_Part, catalog_pb2_grpc.CatalogAdminServiceServicer):
         await self.services.note(request, context)
         yield pb.RebuildProjectionResponse(position=1, head=2, images=1)
         yield pb.RebuildProjectionResponse(position=2, head=2, images=1, switched=True)
+
+
+class RuntimePart(_Part, runtime_pb2_grpc.RuntimeServiceServicer):
+    """What the service of that name tells of itself, as behind a router; one without infos does not know the call."""
+
+    async def GetServiceInfo(self, request: runtime_pb2.GetServiceInfoRequest, context: Any) -> runtime_pb2.ServiceInfo:
+        name = service_asked_for(context)
+        if name not in self.services.infos:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such call")
+        return self.services.infos[name]
+
+
+class HealthPart(_Part, health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no types
+    """Well, but for those that a test names."""
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:
+        is_ready = service_asked_for(context) not in self.services.unready
+        return health_pb2.HealthCheckResponse(
+            status=health_pb2.HealthCheckResponse.SERVING if is_ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+
+
+def service_asked_for(context: Any) -> str:
+    """Of which service behind one address something is asked."""
+    return str(dict(context.invocation_metadata() or ()).get(SERVICE_KEY, "catalog"))
 
 
 class ImporterAdminPart(_Part, importer_pb2_grpc.ImporterAdminServiceServicer):
@@ -570,6 +607,8 @@ async def serving(services: FakeServices) -> AsyncIterator[FakeServices]:
     catalog_pb2_grpc.add_CatalogServiceServicer_to_server(Catalog(services), server)
     catalog_pb2_grpc.add_OperationsServiceServicer_to_server(OperationsPart(services), server)
     catalog_pb2_grpc.add_CatalogAdminServiceServicer_to_server(AdminPart(services), server)
+    runtime_pb2_grpc.add_RuntimeServiceServicer_to_server(RuntimePart(services), server)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthPart(services), server)
     importer_pb2_grpc.add_ImporterAdminServiceServicer_to_server(ImporterAdminPart(services), server)
     signer_pb2_grpc.add_SignerServiceServicer_to_server(SignerPart(services), server)
     signer_pb2_grpc.add_SignerAdminServiceServicer_to_server(SignerAdminPart(services), server)

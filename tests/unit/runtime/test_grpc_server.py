@@ -17,8 +17,10 @@ from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
 from tintype.domain.errors import ConfigurationError, SignatureInvalidError
 from tintype.runtime.auth import current_caller
+from tintype.runtime.checks import CheckBoard
 from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, serving
-from tintype.runtime.service import Service, _watch_health
+from tintype.runtime.service import _watch_health
+from tintype.testing.clock import FakeClock
 
 SERVICE = "tintype.api.signer.v1.SignerService"
 DEADLINE_S = 10
@@ -218,8 +220,9 @@ async def test_a_services_parts_are_watched_beside_its_health(server: Server) ->
         raise ConfigurationError("no more")
 
     ready = asyncio.Event()
-    service = Service(health_checks={"log": well}, part_checks={"tintype.part": broken, "tintype.other": well})
-    watching = asyncio.create_task(_watch_health(service, server.health, ready.set))
+    parts = {"tintype.part": broken, "tintype.other": well}
+    board = CheckBoard("signer", FakeClock(), {"log": well}, parts)
+    watching = asyncio.create_task(_watch_health(board, server.health, ready.set))
     try:
         async with asyncio.timeout(DEADLINE_S):
             await ready.wait()

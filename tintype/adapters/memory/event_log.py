@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from tintype.codec import cloudevents
 from tintype.codec.subjects import event_filters
@@ -13,6 +14,7 @@ from tintype.domain.errors import ConcurrencyConflictError
 from tintype.domain.events import NewEvent, Progress, RecordedEvent
 from tintype.domain.values import ImageId
 from tintype.ports.event_log import Selection, WorkQueue
+from tintype.ports.log_state import QueueState
 
 _PROGRESS_BUFFER = 256
 
@@ -96,11 +98,23 @@ class MemoryEventLog:
         finally:
             self._listeners.remove(listener)
 
+    def queue_states(self) -> list[QueueState]:
+        """All work queues, by name."""
+        return [self._queues[name].state() for name in sorted(self._queues)]
+
+    def recorded_at(self, position: int) -> datetime | None:
+        """When the event at ``position`` was made; ``None`` where there is none."""
+        return self._events[position - 1].event.time if 0 < position <= len(self._events) else None
+
     async def _deliveries(self, queue: _Queue, in_hand: list[MemoryDelivery]) -> AsyncIterator[MemoryDelivery]:
         while True:
             delivery = queue.take()
             if delivery is None:
-                await self._changed.wait(until=queue.next_change())
+                queue.waiting += 1
+                try:
+                    await self._changed.wait(until=queue.next_change())
+                finally:
+                    queue.waiting -= 1
             else:
                 in_hand[:] = [held for held in in_hand if held.is_held()] + [delivery]
                 yield delivery
@@ -123,6 +137,12 @@ class _Queue:
     scanned: int = 0
     leases: dict[int, _Lease] = field(default_factory=dict)
     """Of every event, by position, that was handed out and is not acknowledged."""
+    waiting: int = 0
+
+    def state(self) -> QueueState:
+        pending = sum(type(event.payload) in self.settings.types for event in self.events[self.scanned :])
+        again = sum(lease.attempt > 1 for lease in self.leases.values())
+        return QueueState(self.settings.name, pending, len(self.leases), again, self.waiting)
 
     def take(self) -> MemoryDelivery | None:
         now = _now()

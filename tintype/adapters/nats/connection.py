@@ -111,6 +111,12 @@ class NatsConnection:
         return self._client.is_closed
 
     @property
+    def server_version(self) -> str:
+        """Of the server that it is connected to, or was last."""
+        version = self._client.connected_server_version
+        return f"{version.major}.{version.minor}.{version.patch}"
+
+    @property
     def received_messages(self) -> int:
         """How many messages came over this connection, answers and statuses included."""
         return self._client.stats["in_msgs"]

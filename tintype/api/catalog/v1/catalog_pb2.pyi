@@ -16,6 +16,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from tintype.api.events.v1 import events_pb2 as _events_pb2
+from tintype.api.runtime.v1 import runtime_pb2 as _runtime_pb2
 from tintype.api.types.v1 import types_pb2 as _types_pb2
 import builtins as _builtins
 import sys
@@ -1175,3 +1176,403 @@ class RebuildProjectionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebuildProjectionResponse: _TypeAlias = RebuildProjectionResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class SystemStatus(_message.Message):
+    """Everything but the services' own word on themselves, as the catalog sees it. A part that did not answer has its
+    `failure`, and nothing else.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_FIELD_NUMBER: _builtins.int
+    PROJECTION_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log(self) -> Global___LogStatus: ...
+    @_builtins.property
+    def projection(self) -> Global___ProjectionStatus: ...
+    @_builtins.property
+    def work(self) -> Global___WorkStatus: ...
+    @_builtins.property
+    def images(self) -> Global___ImagesStatus: ...
+    @_builtins.property
+    def operations(self) -> Global___OperationsStatus: ...
+    @_builtins.property
+    def replicas(self) -> Global___ReplicasStatus: ...
+    def __init__(
+        self,
+        *,
+        log: Global___LogStatus | None = ...,
+        projection: Global___ProjectionStatus | None = ...,
+        work: Global___WorkStatus | None = ...,
+        images: Global___ImagesStatus | None = ...,
+        operations: Global___OperationsStatus | None = ...,
+        replicas: Global___ReplicasStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "log", b"log", "operations", b"operations", "projection", b"projection", "replicas", b"replicas", "work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "log", b"log", "operations", b"operations", "projection", b"projection", "replicas", b"replicas", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SystemStatus: _TypeAlias = SystemStatus  # noqa: Y015
+
+@_typing.final
+class LogStatus(_message.Message):
+    """The stream of events, and the NATS that keeps it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    NEWEST_AT_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    REPLICAS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    server_version: _builtins.str
+    """Of the nats-server that the catalog is connected to."""
+    cluster: _builtins.str
+    """The name of the NATS cluster; empty for a single server."""
+    head: _builtins.int
+    """The position of the newest event; 0 for an empty log."""
+    size: _builtins.int
+    """In bytes, of one copy."""
+    replicas: _builtins.int
+    """How many copies there should be."""
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    @_builtins.property
+    def newest_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogReplica]:
+        """Where they are; empty for a single server."""
+
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        server_version: _builtins.str = ...,
+        cluster: _builtins.str = ...,
+        head: _builtins.int = ...,
+        newest_at: _timestamp_pb2.Timestamp | None = ...,
+        size: _builtins.int = ...,
+        replicas: _builtins.int = ...,
+        members: _abc.Iterable[Global___LogReplica] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "newest_at", b"newest_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "failure", b"failure", "head", b"head", "members", b"members", "newest_at", b"newest_at", "replicas", b"replicas", "server_version", b"server_version", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogStatus: _TypeAlias = LogStatus  # noqa: Y015
+
+@_typing.final
+class LogReplica(_message.Message):
+    """One server's copy of the log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LEADER_FIELD_NUMBER: _builtins.int
+    CURRENT_FIELD_NUMBER: _builtins.int
+    OFFLINE_FIELD_NUMBER: _builtins.int
+    LAG_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    leader: _builtins.bool
+    current: _builtins.bool
+    """It is there, and has everything."""
+    offline: _builtins.bool
+    lag: _builtins.int
+    """How many changes it is behind."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        leader: _builtins.bool = ...,
+        current: _builtins.bool = ...,
+        offline: _builtins.bool = ...,
+        lag: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current", b"current", "lag", b"lag", "leader", b"leader", "name", b"name", "offline", b"offline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogReplica: _TypeAlias = LogReplica  # noqa: Y015
+
+@_typing.final
+class ProjectionStatus(_message.Message):
+    """The catalog's tables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LAG_EVENTS_FIELD_NUMBER: _builtins.int
+    LAG_SECONDS_FIELD_NUMBER: _builtins.int
+    REBUILD_POSITION_FIELD_NUMBER: _builtins.int
+    PARKED_EVENTS_FIELD_NUMBER: _builtins.int
+    CAUGHT_UP_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    lag_events: _builtins.int
+    """Events that are in the log, and not in the tables; unset while the log does not answer."""
+    lag_seconds: _builtins.float
+    """For how long the oldest of them has been waiting, 0 if there is none; unset while the log does not answer."""
+    rebuild_position: _builtins.int
+    """How far new tables are that are being built beside those in use; unset if there are none."""
+    parked_events: _builtins.int
+    """Events that could not be applied."""
+    caught_up: _builtins.bool
+    """The tables have what the log had when the catalog started; before that it answers no calls."""
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        position: _builtins.int = ...,
+        lag_events: _builtins.int | None = ...,
+        lag_seconds: _builtins.float | None = ...,
+        rebuild_position: _builtins.int | None = ...,
+        parked_events: _builtins.int = ...,
+        caught_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events", "_lag_seconds", b"_lag_seconds", "_rebuild_position", b"_rebuild_position", "failure", b"failure", "lag_events", b"lag_events", "lag_seconds", b"lag_seconds", "rebuild_position", b"rebuild_position"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events", "_lag_seconds", b"_lag_seconds", "_rebuild_position", b"_rebuild_position", "caught_up", b"caught_up", "failure", b"failure", "lag_events", b"lag_events", "lag_seconds", b"lag_seconds", "parked_events", b"parked_events", "position", b"position", "rebuild_position", b"rebuild_position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lag_events: _TypeAlias = _typing.Literal["lag_events"]  # noqa: Y015
+    _WhichOneofArgType__lag_events: _TypeAlias = _typing.Literal["_lag_events", b"_lag_events"]  # noqa: Y015
+    _WhichOneofReturnType__lag_seconds: _TypeAlias = _typing.Literal["lag_seconds"]  # noqa: Y015
+    _WhichOneofArgType__lag_seconds: _TypeAlias = _typing.Literal["_lag_seconds", b"_lag_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__rebuild_position: _TypeAlias = _typing.Literal["rebuild_position"]  # noqa: Y015
+    _WhichOneofArgType__rebuild_position: _TypeAlias = _typing.Literal["_rebuild_position", b"_rebuild_position"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_events) -> _WhichOneofReturnType__lag_events | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lag_seconds) -> _WhichOneofReturnType__lag_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rebuild_position) -> _WhichOneofReturnType__rebuild_position | None: ...
+
+Global___ProjectionStatus: _TypeAlias = ProjectionStatus  # noqa: Y015
+
+@_typing.final
+class WorkStatus(_message.Message):
+    """The queues of events that workers take their work from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    QUEUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    @_builtins.property
+    def queues(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkQueue]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        queues: _abc.Iterable[Global___WorkQueue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "queues", b"queues"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkStatus: _TypeAlias = WorkStatus  # noqa: Y015
+
+@_typing.final
+class WorkQueue(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PENDING_FIELD_NUMBER: _builtins.int
+    IN_HAND_FIELD_NUMBER: _builtins.int
+    REDELIVERED_FIELD_NUMBER: _builtins.int
+    WAITING_WORKERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    pending: _builtins.int
+    """Events that nobody has been handed yet."""
+    in_hand: _builtins.int
+    """Events that somebody works on, or that rest until they are tried again."""
+    redelivered: _builtins.int
+    """Those of them that were handed out before."""
+    waiting_workers: _builtins.int
+    """Workers that are waiting for an event."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        pending: _builtins.int = ...,
+        in_hand: _builtins.int = ...,
+        redelivered: _builtins.int = ...,
+        waiting_workers: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_hand", b"in_hand", "name", b"name", "pending", b"pending", "redelivered", b"redelivered", "waiting_workers", b"waiting_workers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkQueue: _TypeAlias = WorkQueue  # noqa: Y015
+
+@_typing.final
+class ImagesStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusCount]: ...
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        counts: _abc.Iterable[Global___StatusCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImagesStatus: _TypeAlias = ImagesStatus  # noqa: Y015
+
+@_typing.final
+class StatusCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    status: _types_pb2.Status.ValueType
+    images: _builtins.int
+    def __init__(
+        self,
+        *,
+        status: _types_pb2.Status.ValueType = ...,
+        images: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusCount: _TypeAlias = StatusCount  # noqa: Y015
+
+@_typing.final
+class OperationsStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    running: _builtins.int
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    @_builtins.property
+    def oldest(self) -> _containers.RepeatedCompositeFieldContainer[Global___Operation]:
+        """The running ones that began first, at most five."""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureCount]:
+        """Of the last 24 hours, the most frequent first."""
+
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        running: _builtins.int = ...,
+        oldest: _abc.Iterable[Global___Operation] | None = ...,
+        failures: _abc.Iterable[Global___FailureCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "failures", b"failures", "oldest", b"oldest", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperationsStatus: _TypeAlias = OperationsStatus  # noqa: Y015
+
+@_typing.final
+class FailureCount(_message.Message):
+    """Operations that failed for the same reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    NEWEST_AT_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    operations: _builtins.int
+    @_builtins.property
+    def newest_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        operations: _builtins.int = ...,
+        newest_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_at", b"newest_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["newest_at", b"newest_at", "operations", b"operations", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailureCount: _TypeAlias = FailureCount  # noqa: Y015
+
+@_typing.final
+class ReplicasStatus(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def failure(self) -> _types_pb2.Failure: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[_runtime_pb2.ServiceInfo]:
+        """Those of all services that answered within a moment, at most 256."""
+
+    def __init__(
+        self,
+        *,
+        failure: _types_pb2.Failure | None = ...,
+        services: _abc.Iterable[_runtime_pb2.ServiceInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "services", b"services"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicasStatus: _TypeAlias = ReplicasStatus  # noqa: Y015

@@ -760,6 +760,11 @@ class CatalogAdminServiceStub:
                 request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionRequest.SerializeToString,
                 response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/tintype.api.catalog.v1.CatalogAdminService/GetStatus',
+                request_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.SystemStatus.FromString,
+                _registered_method=True)
 
 
 class CatalogAdminServiceServicer:
@@ -773,6 +778,13 @@ class CatalogAdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """How the log, the catalog's tables and the work are. Answers in seconds, also where parts of it do not.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CatalogAdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -780,6 +792,11 @@ def add_CatalogAdminServiceServicer_to_server(servicer, server):
                     servicer.RebuildProjection,
                     request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionRequest.FromString,
                     response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetStatusRequest.FromString,
+                    response_serializer=tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.SystemStatus.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -810,6 +827,33 @@ class CatalogAdminService:
             '/tintype.api.catalog.v1.CatalogAdminService/RebuildProjection',
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionRequest.SerializeToString,
             tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.RebuildProjectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tintype.api.catalog.v1.CatalogAdminService/GetStatus',
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.GetStatusRequest.SerializeToString,
+            tintype_dot_api_dot_catalog_dot_v1_dot_catalog__pb2.SystemStatus.FromString,
             options,
             channel_credentials,
             insecure,

@@ -184,6 +184,8 @@ class CatalogAdminServiceStub:
     def __init__(self, channel: _aio.Channel) -> None: ...
     RebuildProjection: _aio.UnaryStreamMultiCallable[_catalog_pb2.RebuildProjectionRequest, _catalog_pb2.RebuildProjectionResponse]
     """Builds the tables anew from the log, beside those in use, and switches."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_catalog_pb2.GetStatusRequest, _catalog_pb2.SystemStatus]
+    """How the log, the catalog's tables and the work are. Answers in seconds, also where parts of it do not."""
 
 class CatalogAdminServiceServicer(metaclass=_abc_1.ABCMeta):
     """For operators."""
@@ -195,5 +197,13 @@ class CatalogAdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_catalog_pb2.RebuildProjectionRequest, _abc.AsyncIterator[_catalog_pb2.RebuildProjectionResponse]],
     ) -> _abc.AsyncIterator[_catalog_pb2.RebuildProjectionResponse]:
         """Builds the tables anew from the log, beside those in use, and switches."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _catalog_pb2.GetStatusRequest,
+        context: _aio.ServicerContext[_catalog_pb2.GetStatusRequest, _abc.Awaitable[_catalog_pb2.SystemStatus]],
+    ) -> _abc.Awaitable[_catalog_pb2.SystemStatus]:
+        """How the log, the catalog's tables and the work are. Answers in seconds, also where parts of it do not."""
 
 def add_CatalogAdminServiceServicer_to_server(servicer: CatalogAdminServiceServicer, server: _aio.Server) -> None: ...
