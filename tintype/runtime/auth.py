@@ -61,7 +61,6 @@ def authentication(settings: AuthSettings) -> Authenticate:
 
 def around_callers(authenticate: Authenticate) -> Around:
     """Finds out before a call who makes it; nothing of it runs for whoever is not known."""
-
     places = asyncio.Semaphore(MAX_OPEN_CALLS)
 
     @asynccontextmanager

@@ -261,7 +261,8 @@ def without_request(channel: grpc.aio.Channel, method: str) -> grpc.aio.StreamUn
         await asyncio.Event().wait()
         yield b""
 
-    return channel.stream_unary(method)(nothing(), timeout=DEADLINE_S)
+    call: grpc.aio.StreamUnaryMultiCallable[bytes, Any] = channel.stream_unary(method)
+    return call(nothing(), timeout=DEADLINE_S)
 
 
 async def test_who_is_not_known_is_refused_before_a_request_has_come() -> None:
