@@ -136,7 +136,7 @@ def test_nats_understands_its_configuration(secrets: Path, tmp_path: Path, name:
 
 
 def test_nats_knows_every_service_and_nobody_else() -> None:
-    users = re.findall(r"\{user: (\w+)\}", (DEPLOY / "nats/nats.conf").read_text())
+    users = re.findall(r"\{user: (\w+)[,}]", (DEPLOY / "nats/nats.conf").read_text())
     assert users == ["catalog", "importer", "converter", "signer", "operator"]
 
 
