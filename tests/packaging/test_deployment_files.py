@@ -88,9 +88,7 @@ def test_every_target_that_is_built_is_an_image_of_the_containerfile() -> None:
 
 def test_images_are_built_of_nothing_but_what_they_need() -> None:
     """Secrets above all are in no build context; Docker reads a file of this name alone, Podman too."""
-    ignore = [
-        line for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if not line.startswith("#")
-    ]
+    ignore = [line for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert ignore[0] == "*"
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
     wanted = {source for sources in copied for source in sources.split()}
