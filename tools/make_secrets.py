@@ -15,8 +15,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from tintype.codec.tokens import ANY_PROJECT, entry_of, new_token
 from tintype.embedded.authority import CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, open_authority
-from tintype.runtime.tokens import digest_of, new_token
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 LOCAL = ("localhost", "127.0.0.1")
@@ -94,8 +94,7 @@ def _make_token(directory: Path) -> None:
         write_secret(path, new_token().encode())
     grants = directory / "tokens.toml"
     if not grants.exists():
-        digest = digest_of(path.read_text().strip())
-        entry = f'[[tokens]]\nactor = "operator"\nsha256 = "{digest}"\nprojects = ["*"]\nadmin = true\n'
+        entry = entry_of(path.read_text().strip(), "operator", [ANY_PROJECT], is_admin=True)
         write_secret(grants, entry.encode())
     for service in SERVICES:
         write_secret(directory / service / "auth/tokens.toml", grants.read_bytes())

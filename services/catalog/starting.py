@@ -41,7 +41,7 @@ async def require_database(settings: CatalogSection, tls: TlsSettings) -> None:
                 if _is_hopeless(exc):
                     raise ConfigurationError(f"catalog.database_url: {exc.message}") from exc
                 if time.monotonic() >= end:
-                    raise CatalogDatabaseError(f"catalog.database_url: {exc.message}") from exc
+                    raise CatalogDatabaseError(f"catalog.database_url: {exc.message}{_hint(exc)}") from exc
                 log.warning("database does not answer yet", error=exc.message)
             await asyncio.sleep(_PAUSE_S)
     finally:
@@ -53,3 +53,10 @@ def _is_hopeless(error: CatalogDatabaseError) -> bool:
     cause = getattr(error.__cause__, "orig", None)
     # The primary code: extended ones keep it in their lowest byte.
     return isinstance(cause, sqlite3.Error) and (cause.sqlite_errorcode & 0xFF) in _HOPELESS
+
+
+def _hint(error: CatalogDatabaseError) -> str:
+    """libpq does not say why it does not trust a certificate."""
+    if "certificate verify failed" not in error.message:
+        return ""
+    return ": the server's certificate has expired, is for another host, or is of no CA in tls.ca"

@@ -56,8 +56,15 @@ async def _make_stream(url: str, config: Mapping[str, object]) -> None:
 @contextmanager
 def encrypted_nats_server(directory: Path, tls: ServerTls) -> Iterator[str]:
     """One that shows whatever certificate it is given; yields its URL."""
+    with configured_nats_server(directory, tls.configuration()) as url:
+        yield url
+
+
+@contextmanager
+def configured_nats_server(directory: Path, more: str) -> Iterator[str]:
+    """One on loopback with more in its configuration; yields its URL."""
     config = directory / "nats-server.conf"
-    config.write_text(f"host: 127.0.0.1\nport: -1\n{tls.configuration()}")
+    config.write_text(f"host: 127.0.0.1\nport: -1\n{more}")
     with _running([server_binary(), "-c", str(config)], directory) as url:
         yield url
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,46 +61,80 @@ def _server_programs() -> Path | None:
 
 
 @contextmanager
+def encrypted_postgresql_server(certificates: Path) -> Iterator[str]:
+    """A server on loopback that shows ``tls.crt`` of a directory, and lets in whoever shows one of ``ca.crt``.
+
+    Yields the URL of its database ``postgres``, which asks for the server's certificate to be verified.
+    """
+    programs = _server_programs()
+    if programs is None:
+        pytest.fail("this test needs PostgreSQL's server programs on this machine")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    with _directory() as (directory, user):
+        data = _initialized(programs, directory, user)
+        for name in ("tls.crt", "tls.key", "ca.crt"):
+            shutil.copyfile(certificates / name, data / name)
+            (data / name).chmod(0o600)
+            if user:
+                shutil.chown(data / name, user)
+        files = {"ssl_cert_file": "tls.crt", "ssl_key_file": "tls.key", "ssl_ca_file": "ca.crt"}
+        rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n"
+        (data / "pg_hba.conf").write_text(rules)
+        settings = {"listen_addresses": "127.0.0.1", "port": str(port), "ssl": "on", **files}
+        with _running(programs, directory, user, settings):
+            yield f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=verify-full"
+
+
+@contextmanager
 def _local_server(programs: Path) -> Iterator[str]:
+    with _directory() as (directory, user):
+        _initialized(programs, directory, user)
+        # A socket in the directory and no TCP port: nobody else can be in the way.
+        with _running(programs, directory, user, {"listen_addresses": ""}) as url:
+            yield url
+
+
+@contextmanager
+def _directory() -> Iterator[tuple[Path, str | None]]:
+    """A directory for a server, and the user that it runs as."""
     directory = Path(tempfile.mkdtemp(prefix="postgresql-"))
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
     try:
         if user:
             shutil.chown(directory, user)
-        data = directory / "data"
-        init: list[str | Path] = [
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "-N",
-        ]
-        subprocess.run(init, check=True, user=user, cwd=directory, stdout=subprocess.DEVNULL)
-        # A socket in the directory and no TCP port: nobody else can be in the way.
-        options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={directory}", "-c", "fsync=off"]
-        with (directory / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", data, *options], user=user, cwd=directory, stdout=log, stderr=log
-            )
-        try:
-            url = f"postgresql://postgres@/postgres?host={directory}"
-            _wait_until_it_answers(url, server, directory / "log")
-            yield url
-        finally:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+        yield directory, user
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _initialized(programs: Path, directory: Path, user: str | None) -> Path:
+    data = directory / "data"
+    options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+    command: list[str | Path] = [programs / "initdb", "-D", data, *options]
+    subprocess.run(command, check=True, user=user, cwd=directory, stdout=subprocess.DEVNULL)
+    return data
+
+
+@contextmanager
+def _running(programs: Path, directory: Path, user: str | None, settings: Mapping[str, str]) -> Iterator[str]:
+    every = {"unix_socket_directories": str(directory), "fsync": "off", **settings}
+    options = [part for name, value in every.items() for part in ("-c", f"{name}={value}")]
+    command: list[str | Path] = [programs / "postgres", "-D", directory / "data", *options]
+    with (directory / "log").open("wb") as log:
+        server = subprocess.Popen(command, user=user, cwd=directory, stdout=log, stderr=log)
+    try:
+        url = f"postgresql://postgres@:{settings.get('port', '5432')}/postgres?host={directory}"
+        _wait_until_it_answers(url, server, directory / "log")
+        yield url
+    finally:
+        server.terminate()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def _wait_until_it_answers(url: str, server: subprocess.Popen[bytes], log: Path) -> None:

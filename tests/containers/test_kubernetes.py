@@ -23,8 +23,8 @@ from tests.containers.kube_play import NETWORK, KubePlay, pod_name
 from tests.containers.probes import succeeds
 from tests.packaging.manifests import ROOT, of_kind, pod_of, rendered
 from tintype.codec.subjects import STREAM
+from tintype.codec.tokens import digest_of, new_token
 from tintype.embedded.authority import open_authority
-from tintype.runtime.tokens import digest_of, new_token
 from tools.deployment import REPOSITORY, find_engine
 
 SERVICES = ("catalog", "importer", "converter", "signer")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import os
 import stat
+import sys
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -460,3 +462,38 @@ async def outcome(work: Awaitable[object]) -> object:
         return await work
     except ClientError as exc:
         return exc
+
+
+async def test_the_script_makes_a_full_backup_a_day_and_continues_it(site: Site, tmp_path: Path) -> None:
+    """deploy/kubernetes/components/backup/backup.sh, which serves cron as well."""
+    script = Path(__file__).parents[2] / "deploy/kubernetes/components/backup/backup.sh"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tintype").write_text(f'#!/bin/sh\nexec {sys.executable} -m tintype.cli "$@"\n')
+    (tmp_path / "bin" / "tintype").chmod(0o755)
+    # Each run has another second, of the same day.
+    (tmp_path / "bin" / "date").write_text(f"#!/bin/sh\necho 2026-11-28.12000$(ls {tmp_path}/backups | wc -l)\n")
+    (tmp_path / "bin" / "date").chmod(0o755)
+    (tmp_path / "client.toml").write_text(f'[client]\ncatalog = "127.0.0.1:1"\nnats = "{site.url}"\n')
+    (tmp_path / "backups").mkdir()
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "PYTHONPATH": os.getcwd(),
+        "HOME": str(tmp_path),
+        "TINTYPE_CONFIG": str(tmp_path / "client.toml"),
+    }
+    told = ""
+    for name in ("one", "two", "three"):
+        await site.import_images(name)
+        process = await asyncio.create_subprocess_exec(
+            "sh", str(script), str(tmp_path / "backups"), str(tmp_path / "trust"), env=environment, cwd="/",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        told = (await process.communicate())[0].decode()
+        assert process.returncode == 0, told
+    made = sorted((tmp_path / "backups").iterdir())
+    await site.empty()
+    restored = await site.restore(*made)
+
+    assert len(made) == 3 and "trust store" in told
+    assert restored.position == 3 * ROAD
+    assert not (await check_backup(made)).backups[1].is_full

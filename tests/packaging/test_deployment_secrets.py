@@ -11,8 +11,9 @@ from cryptography import x509
 from cryptography.x509.verification import PolicyBuilder, Store
 
 from tintype.client.config import load_config
+from tintype.codec.tokens import digest_of
 from tintype.embedded.authority import open_authority
-from tintype.runtime.tokens import digest_of, read_tokens
+from tintype.runtime.tokens import read_tokens
 from tools.make_secrets import NAMES, make_secrets
 
 ENDPOINT, NATS = "127.0.0.1:9292", "127.0.0.1:4222"

@@ -77,6 +77,22 @@ def test_a_secret_is_mounted_by_nobody_who_has_no_use_for_it(overlay: str) -> No
         assert secret in shared or len(names) == 1
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_tool_that_takes_too_much_memory_kills_no_container(
+    overlay: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = pod_of(of_kind(overlay, "Deployment")["converter"])
+    (container,) = pod["containers"]
+    for each in container["env"]:
+        monkeypatch.setenv(each["name"], each["value"])
+    monkeypatch.delenv("TINTYPE_SECRETS_DIR")
+    own = load(ConverterSettings, lay_out_settings(tmp_path, overlay, pod)).converter
+    limit = container["resources"]["limits"]["memory"]
+    assert limit.endswith("Gi")
+    for_itself = 1024**3
+    assert own.concurrency * own.memory_limit_bytes + for_itself <= int(limit.removesuffix("Gi")) * 1024**3
+
+
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from tintype.cli import (
     stack,
     status,
     store,
+    token,
 )
 from tintype.cli.exit_codes import MEANINGS, exit_code_list
 from tintype.cli.session import GlobalOptions, OutputFormat
@@ -50,6 +51,7 @@ app.add_typer(operation.app, name="operation")
 app.add_typer(events.app, name="events")
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
+app.add_typer(token.app, name="token")
 app.add_typer(admin.app, name="admin")
 app.command("up")(stack.up)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)

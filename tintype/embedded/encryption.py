@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tintype.adapters.nats.server import ServerTls
+from tintype.codec.tokens import ANY_PROJECT, entry_of, new_token
 from tintype.domain.errors import ConfigurationError
 from tintype.embedded.authority import CA_CERTIFICATE, CERTIFICATE, KEY, open_authority
 from tintype.embedded.directory import StackDirectory, write_atomically
-from tintype.runtime.tokens import digest_of, new_token
 
 NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -66,15 +65,8 @@ def prepare_encryption(directory: StackDirectory, actor: str) -> Encryption:
         authority.issue(made.client, ["tintype-client", *NAMES])
         if not (made.token_file.is_file() and made.tokens_file.is_file()):
             token = new_token()
-            write_atomically(made.tokens_file, _grant_of_everything(actor, token))
+            write_atomically(made.tokens_file, entry_of(token, actor, [ANY_PROJECT], is_admin=True))
             write_atomically(made.token_file, f"{token}\n")
     except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{directory.tls} cannot be used: {exc}") from exc
     return made
-
-
-def _grant_of_everything(actor: str, token: str) -> str:
-    return (
-        f"[[tokens]]\nactor = {json.dumps(actor)}\nsha256 = {json.dumps(digest_of(token))}\n"
-        'projects = ["*"]\nadmin = true\n'
-    )

@@ -1,4 +1,4 @@
-"""``python -m tintype.runtime.probe HOST:PORT [SERVICE]``: asks a gRPC server's health, for whoever has only exit codes.
+"""``python -m tintype.runtime.probe HOST:PORT [SERVICE]``: a gRPC server's health, for those who know exit codes alone.
 
 The container engine asks with it whether a service is well: 0 if it serves, 1 if it does not, or does not answer.
 """
@@ -23,13 +23,14 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m tintype.runtime.probe HOST:PORT [SERVICE]", file=sys.stderr)
         return _USAGE
     address, service = arguments[0], arguments[1] if len(arguments) == 2 else ""
-    with grpc.insecure_channel(address) as channel:
+    # A proxy of the environment is for the world outside.
+    with grpc.insecure_channel(address, (("grpc.enable_http_proxy", 0),)) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S, wait_for_ready=True)
         except grpc.RpcError as exc:
-            assert isinstance(exc, grpc.Call)
-            print(f"{address} did not answer: {exc.code().name}", file=sys.stderr)
+            code: grpc.StatusCode = exc.code()
+            print(f"{address} did not answer: {code.name}", file=sys.stderr)
             return _UNHEALTHY
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         print(f"{address} is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}", file=sys.stderr)

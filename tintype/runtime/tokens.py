@@ -11,8 +11,6 @@ A token is 32 random bytes or more, so that a digest without salt tells nothing 
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,16 +18,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, ValidationError
 
+from tintype.codec.tokens import ANY_PROJECT, digest_of
 from tintype.domain.errors import ConfigurationError, InvalidIdentifierError, UnauthenticatedError
 from tintype.domain.values import project_id
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import Section
 
-ANY_PROJECT = "*"
 MAX_TOKENS = 10_000
 MAX_FILE_BYTES = 4 * 1024 * 1024
-_TOKEN_BYTES = 32
-_TOKEN_PREFIX = "tintype_"  # so that a leaked one is found by whoever scans for secrets
 
 
 def _project(text: str) -> str:
@@ -112,13 +108,3 @@ def read_tokens(path: Path) -> Mapping[str, TokenGrant]:
     if len(grants) != len(parsed.tokens):
         raise ConfigurationError(f"auth.tokens_file: {path} has one token twice")
     return grants
-
-
-def new_token() -> str:
-    """A token that nobody can guess."""
-    return _TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
-
-
-def digest_of(token: str) -> str:
-    """What stands in the file for it."""
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tintype.codec.tokens import digest_of, new_token
 from tintype.domain.access import Caller
 from tintype.domain.errors import (
     ConfigurationError,
@@ -18,10 +19,10 @@ from tintype.domain.values import ProjectId
 from tintype.runtime import reloading
 from tintype.runtime.auth import authentication, proven_caller
 from tintype.runtime.settings import AuthSettings
-from tintype.runtime.tokens import Tokens, digest_of, new_token
+from tintype.runtime.tokens import Tokens
 
-TOKEN = new_token()
-ADMIN = new_token()
+TOKEN = f"tintype_{'a' * 43}"
+ADMIN = f"tintype_{'b' * 43}"
 
 
 def entry(token: str, rest: str = 'actor = "ann"') -> str:
