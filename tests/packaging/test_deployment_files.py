@@ -87,10 +87,8 @@ def test_every_target_that_is_built_is_an_image_of_the_containerfile() -> None:
 
 
 def test_images_are_built_of_nothing_but_what_they_need() -> None:
-    """Secrets above all are in no build context."""
-    ignore = [
-        line for line in (DEPLOY.parent / ".containerignore").read_text().splitlines() if not line.startswith("#")
-    ]
+    """Secrets above all are in no build context; Docker reads a file of this name alone, Podman too."""
+    ignore = [line for line in (DEPLOY.parent / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert ignore[0] == "*"
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
     wanted = {source for sources in copied for source in sources.split()}
@@ -136,7 +134,7 @@ def test_nats_understands_its_configuration(secrets: Path, tmp_path: Path, name:
 
 
 def test_nats_knows_every_service_and_nobody_else() -> None:
-    users = re.findall(r"\{user: (\w+)\}", (DEPLOY / "nats/nats.conf").read_text())
+    users = re.findall(r"\{user: (\w+)[,}]", (DEPLOY / "nats/nats.conf").read_text())
     assert users == ["catalog", "importer", "converter", "signer", "operator"]
 
 
@@ -147,3 +145,34 @@ def test_services_listen_where_images_say() -> None:
         own = configuration[service]
         listening = [own[name].rpartition(":")[2] for name in ("listen", "health_listen", "metrics_listen")]
         assert listening == ports
+
+
+def prepared(secrets: Path, root: Path) -> None:
+    """Do what the container `prepare` does, below ``root``."""
+    for name in ("catalog", "importer", "converter", "signer", "router", "nats", "postgresql", "grafana"):
+        (root / "to" / name).mkdir(parents=True, exist_ok=True)
+    (root / "data/log").mkdir(parents=True, exist_ok=True)
+    (root / "bin").mkdir(exist_ok=True)
+    owner = root / "bin/chown"  # who tests is not root
+    owner.write_text("#!/bin/sh\n")
+    owner.chmod(0o755)
+    text = (DEPLOY / "prepare").read_text()
+    for place, here in (("/secrets/", secrets), ("/to/", root / "to"), ("/data/", root / "data")):
+        text = text.replace(place, f"{here}/")
+    text = text.replace("from=/deploy", f"from={DEPLOY}")
+    environment = {**os.environ, "PATH": f"{root / 'bin'}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", text], check=True, env=environment)
+
+
+def test_a_secret_that_is_taken_away_is_taken_from_its_container(tmp_path: Path) -> None:
+    secrets, given = tmp_path / "secrets", tmp_path / "to/importer"
+    make_secrets(secrets, "127.0.0.1:9292", "127.0.0.1:4222")
+    secret = secrets / "importer/secrets/TINTYPE_STORES__MAIN__SECRET_ACCESS_KEY"
+    secret.write_text("s3cret")
+    prepared(secrets, tmp_path)
+    assert (given / "secrets" / secret.name).stat().st_mode & 0o777 == 0o400
+    kept = {path.relative_to(given) for path in given.rglob("*") if path.is_file()}
+    secret.unlink()
+    prepared(secrets, tmp_path)
+    left = {path.relative_to(given) for path in given.rglob("*") if path.is_file()}
+    assert left == kept - {Path("secrets") / secret.name}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from tintype.client.addresses import is_loopback
 from tintype.client.config import ClientConfig
 from tintype.client.errors import ConfigurationError
 from tintype.codec.call_metadata import TOKEN_KEY
@@ -37,13 +37,13 @@ def open_channel(target: str, config: ClientConfig) -> grpc.aio.Channel:
     """
     # Each call goes to the next of several replicas, and past one that is away.
     options: list[tuple[str, Any]] = [*_OPTIONS, ("grpc.lb_policy_name", "round_robin")]
-    is_loopback = _is_loopback(target)
-    if is_loopback:
+    is_local = is_loopback(target)
+    if is_local:
         # A proxy that the environment names cannot know this machine's loopback.
         options.append(("grpc.enable_http_proxy", 0))
     if config.is_encrypted:
         return grpc.aio.secure_channel(target, _credentials(config), options=options)
-    if not is_loopback and (config.token or config.token_file):
+    if not is_local and (config.token or config.token_file):
         raise ConfigurationError(f"a token is not sent to {target} unencrypted: set client.tls or client.ca")
     return grpc.aio.insecure_channel(target, options=options)
 
@@ -100,15 +100,3 @@ def _read(setting: str, path: str) -> bytes:
     if len(content) > MAX_FILE_BYTES:
         raise ConfigurationError(f"{setting}: {path} is larger than {MAX_FILE_BYTES} bytes")
     return content
-
-
-def _is_loopback(target: str) -> bool:
-    addresses = target.removeprefix("ipv4:").removeprefix("ipv6:").split(",")
-    return all(_is_loopback_host(address.rpartition(":")[0].strip("[]")) for address in addresses)
-
-
-def _is_loopback_host(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,11 +9,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from tintype.client.addresses import is_loopback
 from tintype.client.errors import ConfigurationError
 
 ENVIRONMENT_VARIABLE = "TINTYPE_CONFIG"
 TOKEN_VARIABLE = "TINTYPE_TOKEN"
+_SERVICES = ("catalog", "importer", "converter", "signer", "endpoint")
+_SECRETS = ("key", "token_file", "nats_credentials")
 _PATHS = ("trust_store", "ca", "certificate", "key", "token_file", "nats_credentials")
+
+_WORKING_DIRECTORY = (Path("client.toml"), Path("tintype-data/client.toml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ def load_config(path: Path | str | None = None, *, project: str | None = None) -
     for name in _PATHS:
         if values.get(name):
             values[name] = str(found.parent / Path(str(values[name])).expanduser())
+    if found in _WORKING_DIRECTORY and path is None and not os.environ.get(ENVIRONMENT_VARIABLE):
+        _require_nothing_of_others(found, values)
     if token := os.environ.get(TOKEN_VARIABLE):
         values.update(token=token, token_file="")
     if project:
@@ -129,11 +136,30 @@ def _find() -> Path:
     if named:
         return Path(named)
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    places = (Path("client.toml"), Path("tintype-data/client.toml"), home / "tintype/client.toml")
+    places = (*_WORKING_DIRECTORY, home / "tintype/client.toml")
     for place in places:
         if place.is_file():
             return place
     raise ConfigurationError(f"no configuration: none of {', '.join(str(place) for place in places)} exists")
+
+
+def _require_nothing_of_others(found: Path, values: Mapping[str, object]) -> None:
+    """A file that is used because it lies where one happens to be may be anybody's, and say where a token is sent.
+
+    It has its own secrets, beside it; the user's are for files that the user named, and for services of this machine.
+    """
+    addresses = [str(values[name]) for name in _SERVICES if values.get(name)]
+    if all(is_loopback(address) for address in addresses):
+        return
+    named = f"name the file, by --config or {ENVIRONMENT_VARIABLE}, if it is to be trusted with that"
+    if os.environ.get(TOKEN_VARIABLE):
+        raise ConfigurationError(
+            f"{found} of the working directory is not given the token of {TOKEN_VARIABLE}: {named}"
+        )
+    beside = found.parent.resolve()
+    for name in _SECRETS:
+        if values.get(name) and not Path(str(values[name])).resolve().is_relative_to(beside):
+            raise ConfigurationError(f"{found} of the working directory takes client.{name} from elsewhere: {named}")
 
 
 def _checked(path: Path, table: Mapping[str, object]) -> dict[str, object]:

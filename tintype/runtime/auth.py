@@ -7,6 +7,7 @@ taken the risk in so many words (see ``unsafe_plaintext``).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from tintype.domain.errors import (
     NotPermittedError,
     ProjectNotPermittedError,
     UnauthenticatedError,
+    UnavailableError,
 )
 from tintype.domain.values import ProjectId, project_id
 from tintype.runtime.interception import Around
@@ -33,8 +35,11 @@ Metadata = Iterable[tuple[str, str | bytes]]
 Authenticate = Callable[[Metadata], Caller]
 """Tells the caller by a call's metadata, or raises a ``NotPermittedError`` or an ``InvalidIdentifierError``."""
 
-OPEN_METHODS = ("/grpc.health.v1.Health/",)
-"""What may be asked by anybody: an orchestrator has no token."""
+OPEN_METHODS = frozenset({"/grpc.health.v1.Health/Check"})
+"""What may be asked by anybody: an orchestrator has no token. (``Watch`` would hold a place for ever.)"""
+
+MAX_OPEN_CALLS = 64
+"""How many of these are answered at once: all others of a service's places are for those who are known."""
 
 _MAX_TOKEN_CHARACTERS = 512
 _SCHEME = "bearer "
@@ -56,12 +61,18 @@ def authentication(settings: AuthSettings) -> Authenticate:
 
 def around_callers(authenticate: Authenticate) -> Around:
     """Finds out before a call who makes it; nothing of it runs for whoever is not known."""
+    places = asyncio.Semaphore(MAX_OPEN_CALLS)
 
     @asynccontextmanager
     async def around(method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
-        if not method.startswith(OPEN_METHODS):
+        if method not in OPEN_METHODS:
             set_current_caller(authenticate(context.invocation_metadata() or ()))
-        yield
+            yield
+        elif places.locked():
+            raise UnavailableError("too many ask at once who have not said who they are")
+        else:
+            async with places:
+                yield
 
     return around
 

@@ -18,7 +18,7 @@ from tintype.codec.call_metadata import STATUS_TRAILER
 from tintype.domain.errors import ConfigurationError, InternalError, TintypeError
 from tintype.runtime.auth import Authenticate, around_callers, claimed_caller
 from tintype.runtime.error_table import status_code, to_rpc_status
-from tintype.runtime.interception import AroundCalls
+from tintype.runtime.interception import AroundCalls, RequestsAwaited
 from tintype.runtime.rpc_metrics import UnknownMethodsCounted, expect_calls, rpc_counted
 from tintype.runtime.tracing import rpc_traced
 
@@ -87,6 +87,7 @@ async def serving(
         interceptors=(
             UnknownMethodsCounted(),
             *map(AroundCalls, (rpc_counted, errors_told, around_callers(authenticate), rpc_traced)),
+            RequestsAwaited(),  # innermost: who calls is known before anything of a request is waited for
         ),
         options=OPTIONS,
         maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,

@@ -21,7 +21,8 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", 4096),
     ("grpc.max_concurrent_streams", 16),
     ("grpc.max_connection_idle_ms", 60_000),
-    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_ms", 60_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),  # a call whose request never comes ends here
     ("grpc.so_reuseport", 0),
 )
 _MAX_CALLS = 64

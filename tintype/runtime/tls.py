@@ -97,7 +97,7 @@ class ClientTls:
         settings = self._settings
         authorities = _authorities("tls.ca", settings.ca, self._now) if settings.ca else None
         # Without CAs of its own it trusts the system's.
-        context = ssl.create_default_context(cadata=authorities.decode("ascii", "replace") if authorities else None)
+        context = ssl.create_default_context(cadata=_der(authorities) if authorities else None)
         if settings.certificate and settings.key:
             _pair(settings.certificate, settings.key, self._now)
             try:
@@ -134,6 +134,11 @@ def _authorities(setting: str, path: Path, now: Now) -> bytes:
         raise ConfigurationError(f"{setting}: {path}: {complaints[0]}")
     CERTIFICATE_EXPIRY.labels(str(path)).set(max(_end(each) for each in certificates))
     return content
+
+
+def _der(content: bytes) -> bytes:
+    """The certificates of a PEM file without what stands between them, such as names in any language."""
+    return b"".join(each.public_bytes(Encoding.DER) for each in x509.load_pem_x509_certificates(content))
 
 
 def _certificates(setting: str, path: Path, content: bytes) -> Sequence[x509.Certificate]:

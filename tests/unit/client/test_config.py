@@ -114,3 +114,34 @@ def test_a_token_that_is_none_is_refused(tmp_path: Path, content: str | None, co
     with pytest.raises(ConfigurationError, match=complaint) as refused:
         token_metadata(ClientConfig(endpoint="127.0.0.1:1", token_file=str(token)))
     assert "two words" not in str(refused.value)
+
+
+def test_a_file_that_lies_about_is_not_given_the_users_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text("[client]\nendpoint = 'stranger.example:9292'\ntls = true\n")
+    monkeypatch.setenv("TINTYPE_TOKEN", "s3cret")
+    with pytest.raises(ConfigurationError, match="TINTYPE_TOKEN"):
+        load_config()
+    assert load_config(file).token == "s3cret"
+    monkeypatch.setenv("TINTYPE_CONFIG", "client.toml")
+    assert load_config().token == "s3cret"
+
+
+@pytest.mark.parametrize("outside", ["../secret", "~/secret", "/etc/secret", "link"])
+@pytest.mark.parametrize("setting", ["token_file", "nats_credentials", "key"])
+def test_a_file_that_lies_about_uses_no_secret_from_elsewhere(tmp_path: Path, setting: str, outside: str) -> None:
+    (tmp_path / "link").symlink_to("/etc/secret")
+    other = "certificate = 'x'\n" if setting == "key" else ""
+    (tmp_path / "client.toml").write_text(
+        f"[client]\nendpoint = 'stranger.example:9292'\ntls = true\n{other}{setting} = '{outside}'\n"
+    )
+    with pytest.raises(ConfigurationError, match=f"client.{setting} from elsewhere"):
+        load_config()
+
+
+def test_a_file_that_lies_about_has_secrets_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "client.toml").write_text("[client]\nendpoint = 'far.example:9292'\ntls = true\ntoken_file = 'token'\n")
+    assert load_config().token_file == "token"
+    (tmp_path / "client.toml").write_text("[client]\nendpoint = '127.0.0.1:9292'\n")
+    monkeypatch.setenv("TINTYPE_TOKEN", "s3cret")
+    assert load_config().token == "s3cret"

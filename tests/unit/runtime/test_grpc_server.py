@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,8 +16,10 @@ from grpc_status import rpc_status
 
 from tintype.api.signer.v1 import signer_pb2 as pb
 from tintype.api.signer.v1 import signer_pb2_grpc
-from tintype.domain.errors import ConfigurationError, SignatureInvalidError
-from tintype.runtime.auth import current_caller
+from tintype.domain.access import Caller
+from tintype.domain.errors import ConfigurationError, SignatureInvalidError, UnauthenticatedError
+from tintype.runtime import auth, interception
+from tintype.runtime.auth import Metadata, current_caller
 from tintype.runtime.checks import CheckBoard
 from tintype.runtime.grpc_server import MAX_MESSAGE_BYTES, Health, serving
 from tintype.runtime.service import _watch_health
@@ -233,3 +236,76 @@ async def test_a_services_parts_are_watched_beside_its_health(server: Server) ->
     names = ("", "tintype.part", "tintype.other")
     statuses = [health_pb2.HealthCheckResponse.ServingStatus.Name(await server.health_of(name)) for name in names]
     assert statuses == ["SERVING", "NOT_SERVING", "SERVING"]
+
+
+def nobody(_: Metadata) -> Caller:
+    """Knows no caller."""
+    raise UnauthenticatedError("the call shows no token")
+
+
+@asynccontextmanager
+async def guarded() -> AsyncIterator[grpc.aio.Channel]:
+    """A server that knows nobody, with few places."""
+    register = partial(signer_pb2_grpc.add_SignerServiceServicer_to_server, Refusing())  # type: ignore[abstract]  # one will do
+    async with (
+        serving([register], [SERVICE], "127.0.0.1:0", drain_s=0, authenticate=nobody) as (address, _),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        yield channel
+
+
+def without_request(channel: grpc.aio.Channel, method: str) -> grpc.aio.StreamUnaryCall[Any, Any]:
+    """A call of a method with one request, which never comes."""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.Event().wait()
+        yield b""
+
+    call: grpc.aio.StreamUnaryMultiCallable[bytes, Any] = channel.stream_unary(method)
+    return call(nothing(), timeout=DEADLINE_S)
+
+
+async def test_who_is_not_known_is_refused_before_a_request_has_come() -> None:
+    async with guarded() as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await without_request(channel, f"/{SERVICE}/VerifyDigest")
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_who_is_not_known_cannot_watch_health() -> None:
+    async with guarded() as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=DEADLINE_S).read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_request_that_does_not_come_in_time_ends_its_call(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interception, "REQUEST_TIMEOUT_S", 0.01)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await without_request(channel, f"/{SERVICE}/VerifyDigest")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_those_who_are_not_known_hold_few_of_the_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "MAX_OPEN_CALLS", 1)
+    async with guarded() as channel:
+        held = [without_request(channel, "/grpc.health.v1.Health/Check") for _ in range(2)]
+        done, waiting = await asyncio.wait(
+            [asyncio.ensure_future(call.code()) for call in held], return_when=asyncio.FIRST_COMPLETED
+        )
+        assert [task.result() for task in done] == [grpc.StatusCode.UNAVAILABLE]
+        assert len(waiting) == 1
+        for call in held:
+            call.cancel()
+        await asyncio.gather(*waiting)
+
+
+async def test_bytes_that_are_no_request_are_an_invalid_argument(server: Server) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/VerifyDigest")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"\xff\xff", timeout=DEADLINE_S)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -125,3 +125,11 @@ def test_authority_keeps_what_is_good_and_renews_what_is_not(authority: Authorit
     open_authority(tmp_path / "another").issue(target, ["one", "two"])
     assert (target / "tls.crt").read_bytes() != second
     assert (target / "tls.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_cas_may_have_names_in_any_language_between_them(authority: Authority, tmp_path: Path) -> None:
+    settings = issued(authority, tmp_path / "service")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes("# Főtanúsítvány\n".encode() + authority.certificate_file.read_bytes())
+    trusted = ClientTls(settings.model_copy(update={"ca": bundle})).context().get_ca_certs()
+    assert len(trusted) == 1
