@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -145,12 +146,14 @@ def test_converter_does_not_start_where_tools_cannot_be_jailed(
     engine: ContainerEngine, images: str, tmp_path: Path
 ) -> None:
     profile = tmp_path / "no-namespaces.json"
-    denied = {"names": ["clone", "clone3", "unshare"], "action": "SCMP_ACT_ERRNO", "args": [NEW_USER_NAMESPACE]}
-    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied]}))
+    denied = {"names": ["clone", "unshare"], "action": "SCMP_ACT_ERRNO", "args": [NEW_USER_NAMESPACE]}
+    # Its flags are behind a pointer: the C library goes back to clone where there is none.
+    unknown = {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.ENOSYS}
+    profile.write_text(json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [denied, unknown]}))
     options = {**confinement(), "security_opt": ["no-new-privileges:true", seccomp(profile)]}
     with running(engine, image(images, "converter"), environment=PLAIN, command=NO_FILE, **options) as container:
         assert container.wait(timeout=60)["StatusCode"] == 2
-        (line,) = container.logs().decode().splitlines()
+        *_, line = container.logs().decode().splitlines()
         assert line.startswith("converter: untrusted tools cannot be confined")
 
 
