@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from contextlib import aclosing
 
 import structlog
-from prometheus_client import Counter
 
 from services.catalog.generations import Generation
 from services.catalog.log_identity import Seen, require_same_log
@@ -26,7 +25,7 @@ from tintype.domain.errors import (
 from tintype.domain.events import RecordedEvent
 from tintype.ports.event_log import EventLog
 from tintype.runtime.following import Entry, entries
-from tintype.runtime.metrics import PROJECTION_POSITION
+from tintype.runtime.metrics import LOG_REPLACED, PROJECTION_POSITION
 
 log = structlog.get_logger(__name__)
 
@@ -35,8 +34,6 @@ _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 5.0
 LOOK_EVERY_S = 10.0
 """How often it is looked whether the log is still the same: it may be lost and put back under a running catalog."""
-
-_REPLACED = Counter("tintype_log_replaced", "How often the catalog's tables had to be built anew for another log.")
 
 
 class Projector:
@@ -107,7 +104,7 @@ class Projector:
             await require_same_log(self._log, self.position, self._seen)
         except LogReplacedError as exc:
             log.error("the catalog's tables are built anew", reason=exc.reason, error=exc.message)
-            _REPLACED.inc()
+            LOG_REPLACED.inc()
             self._caught_up.clear()
             await self._projection.give_up()
             generation = await self._projection.open()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docker.models.containers import Container  # type: ignore[import-untyped]
+from docker.types import Mount  # type: ignore[import-untyped]
 
 from tests.backends.containers import ContainerEngine
 from tools.deployment import DEPLOY, find_engine
@@ -21,8 +22,14 @@ def confinement() -> Mapping[str, Any]:
     options = ["no-new-privileges:true"]
     if not find_engine().is_podman:  # as deploy/compose.docker.yaml
         options += [seccomp(DEPLOY / "seccomp/converter.json"), "apparmor=unconfined"]
-    tmpfs = {"/tmp": "mode=1777", "/var/lib/tintype": "uid=10001,gid=10001,mode=0750"}
-    return {"read_only": True, "cap_drop": ["ALL"], "security_opt": options, "tmpfs": tmpfs}
+    data = Mount("/var/lib/tintype", None)  # a volume without a name, which takes its owner from the image
+    return {
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": options,
+        "tmpfs": {"/tmp": "mode=1777"},
+        "mounts": [data],
+    }
 
 
 def seccomp(profile: Path) -> str:

@@ -54,52 +54,45 @@ def deployment(engine: ContainerEngine, images: str, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="module")
-def source(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A directory whose files the deployment finds at http://source/."""
+def qcow2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A disk with a file system in it, in a directory that anybody may read."""
     directory = tmp_path_factory.mktemp("served")
     directory.chmod(0o755)
-    command = [
-        "-c",
-        "import http.server; http.server.test(http.server.SimpleHTTPRequestHandler, port=80, bind='0.0.0.0')",
-    ]
-    volumes = {str(directory): {"bind": "/served", "mode": "ro"}}
-    with running(
-        deployment.engine,
-        STAND_INS["base"],
-        entrypoint=["python3"],
-        command=command,
-        volumes=volumes,
-        working_dir="/served",
-    ) as server:
-        network = deployment.engine.client().networks.get(f"{deployment.project}_default")
-        network.connect(server, aliases=["source"])
-        yield directory
-
-
-@pytest.fixture(scope="module")
-def qcow2(source: Path) -> Path:
-    """A disk with a file system in it, where the deployment finds it."""
-    raw = source.parent / "disk.raw"
+    raw = tmp_path_factory.mktemp("made") / "disk.raw"
     with raw.open("wb") as file:
         file.truncate(DISK_BYTES)
     mke2fs = shutil.which("mke2fs", path="/usr/sbin:/sbin:/usr/bin")
     assert mke2fs
     subprocess.run([mke2fs, "-q", "-t", "ext4", str(raw)], check=True)
-    made = source / "disk.qcow2"
+    made = directory / "disk.qcow2"
     subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(made)], check=True)
     made.chmod(0o644)
     return made
 
 
+@pytest.fixture
+def source(deployment: Deployment, qcow2: Path) -> Iterator[str]:
+    """Where the deployment finds the disk."""
+    options: dict[str, Any] = {
+        "entrypoint": ["python3", "-m", "http.server", "80"],
+        "volumes": {str(qcow2.parent): {"bind": "/served", "mode": "ro"}},
+        "working_dir": "/served",
+    }
+    with running(deployment.engine, STAND_INS["base"], **options) as server:
+        network = deployment.engine.client().networks.get(f"{deployment.project}_default")
+        network.connect(server, aliases=["source"])
+        yield f"http://source/{qcow2.name}"
+
+
 def test_an_import_is_converted_and_signed_through_the_one_endpoint(
-    deployment: Deployment, qcow2: Path, tmp_path: Path
+    deployment: Deployment, source: str, qcow2: Path, tmp_path: Path
 ) -> None:
     key = str(deployment.directory / "publisher.key")
     signature = deployment.answer("image", "sign", str(qcow2), "--key", key, "--certificate-id", "publisher")
     properties = [word for name, value in signature.items() for word in ("--property", f"{name}={value}")]
     command = "image create-via-import --disk-format qcow2 --container-format bare --name imported --wait"
-    source = ("--import-method", "web-download", "--uri", "http://source/disk.qcow2")
-    imported = deployment.tintype(*command.split(), *properties, *source)
+    method = ("--import-method", "web-download", "--uri", source)
+    imported = deployment.tintype(*command.split(), *properties, *method)
     assert imported.returncode == 0, imported.stderr
 
     (image,) = deployment.answer("image", "list", "--name", "imported")

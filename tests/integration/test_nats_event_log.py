@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from tests.backends.frozen import freeze
 from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
-from tintype.adapters.nats import queue_metrics, work
+from tintype.adapters.nats import event_log, queue_metrics, work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
 from tintype.adapters.nats.follow import create_consumer
@@ -419,3 +419,39 @@ async def _told(**lengths: int | None) -> None:
     async with asyncio.timeout(30):
         while {name: REGISTRY.get_sample_value(f"tintype_queue_{name}", labels) for name in lengths} != lengths:
             await asyncio.sleep(0)
+
+
+def behind(monkeypatch: pytest.MonkeyPatch, answers: int) -> None:
+    """Let histories be read so often from a server that has nothing yet."""
+    read, left = event_log.read_messages, answers
+
+    async def read_behind(*arguments: Any) -> Any:
+        nonlocal left
+        left -= 1
+        return [] if left >= 0 else await read(*arguments)
+
+    monkeypatch.setattr(event_log, "read_messages", read_behind)
+
+
+async def test_who_is_handed_an_event_finds_it_in_a_history_that_a_server_behind_tells(
+    nats_server: RunningNats, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = await NatsHarness.make(nats_server.url, stack)
+    event = await (await harness.open()).append(EventBuilder().new(CREATED), after=None)
+    other = NatsEventLog(await harness.connect())
+    async with other.work(CREATIONS) as deliveries:
+        delivery = await anext(deliveries)
+        behind(monkeypatch, 3)
+        assert [each.position for each in await other.history(event.image_id)] == [event.position]
+        await delivery.acknowledge()
+
+
+async def test_what_another_service_has_appended_is_in_a_history_that_a_server_behind_tells(
+    nats_server: RunningNats, stack: AsyncExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = await NatsHarness.make(nats_server.url, stack)
+    event = await (await harness.open()).append(EventBuilder().new(CREATED), after=None)
+    other = NatsEventLog(await harness.connect(), is_replicated=True)
+    behind(monkeypatch, 3)
+    assert [each.position for each in await other.history(event.image_id)] == [event.position]
+    assert await other.history(an_image_id("another")) == []

@@ -53,9 +53,9 @@ class EventLogConfiguration(Protocol):
 class OpenEventLog:
     """The log, and whether it can be reached."""
 
-    def __init__(self, connection: NatsConnection, replicas: int) -> None:
+    def __init__(self, connection: NatsConnection, replicas: int, *, is_replicated: bool) -> None:
         self._connection = connection
-        self.log: EventLog = NatsEventLog(connection)
+        self.log: EventLog = NatsEventLog(connection, is_replicated=is_replicated)
         self.state: LogStateSource = NatsLogState(connection)
         self.roll_call: RollCall = NatsRollCall(connection)
         self._replicas = replicas
@@ -113,7 +113,7 @@ async def open_event_log(
     )
     try:
         LOG_CONNECTED.set_function(lambda: connection.is_connected)
-        await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
-        yield OpenEventLog(connection, configuration.replicas)
+        copies = await ensure_stream(connection, StreamSettings(replicas=configuration.replicas))
+        yield OpenEventLog(connection, configuration.replicas, is_replicated=copies > 1)
     finally:
         await connection.close()

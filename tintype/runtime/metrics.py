@@ -69,6 +69,9 @@ PROJECTION_POSITION = Gauge("tintype_projection_position", "Log position that th
 PROJECTION_LAG_SECONDS = Gauge(
     "tintype_projection_lag_seconds", "For how long an event has been in the log that the catalog's tables do not have."
 )
+LOG_REPLACED = Counter(
+    "tintype_log_replaced", "How often the catalog's tables had to be built anew because the log was another one."
+)
 IMAGES = Gauge("tintype_images", "Images by status; deleted ones included.", ("status",))
 OPERATIONS_RUNNING = Gauge("tintype_operations_running", "Operations that have steps to do.")
 OLDEST_OPERATION_SECONDS = Gauge(

@@ -96,7 +96,7 @@ def _try_out(sandbox: Sandbox) -> str:
             return f"bwrap does not run ({type(exc).__name__})"
     if trial.returncode == 0:
         return ""
-    return trial.stderr.decode("utf-8", "replace").strip()[:300] or f"bwrap ended with {trial.returncode}"
+    return " ".join(trial.stderr.decode("utf-8", "replace").split())[:300] or f"bwrap ended with {trial.returncode}"
 
 
 class FilterFile:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import structlog
@@ -41,6 +41,8 @@ _log = structlog.get_logger()
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 """The image has gone on; 10164 is the answer of a cluster in which the other append is still under way."""
 
+_NO_MESSAGE = 10037
+
 _LAST_SEQUENCE = re.compile(r"wrong last sequence: ([0-9]+)")
 _REMEMBERED_IMAGES = 4096
 _PROGRESS_BUFFER = 256
@@ -49,12 +51,14 @@ _PROGRESS_BUFFER = 256
 class NatsEventLog:
     """The log in the stream ``TINTYPE_IMAGES``, which :func:`tintype.adapters.nats.stream.ensure_stream` made.
 
-    ``deadline_s`` bounds every method that answers once.
+    ``deadline_s`` bounds every method that answers once. ``is_replicated``: several servers have copies of the stream,
+    and one that is behind may answer what a history is.
     """
 
-    def __init__(self, connection: NatsConnection, *, deadline_s: float = 5.0) -> None:
+    def __init__(self, connection: NatsConnection, *, deadline_s: float = 5.0, is_replicated: bool = False) -> None:
         self._connection = connection
         self._deadline_s = deadline_s
+        self._is_replicated = is_replicated
         self._newest: OrderedDict[ImageId, int] = OrderedDict()
 
     async def append(self, event: NewEvent, *, after: RecordedEvent | None) -> RecordedEvent:
@@ -76,15 +80,15 @@ class NatsEventLog:
     async def history(self, image_id: ImageId) -> Sequence[RecordedEvent]:
         """All events of one image; see :meth:`tintype.ports.event_log.EventLog.history`."""
         backoff = Backoff()
-        wanted = self._newest.get(image_id, 0)
         try:
             async with asyncio.timeout(self._deadline_s):
+                wanted = await self._at_least(image_id)
                 while True:
                     messages = await read_messages(self._connection, subjects.history_filter(image_id))
                     events = [_stored_event(message) for message in messages]
                     if (events[-1].position if events else 0) >= wanted:
                         break
-                    await backoff.wait()  # a replica answered that is behind what this object has seen
+                    await backoff.wait()  # a server answered that is behind
         except TimeoutError as exc:
             raise EventLogUnavailableError(f"the history of image {image_id} was not had in time") from exc
         require_chain(events)
@@ -110,9 +114,20 @@ class NatsEventLog:
                 raise
             yield event
 
-    def work(self, queue: WorkQueue) -> AbstractAsyncContextManager[AsyncIterator[NatsDelivery]]:
+    @asynccontextmanager
+    async def work(self, queue: WorkQueue) -> AsyncIterator[AsyncIterator[NatsDelivery]]:
         """Take part in a work queue; see :meth:`tintype.ports.event_log.EventLog.work`."""
-        return take_part(self._connection, queue)
+        async with (
+            take_part(self._connection, queue) as deliveries,
+            aclosing(self._remembered(deliveries)) as remembered,
+        ):
+            yield remembered
+
+    async def _remembered(self, deliveries: AsyncIterator[NatsDelivery]) -> AsyncGenerator[NatsDelivery, None]:
+        """Whoever is handed an event finds it in its image's history, also where a server answers that is behind."""
+        async for delivery in deliveries:
+            self._remember(delivery.event.image_id, delivery.event.position)
+            yield delivery
 
     async def tell_progress(self, progress: Progress) -> None:
         """Tell whoever listens how far a step is."""
@@ -136,6 +151,20 @@ class NatsEventLog:
                     yield progress
         finally:
             await self._connection.unsubscribe(subscription)
+
+    async def _at_least(self, image_id: ImageId) -> int:
+        """The position that the newest event of the image's history has, or one behind it."""
+        known = self._newest.get(image_id, 0)
+        if not self._is_replicated:
+            return known
+        # Only the leader answers this: also what others have appended a moment ago is there.
+        which = {"last_by_subj": subjects.history_filter(image_id)}
+        answer = await self._connection.api(f"STREAM.MSG.GET.{subjects.STREAM}", which)
+        if error := answer.get("error"):
+            if error.get("err_code") == _NO_MESSAGE:
+                return known
+            raise EventLogUnavailableError(f"stream {subjects.STREAM}: {error.get('description')}")
+        return max(known, int(answer["message"]["seq"]))
 
     async def _publish(self, message: cloudevents.EventMessage, headers: Mapping[str, str]) -> dict[str, Any]:
         reply = await self._connection.request(

@@ -26,8 +26,10 @@ _STREAM_EXISTS_DIFFERENTLY = 10058
 
 async def ensure_stream(
     connection: NatsConnection, settings: StreamSettings | None = None, *, name: str = STREAM
-) -> None:
+) -> int:
     """Create the stream ``name`` of :data:`tintype.codec.streams.SUBJECTS` if there is none, and check its settings.
+
+    Answers how many copies it has.
 
     Raises:
         ConfigurationError: the server refused it, or a flag is not what it has to be; the message names the flag.
@@ -44,6 +46,7 @@ async def ensure_stream(
     if error := answer.get("error"):
         _refuse(name, error)
     require_stream(answer["config"], wanted)
+    return int(answer["config"].get("num_replicas", 1))
 
 
 def _refuse(name: str, error: Mapping[str, Any]) -> None:
