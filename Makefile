@@ -21,7 +21,7 @@ install: ## Make .venv with everything in it; quick when up to date
 	@tools/install
 
 system-packages: ## Install the programs that no Python package carries, those of the tests included
-	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats monitoring
+	@tools/install-system-packages runtime postgresql keys mounts swift ceph formats monitoring router
 
 fmt: install ## Format the code and apply the safe fixes
 	$(BIN)/ruff check --fix .

@@ -17,15 +17,25 @@ from tintype.embedded.directory import StackDirectory
 from tintype.runtime.child_process import bound
 
 START_TIMEOUT_S = 10
+_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tintype"
+_UNPACKED = _CACHE / "nginx" / "usr" / "sbin" / "nginx"
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
+
+def nginx_program() -> str:
+    """The path of nginx; a loud failure where there is none."""
+    found = (
+        str(_UNPACKED) if _UNPACKED.exists() else shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    )
+    if found is None:
+        pytest.fail("nginx is missing: run `tools/install-system-packages router`")
+    return found
 
 
 @contextmanager
 def router(directory: Path, replicas: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Route each service's calls to its ``HOST:PORT``s in turn; yields the address to call."""
-    program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None:
-        pytest.fail("these tests need nginx: install it (Debian and Ubuntu: apt install nginx-light)")
+    program = nginx_program()
     port = StackDirectory(directory).ports(["router"])["router"]
     config = directory / "nginx.conf"
     config.write_text(_config(directory, port, replicas))

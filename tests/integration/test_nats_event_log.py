@@ -19,7 +19,7 @@ from prometheus_client import REGISTRY
 from tests.backends.frozen import freeze
 from tests.backends.shared_servers import RunningNats
 from tests.contract.event_logs import NatsHarness
-from tintype.adapters.nats import event_log, queue_metrics, work
+from tintype.adapters.nats import direct_get, event_log, queue_metrics, work
 from tintype.adapters.nats.connection import NatsConnection, NatsSettings
 from tintype.adapters.nats.event_log import NatsEventLog
 from tintype.adapters.nats.follow import create_consumer
@@ -423,7 +423,7 @@ async def _told(**lengths: int | None) -> None:
 
 def behind(monkeypatch: pytest.MonkeyPatch, answers: int) -> None:
     """Let histories be read so often from a server that has nothing yet."""
-    read, left = event_log.read_messages, answers
+    read, left = direct_get.read_messages, answers
 
     async def read_behind(*arguments: Any) -> Any:
         nonlocal left

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,6 +18,7 @@ from services.catalog.settings import CatalogSettings
 from services.converter.settings import ConverterSettings
 from services.importer.settings import ImporterSettings
 from services.signer.settings import SignerSettings
+from tests.backends.nginx import nginx_program
 from tests.backends.podman import IMAGES, STAND_INS
 from tintype.adapters.nats.server import server_binary
 from tintype.runtime.settings import Settings, load
@@ -110,14 +110,11 @@ def test_containers_are_set_up_with_settings_that_there_are(
 
 
 def test_router_is_set_up_as_nginx_understands(secrets: Path, tmp_path: Path) -> None:
-    nginx = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if nginx is None:
-        pytest.skip("nginx is not installed here; the images' tests run it")
     text = (DEPLOY / "router/nginx.conf").read_text()
     text = text.replace("/tmp/nginx/", f"{tmp_path}/").replace("/etc/tintype/tls/", f"{secrets}/router/tls/")
     (tmp_path / "nginx.conf").write_text(text)
     (tmp_path / "place.conf").write_text('resolver 127.0.0.1;\nmap "" $domain { default ""; }\n')
-    command = [nginx, "-e", "stderr", "-t", "-c", str(tmp_path / "nginx.conf")]
+    command = [nginx_program(), "-e", "stderr", "-t", "-c", str(tmp_path / "nginx.conf")]
     tried = subprocess.run(command, check=False, capture_output=True, text=True)
     assert tried.returncode == 0, tried.stderr
 

@@ -64,19 +64,25 @@ def test_boot_files_are_asked_for_when_apt_is_absent(tmp_path: Path) -> None:
     assert "ipxe memtest86+ linux-image-cloud-amd64" in result.stderr
 
 
-def test_nothing_is_said_or_done_when_prometheus_is_there(tmp_path: Path) -> None:
-    lay_out(tmp_path, "prometheus", "promtool")
-    result = run(tmp_path, "monitoring", XDG_CACHE_HOME=str(tmp_path / "cache"))
+SERVERS = {"monitoring": ("prometheus", "promtool"), "router": ("nginx",)}
+
+
+@pytest.mark.parametrize("group", SERVERS)
+def test_nothing_is_said_or_done_when_servers_are_there(tmp_path: Path, group: str) -> None:
+    lay_out(tmp_path, *SERVERS[group])
+    result = run(tmp_path, group, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_prometheus_is_unpacked_and_not_installed(tmp_path: Path) -> None:
-    """Installed, it would start a server on this machine."""
-    result = run(tmp_path, "monitoring", XDG_CACHE_HOME=str(tmp_path / "cache"))
+@pytest.mark.parametrize("group", SERVERS)
+def test_servers_are_unpacked_and_not_installed(tmp_path: Path, group: str) -> None:
+    """Installed, they would start on this machine."""
+    result = run(tmp_path, group, XDG_CACHE_HOME=str(tmp_path / "cache"))
     assert result.returncode == 1
-    folder = tmp_path / "cache" / "tintype" / "prometheus"
+    package = SERVERS[group][0]
+    folder = tmp_path / "cache" / "tintype" / package
     assert (
-        result.stderr == f"Please unpack these packages below {folder}, and make a file 'complete' there: prometheus\n"
+        result.stderr == f"Please unpack these packages below {folder}, and make a file 'complete' there: {package}\n"
     )
 
 
