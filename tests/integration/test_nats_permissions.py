@@ -13,8 +13,11 @@ import nats
 import nats.errors
 import pytest
 
+from tintype.adapters.event_log import open_event_log
 from tintype.adapters.nats.server import server_binary
 from tintype.codec.subjects import STREAM
+from tintype.runtime.settings import NatsSettings, TlsSettings
+from tintype.testing.events import CREATED, EventBuilder, an_image_id
 from tools.deployment import DEPLOY
 from tools.make_secrets import SERVICES, make_secrets
 
@@ -96,6 +99,16 @@ async def test_a_service_makes_the_log_and_cannot_take_it_away(url: str, secrets
         assert "error" not in created
         assert (purged, deleted) == ({}, {})
         assert "error" not in read
+
+
+async def test_services_work_with_what_they_are_allowed(url: str, secrets: Path) -> None:
+    for position, service in enumerate(SERVICES, start=1):
+        tls = secrets / service / "tls"
+        shown = TlsSettings(certificate=tls / "tls.crt", key=tls / "tls.key", ca=tls / "ca.crt")
+        async with open_event_log(NatsSettings(url=url), shown, client_name=service) as opened:
+            appended = await opened.log.append(EventBuilder(image_id=an_image_id(service)).new(CREATED), after=None)
+            assert await opened.log.head() == position
+            assert list(await opened.log.history(appended.event.image_id)) == [appended]
 
 
 async def test_the_operator_may_take_the_log_away(url: str, secrets: Path) -> None:
