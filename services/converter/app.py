@@ -6,11 +6,13 @@ import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from prometheus_client import REGISTRY
 
 from services.converter.converting import Converting
 from services.converter.qemu_img import qemu_img_version
+from services.converter.scratch import own_scratch
 from services.converter.servicer import ConverterServicer
 from services.converter.settings import ConverterSection, ConverterSettings
 from services.converter.steps import Converter
@@ -33,7 +35,8 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
         ConfigurationError: qemu-img or the sandbox does not run, or a store is set up wrongly.
     """
     own = settings.converter
-    converting = await _converting(own)
+    scratch_dir = stack.enter_context(own_scratch(own.scratch_dir))
+    converting = await _converting(own, scratch_dir)
     teller = StoreStateTeller("converter")
     opening = open_stores(settings.stores, settings.default_store, registry=REGISTRY, on_state=teller.note)
     stores = await stack.enter_async_context(opening)
@@ -61,9 +64,9 @@ async def build(settings: ConverterSettings, stack: AsyncExitStack) -> Service:
     )
 
 
-async def _converting(own: ConverterSection) -> Converting:
+async def _converting(own: ConverterSection, scratch_dir: Path) -> Converting:
     # Even where nothing is converted the disks' file systems are read, by a tool that has to be confined.
     sandbox = await asyncio.to_thread(detect_sandbox, unsafe_no_sandbox=own.unsafe_no_sandbox)
     sandbox = replace(sandbox, on_end=lambda tool, outcome: JAIL_RUNS.labels(tool, outcome).inc())
     version = await qemu_img_version(sandbox) if own.preferred_format is not None else None
-    return Converting(own.preference, own.limits, own.scratch_dir, sandbox, version)
+    return Converting(own.preference, own.limits, scratch_dir, sandbox, version)
