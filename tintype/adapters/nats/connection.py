@@ -9,7 +9,7 @@ import random
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -101,7 +101,8 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Close the connection; whoever still uses it gets ``EventLogUnavailableError``."""
-        await self._client.close()
+        with suppress(OSError):  # a server that has gone cannot be told
+            await self._client.close()
 
     @property
     def is_connected(self) -> bool:
