@@ -127,6 +127,14 @@ def test_authority_keeps_what_is_good_and_renews_what_is_not(authority: Authorit
     assert (target / "tls.key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.parametrize("lost", ["tls.crt", "tls.key", "ca.crt"])
+def test_authority_writes_all_anew_where_a_file_is_missing(authority: Authority, tmp_path: Path, lost: str) -> None:
+    settings = issued(authority, tmp_path / "service")
+    (tmp_path / "service" / lost).unlink()
+    issued(authority, tmp_path / "service")
+    ClientTls(settings).context()
+
+
 def test_cas_may_have_names_in_any_language_between_them(authority: Authority, tmp_path: Path) -> None:
     settings = issued(authority, tmp_path / "service")
     bundle = tmp_path / "bundle.pem"
