@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from tintype.client.backup_chain import WholeBackup, whole_backup
 from tintype.client.backup_file import BackupWriter
-from tintype.client.backup_models import Backup, OnProgress
+from tintype.client.backup_models import Backup
 from tintype.client.errors import IntegrityError
 from tintype.client.log_message import LogMessage
 from tintype.client.log_reader import LogReader, open_log
+from tintype.client.models import OnProgress
 from tintype.client.partial_file import named_when_done
 from tintype.client.transport import Transport
 from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage, StreamPart, facts, is_sendable

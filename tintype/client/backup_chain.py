@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tintype.client.backup_file import BackupReader
-from tintype.client.backup_models import Backup, OnProgress
+from tintype.client.backup_models import Backup
 from tintype.client.log_check import EventCheck, Keys, PublishedCheckpoints
 from tintype.client.log_message import LogMessage
-from tintype.client.models import LogCheck
+from tintype.client.models import LogCheck, OnProgress
 from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage
 from tintype.codec.subjects import CHECKPOINT_STREAM, STREAM
 from tintype.domain.errors import BackupChainError, BackupInvalidError
