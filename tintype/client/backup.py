@@ -61,9 +61,7 @@ async def take_backup(
         # The former's last message is read again: it proves that this is the same log.
         async with aclosing(log.read(part.name, SUBJECTS[part.name], part.last, after=after)) as messages:
             async for each in messages:
-                message = StoredMessage(
-                    part.name, each.position, each.time_ns, each.subject, each.headers, each.payload
-                )
+                message = _stored(part.name, each)
                 after += 1
                 if message.sequence != after:
                     raise _damaged(f"message {after} of {part.name} is missing")
