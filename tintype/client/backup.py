@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from tintype.client.backup_chain import WholeBackup, whole_backup
+from tintype.client.backup_chain import WholeBackup, described, whole_backup
 from tintype.client.backup_file import BackupWriter
 from tintype.client.backup_models import Backup
 from tintype.client.errors import IntegrityError
@@ -73,17 +73,7 @@ async def take_backup(
                 if on_progress:
                     on_progress(done, header.messages)
     digest = await writer.end()
-    events, checkpoints = header.part(STREAM), header.part(CHECKPOINT_STREAM)
-    return Backup(
-        header.time,
-        header.source,
-        events.first - 1,
-        events.last,
-        checkpoints.messages,
-        writer.size_bytes,
-        digest,
-        header.follows,
-    )
+    return described(header, writer.size_bytes, digest)
 
 
 async def _parts(log: LogReader, before: WholeBackup | None) -> tuple[StreamPart, ...]:

@@ -30,17 +30,22 @@ class WholeBackup:
 
     def described(self) -> Backup:
         """What a user is told of it."""
-        header, events, checkpoints = self.header, self.header.part(STREAM), self.header.part(CHECKPOINT_STREAM)
-        return Backup(
-            header.time,
-            header.source,
-            events.first - 1,
-            events.last,
-            checkpoints.messages,
-            self.size_bytes,
-            self.digest,
-            header.follows,
-        )
+        return described(self.header, self.size_bytes, self.digest)
+
+
+def described(header: BackupHeader, size_bytes: int, digest: str) -> Backup:
+    """What a user is told of a backup."""
+    events, checkpoints = header.part(STREAM), header.part(CHECKPOINT_STREAM)
+    return Backup(
+        header.time,
+        header.source,
+        events.first - 1,
+        events.last,
+        checkpoints.messages,
+        size_bytes,
+        digest,
+        header.follows,
+    )
 
 
 async def whole_backup(file: BinaryIO) -> WholeBackup:
