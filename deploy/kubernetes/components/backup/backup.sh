@@ -1,7 +1,7 @@
 #!/bin/sh
 # One backup of the log into the directory $1: the first of a day is a full one, each later one continues it. All of the
 # day are verified afterwards, with the certificates in $2 (DIR/service-keys/ID.pem) where it is given.
-# To restore: stop every service, then `tintype admin restore DAY-*.tintype`.
+# To restore: stop every service, then `tintype admin restore DAY.*.tintype`.
 set -eu
 umask 077
 cd "$1"
