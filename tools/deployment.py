@@ -26,11 +26,12 @@ import docker  # type: ignore[import-untyped]  # of testcontainers
 from docker.errors import DockerException  # type: ignore[import-untyped]
 
 import tintype
+from tintype.embedded.stack_settings import SERVICES
 from tools.make_secrets import make_secrets
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"
-TARGETS = ("catalog", "importer", "converter", "signer", "cli")
+TARGETS = (*SERVICES, "cli")
 PROJECT = "tintype"
 REPOSITORY = "docker.io/tintype"
 

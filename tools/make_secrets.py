@@ -17,8 +17,8 @@ from pathlib import Path
 
 from tintype.codec.tokens import ANY_PROJECT, entry_of, new_token
 from tintype.embedded.authority import CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, open_authority
+from tintype.embedded.stack_settings import SERVICES
 
-SERVICES = ("catalog", "importer", "converter", "signer")
 LOCAL = ("localhost", "127.0.0.1")
 NAMES = {
     **{service: (service,) for service in SERVICES},

@@ -6,6 +6,7 @@ It asks beside everything else, and what it cannot find out it does not tell.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -108,12 +109,21 @@ class Measuring:
             await asyncio.sleep(HEAD_INTERVAL_S)
 
     async def _count_images(self) -> None:
+        _forget_images()
         await self._projector.caught_up()
         while True:
             begin = time.monotonic()
             try:
                 await self.measure_images()
             except TintypeError as exc:
+                _forget_images()
                 log.debug("images were not counted", error=str(exc))
             taken_s = time.monotonic() - begin
             await asyncio.sleep(max(CENSUS_INTERVAL_S, taken_s / _LARGEST_SHARE))
+
+
+def _forget_images() -> None:
+    """Tell no number: an old one would look like a good one. What has no labels is there all the same, as no number."""
+    IMAGES.clear()
+    OPERATIONS_RUNNING.set(math.nan)
+    OLDEST_OPERATION_SECONDS.set(math.nan)

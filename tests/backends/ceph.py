@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,6 +26,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends.frozen import freeze
+from tests.backends.ports import free_port
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 """The interpreter that Debian's ``rados`` and ``rbd`` are built for."""
@@ -101,7 +101,7 @@ class Ceph:
 
     def start(self) -> None:
         """Make the cluster and start it; ready means that each pool has taken a write."""
-        (port,) = _free_ports(1)
+        port = free_port()
         for name in ("mon", "osd", "mgr", "gateway", "run", "log"):
             (self._directory / name).mkdir()
         self.conf.write_text(
@@ -217,7 +217,7 @@ class Ceph:
     def start_gateway(self) -> str:
         """An object gateway (S3 and Swift v1) with :data:`GATEWAY_USERS`; its URL."""
         if "gateway" not in self._processes:
-            (self._gateway_port,) = _free_ports(1)
+            self._gateway_port = free_port()
             self._spawn(
                 "gateway",
                 "radosgw",
@@ -367,12 +367,6 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listening.getsockname()[1] for listening in sockets]
 
 
 _CONNECT = """

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ import pytest
 
 from tests.backends.ceph import Ceph
 from tests.backends.frozen import freeze
+from tests.backends.ports import free_port
 from tintype.adapters.cinder.settings import CinderStoreSettings
 
 PACKAGES = ("cinder==29.0.0", "os-brick==7.1.1")
@@ -49,7 +49,7 @@ class Cinder:
         self._directory = directory
         self._python = home / "venv" / "bin" / "python"
         self._ceph = ceph
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         (directory / "cinder.conf").write_text(
             _CONF.format(directory=directory, venv=home / "venv", port=self._port, ceph=ceph.conf)
@@ -254,12 +254,6 @@ def _environment(ceph: Ceph | None = None) -> dict[str, str]:
         "PYTHONWARNINGS": "ignore",
         **({"CEPH_ARGS": f"--keyring={ceph.keyring('cinder')}"} if ceph else {}),
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 _CONF = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -39,7 +40,7 @@ class HealthChecks:
             try:
                 for container, is_starting in self._containers().items():
                     self._check(container, is_starting)
-            except (AssertionError, ValueError):  # a container that went away meanwhile
+            except (AssertionError, ValueError, subprocess.TimeoutExpired):  # a container that went away meanwhile
                 continue
 
     def _containers(self) -> dict[str, bool]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.backends.ports import free_port
 from tests.backends.shared_servers import in_containers, postgresql_container
 
 START_TIMEOUT_S = 30
@@ -69,9 +69,7 @@ def encrypted_postgresql_server(certificates: Path) -> Iterator[str]:
     programs = _server_programs()
     if programs is None:
         pytest.fail("this test needs PostgreSQL's server programs on this machine")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     with _directory() as (directory, user):
         data = _initialized(programs, directory, user)
         for name in ("tls.crt", "tls.key", "ca.crt"):

@@ -25,7 +25,10 @@ context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 context.set_alpn_protocols(["h2"])
 connection = context.wrap_socket(socket.create_connection(("catalog", 9292), 5))
 connection.send(b"PRI * HTTP/2.0")
-print("answered" if connection.recv(1) else "closed")
+try:
+    print("RESULT", "answered" if connection.recv(1) else "shut")
+except (ssl.SSLError, ConnectionError):
+    print("RESULT", "refused")
 """
 
 
@@ -98,8 +101,6 @@ def test_an_import_is_converted_and_signed_through_the_one_endpoint(
     (image,) = deployment.answer("image", "list", "--name", "imported")
     assert (image["status"], image["disk_format"]) == ("active", "raw")
     assert image["verification"]["certificate_id"] == "publisher"
-    facts = deployment.answer("image", "show", image["id"])
-    assert "os_detection" not in facts.get("facts", {}) or "failed" not in json.dumps(facts["facts"]["os_detection"])
 
     copy, trust = tmp_path / "copy.raw", tmp_path / "trust"
     assert deployment.tintype("key", "export", str(trust)).returncode == 0
@@ -111,7 +112,7 @@ def test_an_import_is_converted_and_signed_through_the_one_endpoint(
     assert subprocess.run(compared, check=False, capture_output=True).returncode == 0
 
 
-def test_an_upload_is_signed_by_the_service_and_followed_as_events(deployment: Deployment, qcow2: Path) -> None:
+def test_an_upload_is_signed_by_the_service_and_the_log_is_sound(deployment: Deployment, qcow2: Path) -> None:
     formats = ("--disk-format", "qcow2", "--container-format", "bare")
     uploaded = deployment.tintype("image", "upload", str(qcow2), "--name", "uploaded", *formats, "--sign")
     assert uploaded.returncode == 0, uploaded.stderr
@@ -141,7 +142,7 @@ def test_services_are_called_by_the_router_alone(deployment: Deployment) -> None
     with running(deployment.engine, STAND_INS["base"], **options) as stranger:
         stranger.wait(timeout=60)
         said = stranger.logs().decode()
-    assert "certificate required" in said.lower() or "closed" in said or "handshake failure" in said.lower()
+    assert said.strip() in ("RESULT refused", "RESULT shut")
 
 
 def test_no_secret_is_told_by_the_engine_or_the_logs(deployment: Deployment) -> None:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import tintype.client
-from tintype.client import Client, ClientConfig, ImageEvent, ImportMethod, Status
+from tintype.client import Client, ClientConfig, Image, ImageEvent, ImportMethod, Status
 
 SIZE = 32 * 1024 * 1024
 SLOW_BYTES_S = 6e6
@@ -69,16 +69,21 @@ class Load:
         assert found.digests["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
 
     async def download(self, client: Client) -> None:
-        """The same."""
-        async for image in client.images.list(status=Status.ACTIVE, name="uploaded", limit=1):
-            async with aclosing(client.images.read(image.id)) as chunks:
-                size = 0
-                async for chunk in chunks:
-                    size += len(chunk)
-                    await asyncio.sleep(len(chunk) / SLOW_BYTES_S)
-            assert size == SIZE
-            await client.images.download(image.id, self._directory / "download")
-            return
+        """The same, of an image that was uploaded before."""
+        image = await self._an_uploaded(client)
+        async with aclosing(client.images.read(image.id)) as chunks:
+            size = 0
+            async for chunk in chunks:
+                size += len(chunk)
+                await asyncio.sleep(len(chunk) / SLOW_BYTES_S)
+        assert size == SIZE
+        await client.images.download(image.id, self._directory / "download")
+
+    async def _an_uploaded(self, client: Client) -> Image:
+        while True:
+            async for image in client.images.list(status=Status.ACTIVE, name="uploaded", limit=1):
+                return image
+            await asyncio.sleep(0.05)  # the first upload is on its way
 
     async def import_(self, client: Client) -> None:
         """With conversion."""

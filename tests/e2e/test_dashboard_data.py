@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import tintype.client
-from tests.backends.prometheus import Prometheus, free_port, prometheus_server
+from tests.backends.ports import free_port
+from tests.backends.prometheus import Prometheus, prometheus_server
 from tests.e2e.conftest import ENVIRONMENT
 from tests.e2e.roads import downloaded, imported
 from tests.e2e.stack import Stack

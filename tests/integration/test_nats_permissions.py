@@ -16,10 +16,11 @@ import pytest
 from tintype.adapters.event_log import open_event_log
 from tintype.adapters.nats.server import server_binary
 from tintype.codec.subjects import STREAM
+from tintype.embedded.stack_settings import SERVICES
 from tintype.runtime.settings import NatsSettings, TlsSettings
 from tintype.testing.events import CREATED, EventBuilder, an_image_id
 from tools.deployment import DEPLOY
-from tools.make_secrets import SERVICES, make_secrets
+from tools.make_secrets import make_secrets
 
 pytestmark = pytest.mark.nats
 

@@ -25,6 +25,9 @@ RULES: list[dict[str, Any]] = [
 ]
 NAMES = [rule["alert"] for rule in RULES]
 COMMAND_LINE = typer.main.get_command(app)
+LOGGED = "".join(path.read_text() for folder in ("services", "tintype") for path in (ROOT / folder).rglob("*.py"))
+"""Whatever a service writes into its log stands there."""
+
 SECTIONS = ["What it means", "What users feel", "Look", "Mend", "It is over when"]
 
 
@@ -110,6 +113,12 @@ def test_a_runbook_gives_commands_that_there_are(name: str) -> None:
             elif subcommands:
                 assert word in subcommands, line
                 command = subcommands[word]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_runbook_looks_for_lines_that_are_logged(name: str) -> None:
+    for wanted in re.findall(r"grep (?:-E )?'([^']+)'", (RUNBOOKS / f"{name}.md").read_text()):
+        assert [text for text in wanted.split("|") if text not in LOGGED and text != '"level": "error"'] == []
 
 
 @pytest.mark.parametrize("name", NAMES)

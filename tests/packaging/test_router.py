@@ -28,3 +28,14 @@ def test_the_router_knows_every_service(service: str) -> None:
     routes = re.findall(r'location ~ "([^"]+)"', (ROOT / "deploy/router/nginx.conf").read_text())
     # PCRE names a group without Python's P.
     assert [route for route in routes if re.match(route.replace("(?<", "(?P<"), f"/{service}/Call")] != []
+
+
+def test_the_router_of_other_tests_bounds_calls_as_the_real_one_does() -> None:
+    """It has no TLS, and upstreams in place of names; limits, times and retries are the same."""
+    told = re.compile(r"^\s+((?:client|keepalive|http2|grpc)_\w+ [^;{$]+);", re.MULTILINE)
+    real, tests = (
+        {line for line in told.findall((ROOT / path).read_text()) if not re.search(r"_path |_pass ", line)}
+        for path in ("deploy/router/nginx.conf", "tests/backends/nginx.py")
+    )
+    assert len(tests) > 10
+    assert tests <= real

@@ -12,9 +12,9 @@ from tintype.api.importer.v1 import importer_pb2
 from tintype.api.signer.v1 import signer_pb2
 from tintype.client import decoding, store_decoding
 from tintype.client.backup_check import Files, opened_chain, trusted_keys
-from tintype.client.backup_models import Backup, OnProgress, Restored
+from tintype.client.backup_models import Backup, Restored
 from tintype.client.custody import trust_part
-from tintype.client.models import RebuildProgress, ScrubProgress, SignedCheckpoint
+from tintype.client.models import OnProgress, RebuildProgress, ScrubProgress, SignedCheckpoint
 from tintype.client.status import system_status
 from tintype.client.status_models import SystemStatus
 from tintype.client.store_models import StoreFinding, SweepProgress

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from tintype.client.backup_chain import WholeBackup, whole_backup
+from tintype.client.backup_chain import WholeBackup, described, whole_backup
 from tintype.client.backup_file import BackupWriter
-from tintype.client.backup_models import Backup, OnProgress
+from tintype.client.backup_models import Backup
 from tintype.client.errors import IntegrityError
 from tintype.client.log_message import LogMessage
 from tintype.client.log_reader import LogReader, open_log
+from tintype.client.models import OnProgress
 from tintype.client.partial_file import named_when_done
 from tintype.client.transport import Transport
 from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage, StreamPart, facts, is_sendable
@@ -60,9 +61,7 @@ async def take_backup(
         # The former's last message is read again: it proves that this is the same log.
         async with aclosing(log.read(part.name, SUBJECTS[part.name], part.last, after=after)) as messages:
             async for each in messages:
-                message = StoredMessage(
-                    part.name, each.position, each.time_ns, each.subject, each.headers, each.payload
-                )
+                message = _stored(part.name, each)
                 after += 1
                 if message.sequence != after:
                     raise _damaged(f"message {after} of {part.name} is missing")
@@ -74,17 +73,7 @@ async def take_backup(
                 if on_progress:
                     on_progress(done, header.messages)
     digest = await writer.end()
-    events, checkpoints = header.part(STREAM), header.part(CHECKPOINT_STREAM)
-    return Backup(
-        header.time,
-        header.source,
-        events.first - 1,
-        events.last,
-        checkpoints.messages,
-        writer.size_bytes,
-        digest,
-        header.follows,
-    )
+    return described(header, writer.size_bytes, digest)
 
 
 async def _parts(log: LogReader, before: WholeBackup | None) -> tuple[StreamPart, ...]:

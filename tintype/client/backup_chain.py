@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from tintype.client.backup_file import BackupReader
-from tintype.client.backup_models import Backup, OnProgress
+from tintype.client.backup_models import Backup
 from tintype.client.log_check import EventCheck, Keys, PublishedCheckpoints
 from tintype.client.log_message import LogMessage
-from tintype.client.models import LogCheck
+from tintype.client.models import LogCheck, OnProgress
 from tintype.codec.log_backup import STREAMS, BackupHeader, StoredMessage
 from tintype.codec.subjects import CHECKPOINT_STREAM, STREAM
 from tintype.domain.errors import BackupChainError, BackupInvalidError
@@ -30,17 +30,22 @@ class WholeBackup:
 
     def described(self) -> Backup:
         """What a user is told of it."""
-        header, events, checkpoints = self.header, self.header.part(STREAM), self.header.part(CHECKPOINT_STREAM)
-        return Backup(
-            header.time,
-            header.source,
-            events.first - 1,
-            events.last,
-            checkpoints.messages,
-            self.size_bytes,
-            self.digest,
-            header.follows,
-        )
+        return described(self.header, self.size_bytes, self.digest)
+
+
+def described(header: BackupHeader, size_bytes: int, digest: str) -> Backup:
+    """What a user is told of a backup."""
+    events, checkpoints = header.part(STREAM), header.part(CHECKPOINT_STREAM)
+    return Backup(
+        header.time,
+        header.source,
+        events.first - 1,
+        events.last,
+        checkpoints.messages,
+        size_bytes,
+        digest,
+        header.follows,
+    )
 
 
 async def whole_backup(file: BinaryIO) -> WholeBackup:

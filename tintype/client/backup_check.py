@@ -8,10 +8,11 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from tintype.client.backup_chain import BackupChain, whole_chain
-from tintype.client.backup_models import BackupCheck, OnProgress
+from tintype.client.backup_models import BackupCheck
 from tintype.client.custody import trust_part
 from tintype.client.errors import InvalidRequestError
 from tintype.client.log_check import NOBODY, Keys, keys_in
+from tintype.client.models import OnProgress
 
 Files = Path | str | Sequence[Path | str]
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from tintype.client.models import LogCheck
-
-OnProgress = Callable[[int, int | None], None]
-"""Gets the messages that are done, and all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from tintype.client.addresses import is_loopback
+from tintype.client.addresses import is_loopback, is_loopback_url
 from tintype.client.errors import ConfigurationError
 
 ENVIRONMENT_VARIABLE = "TINTYPE_CONFIG"
@@ -148,11 +148,12 @@ def _require_nothing_of_others(found: Path, values: Mapping[str, object]) -> Non
 
     It has its own secrets, beside it; the user's are for files that the user named, and for services of this machine.
     """
-    addresses = [str(values[name]) for name in _SERVICES if values.get(name)]
-    if all(is_loopback(address) for address in addresses):
+    are_services_here = all(is_loopback(str(values[name])) for name in _SERVICES if values.get(name))
+    is_log_here = all(is_loopback_url(url) for url in str(values.get("nats", "")).split(",") if url)
+    if are_services_here and is_log_here:
         return
     named = f"name the file, by --config or {ENVIRONMENT_VARIABLE}, if it is to be trusted with that"
-    if os.environ.get(TOKEN_VARIABLE):
+    if os.environ.get(TOKEN_VARIABLE) and not are_services_here:
         raise ConfigurationError(
             f"{found} of the working directory is not given the token of {TOKEN_VARIABLE}: {named}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -24,6 +24,7 @@ from tintype.client.models import (
     Image,
     ImageEvent,
     ImportMethod,
+    OnProgress,
     Operation,
     Progress,
     PropertyValue,
@@ -45,9 +46,6 @@ from tintype.codec import values
 
 if TYPE_CHECKING:
     from tintype.trust.custody import Custody
-
-OnProgress = Callable[[int, int | None], None]
-"""Called with the bytes that are done, and with all bytes where their number is known."""
 
 
 class Images:

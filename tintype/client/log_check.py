@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tintype.api.signer.v1 import signer_pb2
 from tintype.client.custody import trust_part
 from tintype.client.errors import ClientError, ConfigurationError, IntegrityError
-from tintype.client.models import LogCheck, LogFault
+from tintype.client.models import LogCheck, LogFault, OnProgress
 from tintype.client.transport import Transport
 from tintype.codec import cloudevents, subjects
 from tintype.domain.errors import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from tintype.trust.checkpoints import Checkpoint, SealedCheckpoint
 
 MAX_FAULTS = 1000
-OnProgress = Callable[[int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,11 @@ async def open_log(transport: Transport) -> AsyncIterator[LogReader]:
 
 
 async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) -> None:
+    async def disconnected() -> None:
+        """The next connection shows the certificate of that day."""
+        with suppress(ConfigurationError):  # half of a rotation: the one before is tried
+            client.options["tls"] = nats_context(config)
+
     tls = nats_context(config)
     newest: list[Exception] = []
 
@@ -237,6 +242,7 @@ async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) 
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # fractions are fine
                 error_cb=heard,
                 reconnected_cb=reader.reconnected,
+                disconnected_cb=disconnected,
                 tls=tls,
                 user_credentials=config.nats_credentials or None,
             )

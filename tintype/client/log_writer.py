@@ -17,7 +17,13 @@ from nats.aio.msg import Msg
 from tintype.client.errors import ConfigurationError, PreconditionError, ServiceUnavailableError
 from tintype.client.log_reader import NATS_ERRORS, LogReader, unavailable
 from tintype.codec.log_backup import StoredMessage, own_headers
-from tintype.codec.streams import StreamSettings, require_stream, wanted_stream
+from tintype.codec.streams import (
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    StreamSettings,
+    require_stream,
+    wanted_stream,
+)
 from tintype.domain.errors import ConfigurationError as WrongStreamError
 from tintype.domain.errors import LogInUseError
 
@@ -26,8 +32,6 @@ _ACK_TIMEOUT_S = 20.0
 _WINDOW = 256
 """Messages whose acknowledgements may be outstanding."""
 
-_NO_STREAM = 10059
-_WRONG_LAST_SEQUENCE = (10071, 10164)
 _WILL_NOT_HELP = (10074,)
 """What the server calls an error of its own, and would refuse again: more replicas than it is servers."""
 
@@ -49,7 +53,7 @@ class LogWriter:
             ServiceUnavailableError: NATS does not answer.
         """
         answer = await self._api(f"STREAM.INFO.{name}")
-        if answer.get("error", {}).get("err_code") == _NO_STREAM:
+        if answer.get("error", {}).get("err_code") == STREAM_NOT_FOUND:
             return False
         config = _accepted(answer, name)["config"]
         window_s = config.get("duplicate_window", 0) / 1e9
@@ -184,7 +188,7 @@ class _Acknowledgements:
             code, text = (error or {}).get("err_code"), (error or {}).get("description", "another place in the stream")
         except (ValueError, KeyError, AttributeError) as exc:
             return unavailable(exc)
-        if error is None or code in _WRONG_LAST_SEQUENCE:
+        if error is None or code in WRONG_LAST_SEQUENCE:
             message = f"message {sequence} of {self._stream} was not taken ({text}): something else was written"
             return _in_use(message, hint=_BEGIN_ANEW)
         return _interrupted(f"message {sequence} of {self._stream} was not taken: {text}")

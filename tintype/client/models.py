@@ -5,7 +5,7 @@ The words that the values are made of (formats, states, steps) are the domain's 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -79,6 +79,7 @@ __all__ = [
     "ImportRequested",
     "LogCheck",
     "LogFault",
+    "OnProgress",
     "Operation",
     "OperationKind",
     "OperationState",
@@ -104,6 +105,9 @@ __all__ = [
     "Verify",
     "Visibility",
 ]
+
+OnProgress = Callable[[int, int | None], None]
+"""Called with what is done (bytes, events, messages), and with all there is of it where that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from tintype.client.backup_chain import BackupChain
-from tintype.client.backup_models import OnProgress, Restored
+from tintype.client.backup_models import Restored
 from tintype.client.errors import PreconditionError
 from tintype.client.log_reader import LogReader
 from tintype.client.log_writer import LogWriter
-from tintype.client.models import LogCheck
+from tintype.client.models import LogCheck, OnProgress
 from tintype.codec.log_backup import STREAMS, StoredMessage, facts
 from tintype.codec.streams import SUBJECTS, StreamSettings
 from tintype.codec.subjects import CHECKPOINT_STREAM, STREAM

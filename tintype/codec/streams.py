@@ -26,6 +26,12 @@ MINIMUM_VERSION_TEXT = ".".join(map(str, MINIMUM_SERVER_VERSION))
 
 NANOSECONDS = 1_000_000_000
 
+# Error codes of JetStream's API.
+STREAM_NOT_FOUND = 10059
+NO_MESSAGE = 10037
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""Something else was appended before; 10164 is the answer of a cluster in which that is still under way."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:

@@ -59,7 +59,8 @@ class Authority:
         this authority and not about to expire, stays.
         """
         target.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self._is_current(target / CERTIFICATE, names) and (target / KEY).is_file():
+        is_whole = all((target / name).is_file() for name in (KEY, CA_CERTIFICATE))
+        if is_whole and self._is_current(target / CERTIFICATE, names):
             return
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.now(UTC)

@@ -31,7 +31,7 @@ from tintype.runtime.clock import SystemClock
 from tintype.runtime.grpc_server import Health, Registration, serving
 from tintype.runtime.loop_stalls import watch_for_stalls
 from tintype.runtime.metrics import BUILD_INFO
-from tintype.runtime.probes import Probes, probe_ports
+from tintype.runtime.probe_ports import Probes, probe_ports
 from tintype.runtime.settings import ServiceSettings, Settings, load
 from tintype.runtime.settings_description import describe
 from tintype.runtime.telemetry import configure_logging

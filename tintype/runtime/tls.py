@@ -115,13 +115,13 @@ def _pair(certificate: Path, key: Path, now: Now) -> tuple[bytes, bytes]:
     for each in certificates:
         if complaint := _validity_complaint(each, now()):
             raise ConfigurationError(f"tls.certificate: {certificate}: {complaint}")
-    CERTIFICATE_EXPIRY.labels(str(certificate)).set(min(_end(each) for each in certificates))
     try:
         public = load_pem_private_key(secret, password=None).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"tls.key: {key} holds no private key in PEM without a password") from None
     if _encoded(public) != _encoded(certificates[0].public_key()):
         raise ConfigurationError(f"tls.key: {key} is not the key of the certificate in {certificate}")
+    CERTIFICATE_EXPIRY.labels(str(certificate)).set(min(_end(each) for each in certificates))
     return secret, chain
 
 

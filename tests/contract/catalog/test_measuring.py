@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import asyncio
+import math
 
-from services.catalog.census import Counting
+import pytest
+from prometheus_client import REGISTRY
+
+from services.catalog.census import Census, Counting
 from services.catalog.database import Database
 from services.catalog.measuring import Measuring
 from services.catalog.projection import Projection
@@ -12,6 +16,7 @@ from services.catalog.projector import Projector
 from services.catalog.watermark import Watermark
 from tests.unit.runtime.samples import sample
 from tintype.adapters.memory.event_log import MemoryEventLog
+from tintype.domain.errors import CatalogDatabaseError
 from tintype.testing.clock import FakeClock
 from tintype.testing.events import IMPORT_ROAD, EventBuilder, an_image_id
 
@@ -38,6 +43,37 @@ async def test_what_is_counted_is_told_also_where_it_is_none(projection: Project
     clock.advance(60)
     await measuring.measure_images()
     assert sample("tintype_oldest_operation_seconds") == pytest.approx(begin + 60)
+
+
+async def test_what_cannot_be_counted_any_more_is_not_told(
+    projection: Projection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, clock = MemoryEventLog(), FakeClock()
+    projector = Projector(log, projection, Watermark())
+    counting = Counting(projection, clock)
+    measuring = Measuring(log, counting, projector, clock)
+    await projection.apply(EventBuilder(an_image_id("asked")).recorded(IMPORT_ROAD[:2]))
+    await measuring.measure_images()
+    assert sample("tintype_operations_running") == 1
+
+    asked = asyncio.Event()
+
+    async def away() -> Census:
+        asked.set()
+        raise CatalogDatabaseError("it does not answer")
+
+    async def caught_up() -> None:
+        """At once."""
+
+    monkeypatch.setattr(counting, "census", away)
+    monkeypatch.setattr(projector, "caught_up", caught_up)
+    working = asyncio.create_task(measuring.run())
+    await asked.wait()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert REGISTRY.get_sample_value("tintype_images", {"status": "importing"}) is None
+    assert math.isnan(sample("tintype_operations_running"))
+    assert math.isnan(sample("tintype_oldest_operation_seconds"))
 
 
 async def test_the_logs_head_is_told(projection: Projection) -> None:

@@ -145,3 +145,20 @@ def test_a_file_that_lies_about_has_secrets_of_its_own(tmp_path: Path, monkeypat
     (tmp_path / "client.toml").write_text("[client]\nendpoint = '127.0.0.1:9292'\n")
     monkeypatch.setenv("TINTYPE_TOKEN", "s3cret")
     assert load_config().token == "s3cret"
+
+
+@pytest.mark.parametrize("nats", ["tls://stranger.example:4222", "tls://127.0.0.1:4222,tls://stranger.example", "[::"])
+def test_a_file_that_lies_about_shows_a_nats_elsewhere_no_secret_from_elsewhere(tmp_path: Path, nats: str) -> None:
+    file = tmp_path / "client.toml"
+    file.write_text(f"[client]\nendpoint = '127.0.0.1:9292'\nnats = '{nats}'\nnats_credentials = '/etc/secret'\n")
+    with pytest.raises(ConfigurationError, match=r"client\.nats_credentials from elsewhere"):
+        load_config()
+
+
+def test_a_file_that_lies_about_may_use_the_token_here_and_follow_a_log_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINTYPE_TOKEN", "s3cret")
+    for nats in ("tls://stranger.example:4222", "tls://[::1]:4222,tls://localhost"):
+        (tmp_path / "client.toml").write_text(f"[client]\nendpoint = 'localhost:9292'\nnats = '{nats}'\n")
+        assert load_config().token == "s3cret"

@@ -20,7 +20,7 @@ from tintype.runtime import metrics_port as metrics_module
 from tintype.runtime.grpc_server import Health
 from tintype.runtime.health_port import Readiness, health_port
 from tintype.runtime.metrics_port import MAX_REQUESTS, metrics_port
-from tintype.runtime.probes import probe_ports
+from tintype.runtime.probe_ports import probe_ports
 from tintype.runtime.settings import ServiceSettings
 
 DEADLINE_S = 10

@@ -12,7 +12,7 @@ from tintype.domain.errors import ConfigurationError
 from tintype.embedded.authority import Authority, open_authority
 from tintype.runtime import reloading
 from tintype.runtime.settings import TlsSettings
-from tintype.runtime.tls import ClientTls, server_credentials
+from tintype.runtime.tls import ClientTls, certificates_in_use, server_credentials
 
 
 @pytest.fixture
@@ -94,16 +94,20 @@ def test_half_of_a_rotation_changes_nothing(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reloading, "LOOK_INTERVAL_S", 0.0)
-    settings, newer = issued(authority, tmp_path / "one"), issued(authority, tmp_path / "two")
+    settings = issued(authority, tmp_path / "one")
+    newer = issued(authority, tmp_path / "two", lifetime=timedelta(days=180))
     assert settings.certificate and settings.key and newer.certificate and newer.key
     client = ClientTls(settings)
     before = client.context()
+    told = certificates_in_use()
     settings.certificate.write_bytes(newer.certificate.read_bytes())
     assert client.context() is before
+    assert certificates_in_use() == told
     settings.key.write_bytes(newer.key.read_bytes())
     after = client.context()
     assert after is not before
     assert client.context() is after
+    assert certificates_in_use() != told
 
 
 def test_own_cas_are_trusted_alone(authority: Authority, tmp_path: Path) -> None:
@@ -125,6 +129,14 @@ def test_authority_keeps_what_is_good_and_renews_what_is_not(authority: Authorit
     open_authority(tmp_path / "another").issue(target, ["one", "two"])
     assert (target / "tls.crt").read_bytes() != second
     assert (target / "tls.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("lost", ["tls.crt", "tls.key", "ca.crt"])
+def test_authority_writes_all_anew_where_a_file_is_missing(authority: Authority, tmp_path: Path, lost: str) -> None:
+    settings = issued(authority, tmp_path / "service")
+    (tmp_path / "service" / lost).unlink()
+    issued(authority, tmp_path / "service")
+    ClientTls(settings).context()
 
 
 def test_cas_may_have_names_in_any_language_between_them(authority: Authority, tmp_path: Path) -> None:

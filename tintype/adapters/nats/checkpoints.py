@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 from tintype.adapters.nats.connection import NatsConnection, read_json
+from tintype.codec.streams import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from tintype.codec.subjects import CHECKPOINT_STREAM, CHECKPOINT_SUBJECT
 from tintype.domain.errors import (
     CheckpointNotFoundError,
@@ -13,9 +14,6 @@ from tintype.domain.errors import (
     EventLogUnavailableError,
 )
 from tintype.ports.checkpoints import PublishedCheckpoint
-
-_WRONG_LAST_SEQUENCE = (10071, 10164)
-_NO_MESSAGE = 10037
 
 
 class NatsCheckpointLog:
@@ -39,7 +37,7 @@ class NatsCheckpointLog:
         error = answer.get("error")
         if error is None:
             return PublishedCheckpoint(int(answer["seq"]), envelope)
-        if error.get("err_code") in _WRONG_LAST_SEQUENCE:
+        if error.get("err_code") in WRONG_LAST_SEQUENCE:
             raise ConcurrencyConflictError(f"checkpoint {after} is not the newest one any more")
         raise EventLogUnavailableError(f"the checkpoint was not appended: {error.get('description')}")
 
@@ -61,7 +59,7 @@ class NatsCheckpointLog:
     async def _get(self, which: dict[str, Any]) -> PublishedCheckpoint | None:
         answer = await self._connection.api(f"STREAM.MSG.GET.{CHECKPOINT_STREAM}", which)
         if error := answer.get("error"):
-            if error.get("err_code") == _NO_MESSAGE:
+            if error.get("err_code") == NO_MESSAGE:
                 return None
             raise EventLogUnavailableError(f"stream {CHECKPOINT_STREAM}: {error.get('description')}")
         message = answer["message"]

@@ -24,6 +24,7 @@ from tintype.adapters.nats.follow import follow_messages
 from tintype.adapters.nats.work import NatsDelivery, take_part
 from tintype.api.types.v1 import types_pb2
 from tintype.codec import cloudevents, subjects, values
+from tintype.codec.streams import NO_MESSAGE, WRONG_LAST_SEQUENCE
 from tintype.domain.errors import (
     ConcurrencyConflictError,
     EventLogUnavailableError,
@@ -37,11 +38,6 @@ from tintype.ports.event_log import Selection, WorkQueue
 from tintype.runtime.metrics import LOG_APPEND_SECONDS
 
 _log = structlog.get_logger()
-
-_WRONG_LAST_SEQUENCE = (10071, 10164)
-"""The image has gone on; 10164 is the answer of a cluster in which the other append is still under way."""
-
-_NO_MESSAGE = 10037
 
 _LAST_SEQUENCE = re.compile(r"wrong last sequence: ([0-9]+)")
 _REMEMBERED_IMAGES = 4096
@@ -73,7 +69,7 @@ class NatsEventLog:
         if error is None and not answer.get("duplicate"):
             self._remember(event.image_id, answer["seq"])
             return RecordedEvent(event, version, answer["seq"], previous_hash, message.hash)
-        if error is not None and error.get("err_code") not in _WRONG_LAST_SEQUENCE:
+        if error is not None and error.get("err_code") not in WRONG_LAST_SEQUENCE:
             raise EventLogUnavailableError(f"the event was not appended: {error.get('description')}")
         return await self._appended_before(event, answer)
 
@@ -161,7 +157,7 @@ class NatsEventLog:
         which = {"last_by_subj": subjects.history_filter(image_id)}
         answer = await self._connection.api(f"STREAM.MSG.GET.{subjects.STREAM}", which)
         if error := answer.get("error"):
-            if error.get("err_code") == _NO_MESSAGE:
+            if error.get("err_code") == NO_MESSAGE:
                 return known
             raise EventLogUnavailableError(f"stream {subjects.STREAM}: {error.get('description')}")
         return max(known, int(answer["message"]["seq"]))

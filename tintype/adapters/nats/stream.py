@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from tintype.adapters.nats.connection import NatsConnection
-from tintype.codec.streams import StreamSettings, require_stream, wanted_stream
+from tintype.codec.streams import STREAM_NOT_FOUND, StreamSettings, require_stream, wanted_stream
 from tintype.codec.subjects import STREAM
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
 
@@ -20,7 +20,6 @@ __all__ = ["StreamSettings", "ensure_stream"]
 
 _log = structlog.get_logger()
 
-STREAM_NOT_FOUND = 10059
 _STREAM_EXISTS_DIFFERENTLY = 10058
 
 
