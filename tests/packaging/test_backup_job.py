@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.packaging.manifests import KUBERNETES, Object, kubectl
+from tests.packaging.manifests import KUBERNETES, Object, containers_of, kubectl, of_kind, pod_of
 from tintype.client import load_config
 
 
@@ -50,3 +50,13 @@ def test_the_job_finds_its_script_and_its_configuration(objects: dict[str, Objec
     assert {container["command"][1], config} == {f"{folder}/{name}" for name in files}
     (tmp_path / "client.toml").write_text(files["client.toml"])
     assert load_config(tmp_path / "client.toml").nats == "tls://nats:4222"
+
+
+def test_the_job_has_an_image_of_the_release_that_the_services_have(objects: dict[str, Object]) -> None:
+    (container,) = objects["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    (signer,) = {
+        container["image"] for container in containers_of(pod_of(of_kind("evaluation", "Deployment")["signer"]))
+    }
+    assert container["image"] == signer.replace("/signer:", "/cli:")
+    site = yaml.safe_load((KUBERNETES / "overlays" / "external" / "kustomization.yaml").read_text())
+    assert {each["name"] for each in site["images"]} >= {"tintype/cli"}

@@ -160,6 +160,8 @@ _SHARED = {
 
 def _execute(options: GlobalOptions, body: Callable[[Session], Awaitable[None]], *, is_offline: bool) -> int:
     """Run a command's body; every expected error becomes a message and an exit code."""
+    # What gRPC logs of each attempt to connect is told once, as the error.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from tintype.client import ClientError, connect, load_config
 
     printer = Printer(options.output)

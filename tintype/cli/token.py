@@ -42,7 +42,10 @@ async def create(
     if not _ACTOR.fullmatch(actor):
         raise usage_error("the actor must be one word of at most 128 printable ASCII characters")
     token = new_token()
-    descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise usage_error(f"{token_file} is there already, and its token may be in use: name another file") from None
     with os.fdopen(descriptor, "w") as file:
         file.write(f"{token}\n")
     if session.printer.is_table:

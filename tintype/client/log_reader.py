@@ -21,6 +21,7 @@ from tintype.client.channels import nats_context
 from tintype.client.config import ClientConfig
 from tintype.client.errors import ConfigurationError, ServiceUnavailableError
 from tintype.client.log_message import LogMessage
+from tintype.client.statuses import hint_of
 from tintype.client.transport import Transport
 from tintype.codec.subjects import STREAM
 
@@ -225,6 +226,12 @@ async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) 
             client.options["tls"] = nats_context(config)
 
     tls = nats_context(config)
+    newest: list[Exception] = []
+
+    async def heard(error: Exception) -> None:
+        # What a broken connection means later is seen where it is read from.
+        newest[:] = [error]
+
     try:
         # The client would try for ever, at the start as later.
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
@@ -233,13 +240,15 @@ async def _connect(client: NatsClient, config: ClientConfig, reader: LogReader) 
                 name="tintype-client",
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]  # fractions are fine
-                error_cb=_ignore,
+                error_cb=heard,
                 reconnected_cb=reader.reconnected,
                 disconnected_cb=disconnected,
                 tls=tls,
                 user_credentials=config.nats_credentials or None,
             )
-    except (*NATS_ERRORS, TimeoutError) as exc:
+    except TimeoutError as exc:
+        raise unavailable(newest[-1] if newest else exc) from exc
+    except NATS_ERRORS as exc:
         raise unavailable(exc) from exc
 
 
@@ -249,12 +258,7 @@ def _stored_at(message: Msg) -> int:
     return int(tokens[7 if len(tokens) == 9 else 9])
 
 
-async def _ignore(error: Exception) -> None:
-    """Say nothing: what a broken connection means is seen where it is read from."""
-
-
 def unavailable(error: BaseException) -> ServiceUnavailableError:
     """What a failure of the connection means to the user."""
-    return ServiceUnavailableError(
-        f"the log does not answer: {str(error) or type(error).__name__}", reason="EVENT_LOG_UNAVAILABLE"
-    )
+    why = str(error) or type(error).__name__
+    return ServiceUnavailableError(f"the log does not answer: {why}", reason="EVENT_LOG_UNAVAILABLE", hint=hint_of(why))

@@ -55,6 +55,14 @@ BY_CODE: Mapping[grpc.StatusCode, type[errors.ClientError]] = {
 }
 """For a status without an ErrorInfo; any other code is a defect of the service."""
 
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""What gRPC and OpenSSL say, somewhere in their messages, of a certificate that ``client.ca`` does not prove."""
+
+_UNTRUSTED_HINT = (
+    "The service shows a certificate that has expired, is for another name, or is not of the authority in `ca` of "
+    "client.toml: is that this deployment's?"
+)
+
 _CLASSES: Mapping[str, type[errors.ClientError]] = {
     error.reason: next(BY_CATEGORY[category] for category in error.__mro__ if category in BY_CATEGORY)
     for error in domain.every_error()
@@ -72,6 +80,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
         return kind(
             message or f"the service answered {error.code().name}",
             reason="DEADLINE_EXCEEDED" if timed_out else None,
+            hint=hint_of(message),
         )
     kind = _CLASSES.get(info.reason) or BY_CODE.get(error.code(), errors.ServiceDefectError)
     return kind(
@@ -85,6 +94,11 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> errors.ClientError:
             if name.startswith(EVIDENCE_PREFIX)
         },
     )
+
+
+def hint_of(message: str) -> str | None:
+    """What to do about a connection that failed with that message; ``None`` where it says nothing special."""
+    return _UNTRUSTED_HINT if _UNTRUSTED in message else None
 
 
 def from_domain(error: domain.TintypeError) -> errors.ClientError:

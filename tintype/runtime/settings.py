@@ -241,9 +241,10 @@ class Settings(BaseSettings):
             section = getattr(self, name)
             is_bound = isinstance(section, ServiceSettings) and not section.unsafe_plaintext and not section.is_loopback
             if missing and is_bound:
+                are = "is" if len(missing) == 1 else "are"
                 raise ValueError(
                     f"{name}.listen: {section.listen} is not loopback, and {' and '.join(missing)} "
-                    f"is missing; {name}.unsafe_plaintext listens there nevertheless"
+                    f"{are} missing; {name}.unsafe_plaintext listens there nevertheless"
                 )
         return self
 

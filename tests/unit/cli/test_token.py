@@ -56,5 +56,6 @@ def test_what_no_service_would_take_is_refused(tmp_path: Path, words: list[str])
 def test_a_file_that_is_there_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("another's")
     answered = CliRunner().invoke(app, ["token", "create", "ann", "--token-file", str(tmp_path / "t")])
-    assert answered.exit_code != 0
+    assert answered.exit_code == 2
+    assert "name another file" in " ".join(answered.output.split())
     assert (tmp_path / "t").read_text() == "another's"

@@ -56,6 +56,15 @@ def test_no_answer_is_unavailable_and_may_be_repeated() -> None:
 
     assert isinstance(error, errors.ServiceUnavailableError)
     assert (error.reason, error.retryable) == ("UNAVAILABLE", True)
+    assert error.hint == errors.ServiceUnavailableError.default_hint
+
+
+def test_a_certificate_that_is_not_believed_is_told_from_a_service_that_is_away() -> None:
+    told = "Tls handshake failed: OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate"
+    error = statuses.from_rpc_error(rpc_error(grpc.StatusCode.UNAVAILABLE, told))
+
+    assert isinstance(error, errors.ServiceUnavailableError)
+    assert "`ca` of client.toml" in error.hint
 
 
 @pytest.mark.parametrize("value", [b"\xff\xff\xff", b"", status_pb2.Status(code=5).SerializeToString()])

@@ -148,7 +148,9 @@ def test_file_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["0.0.0.0:1", "[::]:1", "images.example:1", "192.0.2.1:1"])
 def test_only_loopback_is_listened_on_without_the_word_unsafe(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("TINTYPE_IMPORTER__LISTEN", address)
-    with pytest.raises(ConfigurationError, match="unsafe_plaintext"):
+    with pytest.raises(
+        ConfigurationError, match=r"authentication \(auth\.tokens_file\) are missing; .*unsafe_plaintext"
+    ):
         load(FetcherSettings, None)
     monkeypatch.setenv("TINTYPE_IMPORTER__UNSAFE_PLAINTEXT", "true")
     assert load(FetcherSettings, None).importer.listen == address
