@@ -44,7 +44,13 @@ def configure_logging(settings: LogSettings, service: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
+    logging.getLogger("asyncio").addFilter(_says_something)
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    """Whether a line of asyncio's log does: NATS' client ends each TLS connection with one that means nothing."""
+    return "returning true from eof_received() has no effect" not in record.getMessage()
 
 
 def _renderers(settings: LogSettings) -> list[Processor]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import re
 import ssl
@@ -78,7 +77,6 @@ class NatsConnection:
             EventLogUnavailableError: no server answers, or it does not let us in.
             ConfigurationError: the server is too old, or takes too small messages; the credentials cannot be used.
         """
-        logging.getLogger("asyncio").addFilter(_is_told)
         client = Client()
         connection = cls(client, settings)
         if settings.credentials_file:
@@ -331,11 +329,6 @@ def _cancellation_kept() -> Iterator[None]:
     yield
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
-
-
-def _is_told(record: logging.LogRecord) -> bool:
-    """Whether a line of asyncio's log says something: the client's protocol ends each TLS connection with this one."""
-    return "returning true from eof_received() has no effect" not in record.getMessage()
 
 
 def _text(error: Exception) -> str:
