@@ -9,7 +9,6 @@ them there instead: without `ca.key` beside `ca.crt`, no certificate is made her
 from __future__ import annotations
 
 import argparse
-import os
 import secrets
 import sys
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tintype.codec.tokens import ANY_PROJECT, entry_of, new_token
 from tintype.embedded.authority import CA_CERTIFICATE, CA_KEY, CERTIFICATE, KEY, open_authority
+from tintype.embedded.directory import write_atomically
 from tintype.embedded.stack_settings import SERVICES
 
 LOCAL = ("localhost", "127.0.0.1")
@@ -73,41 +73,37 @@ def _write_client_file(directory: Path, endpoint: str, nats: str) -> None:
         'certificate = "operator/tls.crt"  # for NATS: services know the operator by the token',
         'key = "operator/tls.key"',
     ]
-    write_secret(directory / "client.toml", ("\n".join(lines) + "\n").encode())
+    write_secret(directory / "client.toml", "\n".join(lines) + "\n")
 
 
 def _make_passwords(directory: Path) -> None:
     for path in (directory / "postgresql/password", directory / "grafana/password"):
         if not path.exists():
-            write_secret(path, secrets.token_urlsafe(32).encode())
+            write_secret(path, secrets.token_urlsafe(32))
     password = (directory / "postgresql/password").read_text().strip()
     url = f"postgresql://tintype:{password}@postgresql/tintype?sslmode=verify-full"
     for service in SERVICES:
         (directory / service / "secrets").mkdir(mode=0o700, exist_ok=True)
-    write_secret(directory / "catalog/secrets/TINTYPE_CATALOG__DATABASE_URL", url.encode())
+    write_secret(directory / "catalog/secrets/TINTYPE_CATALOG__DATABASE_URL", url)
 
 
 def _make_token(directory: Path) -> None:
     """The operator's token; each service gets the digest."""
     path = directory / "operator/token"
     if not path.exists():
-        write_secret(path, new_token().encode())
+        write_secret(path, new_token())
     grants = directory / "tokens.toml"
     if not grants.exists():
         entry = entry_of(path.read_text().strip(), "operator", [ANY_PROJECT], is_admin=True)
-        write_secret(grants, entry.encode())
+        write_secret(grants, entry)
     for service in SERVICES:
         write_secret(directory / service / "auth/tokens.toml", grants.read_bytes())
 
 
-def write_secret(path: Path, content: bytes) -> None:
-    """Write a file that nobody else may read, at once."""
+def write_secret(path: Path, content: str | bytes) -> None:
+    """Write a file that nobody else may read, in a directory that nobody else may look into."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    partial.replace(path)
+    write_atomically(path, content)
 
 
 def main() -> None:

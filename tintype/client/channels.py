@@ -72,7 +72,7 @@ def nats_context(config: ClientConfig) -> ssl.SSLContext | None:
     Raises:
         ConfigurationError: a file cannot be used.
     """
-    if not config.nats.startswith("tls://"):
+    if not any(url.strip().startswith("tls://") for url in config.nats.split(",")):
         return None
     try:
         context = ssl.create_default_context(cafile=config.ca or None)

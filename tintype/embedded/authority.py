@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from tintype.embedded.directory import write_atomically
+
 CA_CERTIFICATE = "ca.crt"
 CA_KEY = "ca.key"
 CERTIFICATE = "tls.crt"
@@ -37,6 +39,8 @@ RENEWAL = timedelta(days=30)
 """A certificate that would expire sooner is made anew."""
 
 _SKEW = timedelta(minutes=5)
+PUBLIC = 0o644
+"""The mode of what everybody may read: certificates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ class Authority:
             .sign(self.key, hashes.SHA256())
         )
         _write_key(target / KEY, key)
-        _write(target / CERTIFICATE, certificate.public_bytes(Encoding.PEM))
-        _write(target / CA_CERTIFICATE, self.certificate.public_bytes(Encoding.PEM))
+        write_atomically(target / CERTIFICATE, certificate.public_bytes(Encoding.PEM), PUBLIC)
+        write_atomically(target / CA_CERTIFICATE, self.certificate.public_bytes(Encoding.PEM), PUBLIC)
 
     def _is_current(self, path: Path, names: Sequence[str]) -> bool:
         try:
@@ -162,7 +166,7 @@ def _make(certificate_path: Path, key_path: Path) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(certificate_path, certificate.public_bytes(Encoding.PEM))
+    write_atomically(certificate_path, certificate.public_bytes(Encoding.PEM), PUBLIC)
     _write_key(key_path, key)
 
 
@@ -178,15 +182,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    _write(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
-
-
-def _write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)
+    write_atomically(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 if __name__ == "__main__":

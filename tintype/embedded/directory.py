@@ -96,12 +96,12 @@ class StackDirectory:
         return {name: port for name, port in entries if isinstance(port, int) and 0 < port < 65536}
 
 
-def write_atomically(path: Path, content: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o600) -> None:
+    """Write a file, whole or not at all; only its owner may read it, unless ``mode`` says otherwise."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
     partial.replace(path)
 
 

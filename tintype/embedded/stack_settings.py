@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
@@ -14,7 +13,7 @@ from typing import Any
 from tintype.domain.errors import ConfigurationError
 from tintype.embedded.directory import LOOPBACK, StackDirectory
 from tintype.embedded.encryption import Encryption
-from tintype.runtime.settings import KNOWN_SECTIONS
+from tintype.runtime.settings import KNOWN_SECTIONS, read_toml
 
 SERVICES = ("catalog", "importer", "converter", "signer")
 NATS = "nats"
@@ -52,7 +51,7 @@ def stack_settings(
     Raises:
         ConfigurationError: the file cannot be read, or has a section that nobody reads.
     """
-    own = _read(config) if config else {}
+    own = read_toml(config) if config else {}
     if unknown := sorted(set(own) - KNOWN_SECTIONS):
         raise ConfigurationError(f"no such section in {config}: {', '.join(unknown)[:200]}")
     variables = tuple(_variable(section, "") for section in ENCRYPTED)
@@ -128,12 +127,3 @@ def _table(own: Mapping[str, Any], section: str) -> dict[str, Any]:
 
 def _variable(section: str, setting: str) -> str:
     return f"TINTYPE_{section}__{setting}".upper()
-
-
-def _read(config: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(config.read_text(encoding="utf-8"))
-    except OSError as exc:
-        raise ConfigurationError(f"{config} cannot be read: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise ConfigurationError(f"{config} is not TOML: {' '.join(str(exc).split())[:200]}") from exc

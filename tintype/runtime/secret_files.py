@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic_settings import EnvSettingsSource
 
 from tintype.domain.errors import ConfigurationError
+from tintype.runtime.bounded_file import read_bounded
 
 DIRECTORY_VARIABLE = "TINTYPE_SECRETS_DIR"
 MAX_SECRET_BYTES = 64 * 1024
@@ -51,13 +52,8 @@ def _paths() -> list[Path]:
 
 
 def _value(path: Path) -> str:
+    content = read_bounded(path, MAX_SECRET_BYTES, f"the secret {path}")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_SECRET_BYTES + 1)
-        if len(content) > MAX_SECRET_BYTES:
-            raise ConfigurationError(f"the secret {path} is larger than {MAX_SECRET_BYTES} bytes")
         return content.decode().removesuffix("\n").removesuffix("\r")
-    except OSError as exc:
-        raise ConfigurationError(f"the secret {path} cannot be read: {exc.strerror}") from exc
     except UnicodeDecodeError:
         raise ConfigurationError(f"the secret {path} is not text") from None

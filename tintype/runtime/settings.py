@@ -33,6 +33,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tintype.domain.errors import ConfigurationError
+from tintype.runtime.bounded_file import read_bounded
 from tintype.runtime.secret_files import SecretFiles, secret_names
 from tintype.runtime.worker import WorkerSettings
 
@@ -270,7 +271,7 @@ def load(settings_class: type[S], config: Path | None) -> S:
     Raises:
         ConfigurationError: in one line, which setting is wrong, and why.
     """
-    content = _read(config) if config else {}
+    content = read_toml(config) if config else {}
     _require_known_sections(content, f"in {config}")
     _require_known_sections(_sections(os.environ), "in the environment")
     _require_known_sections(_sections(secret_names()), "among the secrets")
@@ -291,15 +292,15 @@ def _require_known_sections(names: Iterable[str], where: str) -> None:
         raise ConfigurationError(f"no such section {where}: {', '.join(unknown)[:200]}")
 
 
-def _read(config: Path) -> dict[str, Any]:
+def read_toml(config: Path) -> dict[str, Any]:
+    """The tables of a settings file.
+
+    Raises:
+        ConfigurationError: it cannot be read, is too large, or is not TOML.
+    """
+    content = read_bounded(config, MAX_FILE_BYTES)
     try:
-        with config.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"{config} is larger than {MAX_FILE_BYTES} bytes")
         return tomllib.loads(content.decode())
-    except OSError as exc:
-        raise ConfigurationError(f"{config} cannot be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ConfigurationError(f"{config} is not TOML: {' '.join(str(exc).split())[:200]}") from exc
 

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from tintype.domain.errors import ConfigurationError
 from tintype.ports.service_info import Certificate
+from tintype.runtime.bounded_file import read_bounded
 from tintype.runtime.metrics import CERTIFICATE_EXPIRY
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import TlsSettings
@@ -162,14 +163,7 @@ def _end(certificate: x509.Certificate) -> float:
 
 
 def _pem(setting: str, path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_PEM_BYTES + 1)
-    except OSError as exc:
-        raise ConfigurationError(f"{setting}: {path} cannot be read: {exc.strerror}") from exc
-    if len(content) > MAX_PEM_BYTES:
-        raise ConfigurationError(f"{setting}: {path} is larger than {MAX_PEM_BYTES} bytes")
-    return content
+    return read_bounded(path, MAX_PEM_BYTES, f"{setting}: {path}")
 
 
 def _encoded(key: object) -> bytes:

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from tintype.codec.tokens import ANY_PROJECT, digest_of
 from tintype.domain.errors import ConfigurationError, InvalidIdentifierError, UnauthenticatedError
 from tintype.domain.values import project_id
+from tintype.runtime.bounded_file import read_bounded
 from tintype.runtime.reloading import Reloading
 from tintype.runtime.settings import Section
 
@@ -89,14 +90,9 @@ def read_tokens(path: Path) -> Mapping[str, TokenGrant]:
     Raises:
         ConfigurationError: it cannot be read, or is not as it should be.
     """
+    content = read_bounded(path, MAX_FILE_BYTES, f"auth.tokens_file: {path}")
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise ConfigurationError(f"auth.tokens_file: {path} is larger than {MAX_FILE_BYTES} bytes")
         parsed = TokenFile(**tomllib.loads(content.decode()))
-    except OSError as exc:
-        raise ConfigurationError(f"auth.tokens_file: {path} cannot be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError):
         # What a TOML parser complains of may be the line with the secret.
         raise ConfigurationError(f"auth.tokens_file: {path} is not TOML") from None

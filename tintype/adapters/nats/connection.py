@@ -25,6 +25,7 @@ from tintype.adapters.nats.backoff import Backoff
 from tintype.codec.cloudevents import MAX_EVENT_BYTES
 from tintype.codec.streams import MINIMUM_SERVER_VERSION, MINIMUM_VERSION_TEXT
 from tintype.domain.errors import ConfigurationError, EventLogUnavailableError
+from tintype.runtime.bounded_file import read_bounded
 
 _log = structlog.get_logger()
 
@@ -268,11 +269,7 @@ def _require_credentials(path: Path) -> None:
     Raises:
         ConfigurationError: it cannot be read, or holds something else.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_CREDENTIALS_BYTES)
-    except OSError as exc:
-        raise ConfigurationError(f"nats.credentials_file: {path} cannot be read: {exc.strerror}") from exc
+    content = read_bounded(path, _MAX_CREDENTIALS_BYTES, f"nats.credentials_file: {path}")
     seed = _USER_SEED.search(content)
     try:
         if b"BEGIN NATS USER JWT" in content and seed is not None:
