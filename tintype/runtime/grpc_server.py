@@ -86,7 +86,7 @@ async def serving(
     server = grpc.aio.server(
         interceptors=(
             UnknownMethodsCounted(),
-            *map(AroundCalls, (rpc_counted, errors_told, around_callers(authenticate), rpc_traced)),
+            AroundCalls(rpc_counted, errors_told, around_callers(authenticate), rpc_traced),
             RequestsAwaited(),  # innermost: who calls is known before anything of a request is waited for
         ),
         options=OPTIONS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -24,10 +24,10 @@ the handler: a context variable that it sets is the handler's too.
 
 
 class AroundCalls(grpc.aio.ServerInterceptor):
-    """Puts an :data:`Around` around every call of a method that exists."""
+    """Puts several :data:`Around` around every call of a method that exists, the first one outermost."""
 
-    def __init__(self, around: Around) -> None:
-        self._around = around
+    def __init__(self, *arounds: Around) -> None:
+        self._arounds = arounds
 
     async def intercept_service(
         self,
@@ -37,6 +37,13 @@ class AroundCalls(grpc.aio.ServerInterceptor):
         """Wrap the call's handler; ``None`` is that of a method that does not exist."""
         handler = await continuation(handler_call_details)
         return _wrapped(handler, handler_call_details.method, self._around) if handler else None
+
+    @asynccontextmanager
+    async def _around(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for around in self._arounds:
+                await stack.enter_async_context(around(method, context))
+            yield
 
 
 class RequestsAwaited(grpc.aio.ServerInterceptor):
