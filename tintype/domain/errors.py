@@ -870,7 +870,7 @@ class NotPermittedError(TintypeError):
     """The caller may not do this."""
 
     reason = "NOT_PERMITTED"
-    hint = "Ask the project that owns the image, or an administrator, who says `tintype --admin`."
+    hint = "Ask the project that owns it, or an administrator, who says `tintype --admin`."
 
 
 class UnauthenticatedError(NotPermittedError):

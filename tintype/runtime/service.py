@@ -265,6 +265,6 @@ async def _watch_health(board: CheckBoard, state: Health, tell_ready: Callable[[
 def _tell_ready(ready_file: Path | None, address: str, probes: Probes) -> None:
     if ready_file is None:
         return
-    partial = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
-    partial.write_text(json.dumps({"address": address, "pid": os.getpid(), **probes.addresses}))
-    partial.replace(ready_file)
+    unfinished = ready_file.with_name(f".{ready_file.name}.{os.getpid()}")
+    unfinished.write_text(json.dumps({"address": address, "pid": os.getpid(), **probes.addresses}))
+    unfinished.replace(ready_file)
