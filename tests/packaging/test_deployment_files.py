@@ -173,3 +173,12 @@ def test_a_secret_that_is_taken_away_is_taken_from_its_container(tmp_path: Path)
     prepared(secrets, tmp_path)
     left = {path.relative_to(given) for path in given.rglob("*") if path.is_file()}
     assert left == kept - {Path("secrets") / secret.name}
+
+
+def test_services_may_do_the_same_to_the_log_in_compose_and_in_kubernetes() -> None:
+    """The two configurations differ in files and users, and in nothing that protects the log."""
+    files = (DEPLOY / "nats/nats.conf", DEPLOY / "kubernetes/overlays/evaluation/backends/nats.conf")
+    blocks = [re.findall(r"default_permissions: \{.*?\n    \}\n", path.read_text(), re.DOTALL) for path in files]
+    assert len(blocks[0]) == 1
+    assert "$JS.API.STREAM.DELETE.>" in blocks[0][0]
+    assert blocks[0] == blocks[1]
